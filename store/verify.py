@@ -1,0 +1,415 @@
+"""Checking a lake to the last byte, dropping what is damaged, removing, and cleaning up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from layerlake.store import schema
+from layerlake.store.errors import (
+    InvalidInput,
+    LakeCorrupt,
+    LayerLakeError,
+    NameNotFound,
+    StorageFailed,
+)
+from layerlake.store.location import Location, view_of
+from layerlake.store.reader import Lake, Space, nearest
+from layerlake.store.sets import (
+    SetPlan,
+    SetState,
+    committed_windows,
+    parse_plan,
+    read_manifest,
+)
+from layerlake.store.tables import read_attributes, read_document, read_table, table_files
+from layerlake.store.writer import write_attributes
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is not as it must be."""
+
+    path: str
+    """Key of the file or node."""
+    problem: str
+    repaired: bool = False
+    """It was dropped; what wrote it resumes there."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` found."""
+
+    findings: tuple[Finding, ...]
+    n_chunks: int
+    """Chunks whose bytes were compared with their checksum."""
+    n_bytes: int
+    n_incomplete: int
+    """Sets that are not sealed: no damage, they wait to be resumed."""
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is damaged, or all that was is dropped."""
+        return all(finding.repaired for finding in self.findings)
+
+
+def _subtree(location: Location, path: str) -> Iterator[str]:
+    for child in location.children(path):
+        key = f"{path}/{child}" if path else child
+        if location.exists(key):
+            yield key
+        else:
+            yield from _subtree(location, key)
+
+
+class _SetCheck:
+    """The check of one set; collects findings and the windows that must go."""
+
+    def __init__(self, location: Location, path: str, on_bytes: Callable[[int], None]) -> None:
+        self.location = location
+        self.path = path
+        self.on_bytes = on_bytes
+        self.findings: list[tuple[str, str]] = []
+        self.bad_windows: set[int] = set()
+        self.rewrite: dict[str, bytes] = {}
+        self.drop: set[str] = set()
+        self.n_chunks = 0
+        self.n_bytes = 0
+        self.unseal = False
+        self.plan: SetPlan | None = None
+        self.sealed = False
+
+    def _found(self, key: str, problem: str) -> None:
+        self.findings.append((key, problem))
+
+    def _expect(self, key: str, content: bytes) -> None:
+        try:
+            same = self.location.read(key) == content
+        except KeyError:
+            same = False
+        if not same:
+            self._found(key, "metadata is not what was written")
+            self.rewrite[key] = content
+
+    def _metadata(self, plan: SetPlan) -> set[str]:
+        """Compare every metadata document; return the keys of files that may be there."""
+        array = schema.dump_json(plan.layout.document())
+        group = schema.dump_json(schema.group_document({}))
+        expected = {f"{self.path}/{name}/{schema.METADATA}": array for name in plan.arrays}
+        for name in plan.arrays:
+            expected[f"{self.path}/{name.rpartition('/')[0]}/{schema.METADATA}"] = group
+        for name, whole in (("commits", False), ("manifest", True)):
+            document = plan.layout.commits_document(len(plan.arrays), whole=whole)
+            expected[f"{self.path}/{name}/{schema.METADATA}"] = schema.dump_json(document)
+        for key, content in expected.items():
+            self._expect(key, content)
+        return {*expected, f"{self.path}/{schema.METADATA}"}
+
+    def _commits(self, plan: SetPlan) -> Any:
+        """Return the commits; a window whose commit and manifest disagree is not committed."""
+        layout = plan.layout
+        shape = (layout.n_windows, len(plan.arrays), layout.chunks_per_window)
+        commits = np.zeros(shape, np.uint64)
+        for window in range(layout.n_windows):
+            key = f"{self.path}/commits/{schema.commit_key(window)}"
+            try:
+                raw = self.location.read(key)
+            except KeyError:
+                if self.sealed:
+                    self._found(key, "missing in a sealed set")
+                    self.bad_windows.add(window)
+                continue
+            if len(raw) != int(np.prod(shape[1:])) * 8:
+                self._found(key, f"{len(raw)} bytes, expected {int(np.prod(shape[1:])) * 8}")
+                self.bad_windows.add(window)
+                continue
+            commits[window] = np.frombuffer(raw, "<u8").reshape(shape[1:])
+        if self.sealed:
+            key = f"{self.path}/manifest/{schema.commit_key(0)}"
+            try:
+                manifest = read_manifest(self.location, plan)
+            except LakeCorrupt:
+                manifest = None
+            if manifest is None or (manifest != commits).any():
+                self._found(key, "does not agree with commits")
+                self.unseal = True
+        for window in np.flatnonzero((commits != 0).any(axis=(1, 2))).tolist():
+            wanted = np.zeros(layout.chunks_per_window, bool)
+            wanted[: layout.chunks_in(window)] = True
+            if ((commits[window] != 0) != wanted).any():
+                key = f"{self.path}/commits/{schema.commit_key(window)}"
+                self._found(key, "does not name the chunks that the window holds")
+                self.bad_windows.add(window)
+        return commits
+
+    def _window(self, space: Space, window: int, state: SetState) -> None:
+        layout = state.plan.layout
+        key = f"{space.path}/{schema.shard_key(window)}"
+        start, stop = layout.window(window)
+        try:
+            shard = space._shard(window)
+            for chunk in range(layout.chunks_in(window)):
+                commit = int(state.commits[window, space._number, chunk])
+                data = shard.verified(chunk, commit)
+                rows = shard.decode(data)
+                count = min(layout.chunk_rows, stop - start - chunk * layout.chunk_rows)
+                if not np.isfinite(rows[:count]).all():
+                    self._found(key, f"chunk {chunk} holds NaN or infinite values")
+                    self.bad_windows.add(window)
+                self.n_chunks += 1
+                self.n_bytes += len(data)
+                self.on_bytes(len(data))
+        except (LakeCorrupt, StorageFailed) as error:
+            self._found(key, str(error).partition("; `layerlake")[0].removeprefix(f"{key} "))
+            self.bad_windows.add(window)
+        finally:
+            space._shards.clear()
+
+    def run(self) -> None:
+        key = f"{self.path}/{schema.METADATA}"
+        try:
+            attributes = read_attributes(self.location, self.path)
+            plan = parse_plan(self.path, attributes)
+        except (LayerLakeError, ValueError) as error:
+            self._found(key, f"{error} (nothing below it can be trusted: remove the set)")
+            return
+        if attributes.get("tombstone"):
+            return
+        self.plan = plan
+        self.sealed = bool(attributes.get("sealed"))
+        known = self._metadata(plan)
+        expected_root = schema.dump_json(read_document(self.location, self.path))
+        if self.location.read(key) != expected_root:
+            self._found(key, "metadata is not what was written")
+            self.rewrite[key] = expected_root
+        commits = self._commits(plan)
+        state = SetState(plan, self.sealed, False, commits)
+        for window in range(plan.layout.n_windows):
+            known.add(f"{self.path}/commits/{schema.commit_key(window)}")
+            known.update(f"{self.path}/{a}/{schema.shard_key(window)}" for a in plan.arrays)
+        known.add(f"{self.path}/manifest/{schema.commit_key(0)}")
+        for window in np.flatnonzero(committed_windows(plan.layout, commits)).tolist():
+            for name in plan.arrays:
+                site, _, layer = name.rpartition("/")
+                space = Space(self.location, state, site, int(layer))
+                self._window(space, window, state)
+        for extra in sorted(set(_subtree(self.location, self.path)) - known):
+            self._found(extra, "does not belong to the set")
+            self.drop.add(extra)
+
+    def repair(self) -> bool:
+        """Drop what is damaged; False where the set cannot be repaired."""
+        if self.plan is None:
+            return False
+        with self.location.lock(self.path):
+            if self.bad_windows or self.unseal:
+                write_attributes(self.location, self.plan, sealed=False)
+                self.location.delete(f"{self.path}/manifest/{schema.commit_key(0)}")
+            # Commits first: a window without one is not read, whatever its shards hold.
+            for window in sorted(self.bad_windows):
+                self.location.delete(f"{self.path}/commits/{schema.commit_key(window)}")
+                for name in self.plan.arrays:
+                    self.location.delete(f"{self.path}/{name}/{schema.shard_key(window)}")
+            for key in sorted(self.drop):
+                self.location.delete(key)
+            for key, content in self.rewrite.items():
+                if key != f"{self.path}/{schema.METADATA}" or not (self.bad_windows or self.unseal):
+                    self.location.put(key, [content])
+        return True
+
+
+def _check_table(location: Location, path: str) -> list[tuple[str, str]]:
+    try:
+        columns, attributes = read_table(location, path)
+    except (LayerLakeError, ValueError) as error:
+        return [(path, str(error).partition("; ")[0])]
+    managed = ("columns", "content", "complete", "digest")
+    own = {k: v for k, v in attributes.items() if k not in managed}
+    findings = []
+    files = table_files(columns, own)
+    for key, parts in files.items():
+        kept = location.read(f"{path}/{key}") if location.exists(f"{path}/{key}") else None
+        expected = b"".join(bytes(view_of(part)) for part in parts)
+        if key.endswith(schema.METADATA):
+            # Dimension names are the writer's choice; everything else is determined.
+            same = kept is not None and _without_names(kept) == _without_names(expected)
+        else:
+            same = kept is not None
+        if not same:
+            findings.append((f"{path}/{key}", "metadata is not what was written"))
+    return findings
+
+
+def _without_names(raw: bytes) -> Any:
+    try:
+        document = json.loads(raw)
+    except ValueError:
+        return None
+    if isinstance(document, dict):
+        document.pop("dimension_names", None)
+    return document
+
+
+def _tables(lake: Lake) -> Iterator[str]:
+    for corpus in lake.corpora():
+        yield f"corpora/{corpus}"
+        for kind in ("tokenizations", "rows"):
+            for name in _nodes(lake.location, f"corpora/{corpus}/{kind}"):
+                yield f"corpora/{corpus}/{kind}/{name}"
+    for variant in lake.variants():
+        yield f"variants/{variant}"
+    for analysis in _nodes(lake.location, "results"):
+        for identity in _nodes(lake.location, f"results/{analysis}"):
+            yield f"results/{analysis}/{identity}"
+
+
+def _nodes(location: Location, path: str) -> list[str]:
+    return [name for name in location.children(path) if name != schema.METADATA]
+
+
+def verify(
+    lake: Lake,
+    path: str | None = None,
+    *,
+    repair: bool = False,
+    on_bytes: Callable[[int], None] | None = None,
+) -> Verification:
+    """Check everything below a path: metadata, checksums, completeness, finite values.
+
+    Parameters
+    ----------
+    path
+        A node of the lake (`activations/wiki/base`); by default all of it.
+    repair
+        Drop the damaged windows of sets, so that extraction resumes, and restore metadata.
+        Tables and sets whose attributes are damaged are named, never touched.
+    on_bytes
+        Called with the bytes of each chunk checked.
+
+    Raises
+    ------
+    NameNotFound
+        Where nothing lies at `path`.
+    """
+    if repair:
+        lake.require_writable()
+    if path is not None:
+        check_path(lake, path)
+    prefix = path or ""
+    findings: list[Finding] = []
+    n_chunks = n_bytes = n_incomplete = 0
+
+    def inside(node: str) -> bool:
+        return not prefix or node == prefix or node.startswith(f"{prefix}/")
+
+    for table in _tables(lake):
+        if inside(table):
+            findings += [Finding(*found) for found in _check_table(lake.location, table)]
+    for corpus in _nodes(lake.location, "activations"):
+        for variant in _nodes(lake.location, f"activations/{corpus}"):
+            for name in _nodes(lake.location, f"activations/{corpus}/{variant}"):
+                node = f"activations/{corpus}/{variant}/{name}"
+                if not (inside(node) or prefix.startswith(f"{node}/")):
+                    continue
+                check = _SetCheck(lake.location, node, on_bytes or (lambda _: None))
+                check.run()
+                mended = bool(repair and check.findings and check.repair())
+                findings += [Finding(*found, repaired=mended) for found in check.findings]
+                n_chunks += check.n_chunks
+                n_bytes += check.n_bytes
+                n_incomplete += int(check.plan is not None and not check.sealed)
+    return Verification(tuple(findings), n_chunks, n_bytes, n_incomplete)
+
+
+def check_path(lake: Lake, path: str) -> str:
+    """Return `path` if it names a node of the lake.
+
+    Raises
+    ------
+    InvalidInput
+        It would leave the lake.
+    NameNotFound
+        There is nothing; the sentence names what is near.
+    """
+    parts = path.strip("/").split("/")
+    if any(part in ("", ".", "..") for part in parts):
+        raise InvalidInput(f"{path!r} is no path inside a lake; give names as `layerlake ls` does")
+    clean = "/".join(parts)
+    if not lake.location.exists(f"{clean}/{schema.METADATA}"):
+        parent = "/".join(parts[:-1])
+        known = _nodes(lake.location, parent)
+        raise NameNotFound(
+            f"nothing called {clean} in {lake.location.name}; {nearest(parts[-1], known)}"
+        )
+    return clean
+
+
+def remove(lake: Lake, path: str) -> None:
+    """Remove a corpus, variant, set or result for good.
+
+    A set gets its tombstone first, so that a removal killed half-way never shows half a set.
+
+    Raises
+    ------
+    InvalidInput
+        The path names a whole section, or a corpus or variant that activations still use.
+    LakeBusy
+        Another process writes the set.
+    """
+    lake.require_writable()
+    clean = check_path(lake, path)
+    parts = clean.split("/")
+    if len(parts) < 2 or parts[0] not in schema.SECTIONS:
+        raise InvalidInput(f"{clean} cannot be removed; name a corpus, variant, set or result")
+    users = lake.location.children("activations")
+    if parts[0] == "corpora" and parts[1] in users:
+        raise InvalidInput(
+            f"corpus {parts[1]} is used by activations; remove activations/{parts[1]} first"
+        )
+    if parts[0] == "variants":
+        using = [c for c in users if parts[1] in lake.location.children(f"activations/{c}")]
+        if using:
+            raise InvalidInput(
+                f"variant {parts[1]} has activations over {', '.join(using)}; remove "
+                f"activations/{using[0]}/{parts[1]} first"
+            )
+    if parts[0] == "activations" and len(parts) > 4:
+        raise InvalidInput(f"{clean} is part of a set, which is kept or removed whole")
+    if parts[0] == "activations":
+        sets = [p for p in lake.set_paths(parts[1]) if p == clean or p.startswith(f"{clean}/")]
+        for node in sets:
+            _remove_set(lake.location, node)
+        if len(parts) == 4:
+            return
+    lake.location.remove(clean)
+
+
+def _remove_set(location: Location, path: str) -> None:
+    with location.lock(path):
+        try:
+            plan = parse_plan(path, read_attributes(location, path))
+            write_attributes(location, plan, sealed=False, tombstone=True)
+        except LakeCorrupt:
+            # What cannot be read cannot be taken for a sealed set either.
+            pass
+        location.remove(path)
+
+
+def gc(lake: Lake) -> int:
+    """Finish interrupted removals, delete what dead writers left; return the bytes freed."""
+    lake.require_writable()
+    freed = lake.location.sweep()
+    for path in lake.set_paths():
+        try:
+            dead = bool(read_attributes(lake.location, path).get("tombstone"))
+        except LakeCorrupt:
+            continue
+        if dead:
+            freed += sum(lake.location.size(key) for key in _subtree(lake.location, path))
+            lake.location.remove(path)
+    return freed
