@@ -1,0 +1,1 @@
+"""How things move and run: corpora, tokenization, models, extraction, passes."""

@@ -1,0 +1,77 @@
+"""The readers and the tokenization on real corpora."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from layerlake.engine.corpora import Corpus, read_corpus
+from layerlake.engine.tokenization import tokenize
+
+pytestmark = pytest.mark.data
+
+
+def words_of(corpus: Corpus, example: int) -> list[str]:
+    """Return the words of an example."""
+    return [
+        corpus.word(i)
+        for i in range(int(corpus.word_offsets[example]), int(corpus.word_offsets[example + 1]))
+    ]
+
+
+def test_ewt_dev(data_folder: Path, minilm_tokenizer: Any) -> None:
+    corpus = read_corpus(data_folder / "ewt" / "en_ewt-ud-dev.conllu.gz")
+    assert (corpus.n_examples, corpus.n_words) == (2001, 25147)
+    assert corpus.columns["id"][0].endswith("ENG_20041117_172713-0001")
+    assert len(set(corpus.columns["id"].tolist())) == 2001
+    assert int(corpus.columns["has_empty_nodes"].sum()) == 3
+    heads = corpus.annotations["head"]
+    roots = np.bincount(corpus.word_example[heads == 0], minlength=2001)
+    assert np.all(roots == 1)
+    assert np.all((corpus.annotations["deprel"] == "root") == (heads == 0))
+    found = tokenize(corpus, minilm_tokenizer, limit=512)
+    sentences = [words_of(corpus, example) for example in range(corpus.n_examples)]
+    reference = minilm_tokenizer(sentences, is_split_into_words=True)
+    pieces = np.split(found.piece_ids, found.input_offsets[1:-1])
+    assert all(
+        ours.tolist() == theirs for ours, theirs in zip(pieces, reference["input_ids"], strict=True)
+    )
+    assert np.unique(found.piece_word[~found.special]).tolist() == list(range(25147))
+
+
+def test_wikitext2(data_folder: Path, minilm_tokenizer: Any) -> None:
+    path = data_folder / "wikitext2" / "wiki.test.raw.first40.txt.gz"
+    paragraphs = read_corpus(path, "wikitext", segment="paragraph")
+    sentences = read_corpus(path, "wikitext")
+    assert paragraphs.n_examples == int(sentences.columns["paragraph"].max()) == 1671
+    assert 6000 < sentences.n_examples < 9000
+    assert sentences.n_words == paragraphs.n_words
+    assert not any(joint in text for text in sentences.texts for joint in ("@-@", "@,@", "@.@"))
+    assert sentences.columns["article"][0] == "Robert Boulter"
+    # The 40 articles, and two formula lines that look like titles.
+    assert len(set(sentences.columns["article"].tolist())) == 42
+    found = tokenize(sentences, minilm_tokenizer, limit=512)
+    reference = minilm_tokenizer(sentences.texts)
+    pieces = np.split(found.piece_ids, found.input_offsets[1:-1])
+    assert all(
+        ours.tolist() == theirs for ours, theirs in zip(pieces, reference["input_ids"], strict=True)
+    )
+    assert np.all(found.piece_word[~found.special] >= 0)
+
+
+def test_mnli_pairs(data_folder: Path, minilm_tokenizer: Any) -> None:
+    corpus = read_corpus(
+        data_folder / "mnli" / "mnli_dev_matched.part_a.jsonl.gz",
+        text_field="sentence1",
+        pair_field="sentence2",
+    )
+    assert corpus.n_examples == 4857
+    assert set(corpus.columns["gold_label"].tolist()) == {"neutral", "entailment", "contradiction"}
+    assert corpus.columns["index"].dtype == np.int64
+    found = tokenize(corpus, minilm_tokenizer, packing="pair", limit=512)
+    reference = minilm_tokenizer(corpus.texts, corpus.pair_texts)
+    assert found.piece_ids.tolist() == [i for ids in reference["input_ids"] for i in ids]
+    assert found.segment_ids.tolist() == [i for ids in reference["token_type_ids"] for i in ids]
