@@ -1,0 +1,215 @@
+"""Corpora, tokenizations, row sets and variants: putting them into a lake and getting them back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from layerlake.engine.corpora import read_corpus
+from layerlake.engine.corpora.corpus import Corpus, corpus_from_texts
+from layerlake.engine.rowsets import RowSet, choose_rows
+from layerlake.engine.tokenization import Tokenization, tokenize, tokenizer_fingerprint
+from layerlake.store import schema
+from layerlake.store.errors import InvalidInput, NameConflict, NameNotFound
+from layerlake.store.identity import short
+from layerlake.store.reader import Lake, nearest
+from layerlake.store.tables import table_paths
+
+if TYPE_CHECKING:
+    from layerlake.engine.models import LoadedModel
+
+Source = str | os.PathLike[str] | Corpus | Sequence[str]
+
+
+def add_corpus(
+    lake: Lake,
+    name: str | None,
+    source: Source,
+    format: str | None = None,
+    *,
+    segment: str = "sentence",
+    text_field: str | None = None,
+    pair_field: str | None = None,
+    words_field: str | None = None,
+    licence: str | None = None,
+) -> str:
+    """Put a corpus into a lake.
+
+    Parameters
+    ----------
+    lake
+        Opened for writing.
+    name
+        Name in the lake; by default the stem of the file.
+    source
+        A file, a `Corpus`, or a list of strings (an example each).
+    format, segment, text_field, pair_field, words_field, licence
+        As `read_corpus`.
+
+    Returns
+    -------
+    The name. Adding the same content again changes nothing.
+
+    Raises
+    ------
+    InvalidInput
+        The source cannot be read; see `read_corpus`.
+    NameConflict
+        The name is taken by other content.
+    """
+    if isinstance(source, Corpus):
+        corpus = source
+    elif isinstance(source, str | os.PathLike):
+        corpus = read_corpus(
+            Path(source),
+            format,
+            segment=segment,
+            text_field=text_field,
+            pair_field=pair_field,
+            words_field=words_field,
+            licence=licence,
+        )
+        name = name or schema.name_from(Path(source).name.split(".")[0])
+    else:
+        corpus = corpus_from_texts(list(source))
+    if name is None:
+        raise InvalidInput("a corpus that is no file needs a name; give one")
+    schema.check_name(name, "corpus")
+    attributes = {
+        **corpus.to_attributes(),
+        "kind": "corpus",
+        "fingerprint": corpus.fingerprint,
+        "n_examples": corpus.n_examples,
+        "n_words": corpus.n_words,
+    }
+    lake.add_table(f"corpora/{name}", corpus.to_columns(), attributes)
+    return name
+
+
+def load_corpus(lake: Lake, name: str) -> Corpus:
+    """Return a corpus of the lake; raise `NameNotFound` where there is none."""
+    return Corpus.from_columns(*lake.table(f"corpora/{lake.check_corpus(name)}"))
+
+
+def resolve_corpus(lake: Lake, source: Source, **options: Any) -> tuple[str, Corpus]:
+    """Return name and content of a corpus given by name, file, `Corpus` or list of strings.
+
+    A name in the lake comes first; a file is added under its stem (or `options["name"]`).
+    """
+    name = options.pop("name", None)
+    if isinstance(source, str) and source in lake.corpora() and not name:
+        return source, load_corpus(lake, source)
+    if isinstance(source, str) and not Path(source).exists():
+        raise NameNotFound(
+            f"{source!r} is neither a file nor a corpus of {lake.location.name}; "
+            f"{nearest(source, lake.corpora())}"
+        )
+    added = add_corpus(lake, name, source, **options)
+    return added, load_corpus(lake, added)
+
+
+def _reusable(
+    attributes: dict[str, Any], tokenizer: str, packing: str, long: str, limit: int | None
+) -> bool:
+    settings = attributes["settings"]
+    return (
+        settings["tokenizer"] == tokenizer
+        and settings["packing"] == packing
+        and settings["long"] == long
+        and settings.get("limit") in (None, limit)
+        and (limit is None or attributes["longest"] <= limit)
+    )
+
+
+def add_tokenization(
+    lake: Lake,
+    corpus_name: str,
+    corpus: Corpus,
+    tokenizer: Any,
+    *,
+    packing: str = "single",
+    long: str = "refuse",
+    limit: int | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> Tokenization:
+    """Return the corpus cut into pieces: from the lake where it was done before, else made."""
+    parent = f"corpora/{corpus_name}/tokenizations"
+    fingerprint = tokenizer_fingerprint(tokenizer)
+    for name in table_paths(lake.location, parent):
+        attributes = lake.attributes(f"{parent}/{name}")
+        if _reusable(attributes, fingerprint, packing, long, limit):
+            return Tokenization.from_columns(*lake.table(f"{parent}/{name}"))
+    made = tokenize(
+        corpus, tokenizer, packing=packing, long=long, limit=limit, on_progress=on_progress
+    )
+    attributes = {
+        **made.to_attributes(),
+        "kind": "tokenization",
+        "fingerprint": made.fingerprint,
+        "n_pieces": made.n_pieces,
+        "n_inputs": made.n_inputs,
+        "longest": int(np.diff(made.input_offsets).max(initial=0)),
+    }
+    lake.add_table(f"{parent}/{short(made.fingerprint)}", made.to_columns(), attributes)
+    return made
+
+
+def add_rows(
+    lake: Lake, corpus_name: str, corpus: Corpus, tokenization: Tokenization, rows: str, unit: str
+) -> RowSet:
+    """Return the row set, kept in the lake."""
+    chosen = choose_rows(corpus, tokenization, rows, unit)
+    path = f"corpora/{corpus_name}/rows/{short(chosen.fingerprint)}"
+    attributes = {
+        **chosen.to_attributes(),
+        "kind": "rows",
+        "fingerprint": chosen.fingerprint,
+        "n_rows": len(chosen.row_id),
+    }
+    lake.add_table(path, chosen.to_columns(), attributes)
+    return chosen
+
+
+def load_rows(lake: Lake, corpus_name: str, fingerprint: str) -> RowSet:
+    """Return a row set of the lake by its fingerprint."""
+    return RowSet.from_columns(*lake.table(f"corpora/{corpus_name}/rows/{short(fingerprint)}"))
+
+
+def variant_attributes(model: LoadedModel, tokenizer: str) -> dict[str, Any]:
+    """Return what the lake keeps about a variant."""
+    return {
+        "kind": "variant",
+        "fingerprint": model.weights_digest,
+        "weights_digest": model.weights_digest,
+        "source": model.source,
+        "revision": model.revision,
+        "architecture": model.architecture,
+        "config": model.config,
+        "n_layers": model.n_layers,
+        "hidden": model.hidden,
+        "randomize": model.randomize,
+        "truncate": model.truncate,
+        "tokenizer": tokenizer,
+    }
+
+
+def check_variant(lake: Lake, name: str, digest: str) -> None:
+    """Raise `NameConflict` where the name holds other weights."""
+    if name not in lake.variants():
+        return
+    kept = lake.attributes(f"variants/{name}").get("weights_digest")
+    if kept != digest:
+        raise NameConflict(
+            f"variant {name!r} holds other weights (digest {str(kept)[:12]}, given {digest[:12]}); "
+            f"choose another name with --as, or remove it with `layerlake rm variants/{name}`"
+        )
+
+
+def add_variant(lake: Lake, name: str, model: LoadedModel, tokenizer: str) -> None:
+    """Put a variant into the lake; nothing changes where it is there already."""
+    check_variant(lake, name, model.weights_digest)
+    lake.add_table(f"variants/{name}", {}, variant_attributes(model, tokenizer))

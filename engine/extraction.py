@@ -1,0 +1,536 @@
+"""Extraction: every layer of a model over a corpus, once, window by window into a set.
+
+Two windows are in memory at most: one that is computed, one that is written. What is asked for is
+fixed before the first forward pass (`ExtractionPlan`), so that it can be shown, refused, resumed.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layerlake.engine.batching import DEFAULT_TOKEN_BUDGET, pad_batch, plan_digest, plan_window
+from layerlake.engine.catalogue import (
+    Source,
+    add_rows,
+    add_tokenization,
+    add_variant,
+    check_variant,
+    resolve_corpus,
+)
+from layerlake.engine.corpora.corpus import Corpus
+from layerlake.engine.memory import parse_bytes, require
+from layerlake.engine.rowsets import RowSet
+from layerlake.engine.tokenization import Tokenization, tokenizer_fingerprint
+from layerlake.store import schema
+from layerlake.store.errors import InvalidInput
+from layerlake.store.reader import Lake
+from layerlake.store.schema import ActivationLayout
+from layerlake.store.sets import SetPlan
+from layerlake.store.writer import SetWriter
+
+if TYPE_CHECKING:
+    import torch
+
+    from layerlake.engine.models import LoadedModel
+
+POOLINGS = ("mean", "first", "last", "max")
+
+
+@dataclass(frozen=True)
+class ExtractionPlan:
+    """Everything about an extraction that is known before it runs."""
+
+    set_plan: SetPlan
+    tokenization: Tokenization = field(repr=False)
+    rows: RowSet = field(repr=False)
+    row_pieces: NDArray[np.int64] = field(repr=False)
+    """First piece and one past the last piece of each row, shape (row, 2)."""
+    corpus: Corpus = field(repr=False)
+    layers: tuple[int, ...]
+    site: str
+    pooling: str
+    token_budget: int
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of activations on disk, before compression."""
+        layout = self.set_plan.layout
+        return layout.n_rows * layout.chunk_bytes // layout.chunk_rows * len(self.layers)
+
+    @property
+    def peak_bytes(self) -> int:
+        """Bytes of the two windows that are in memory at a time."""
+        layout = self.set_plan.layout
+        rows = min(layout.window_rows, layout.n_rows)
+        window = rows * layout.chunk_bytes // layout.chunk_rows * len(self.layers)
+        return window * min(2, layout.n_windows)
+
+    def inputs_of(self, window: int) -> NDArray[np.int64]:
+        """Return the inputs that hold rows of a window, in corpus order."""
+        start, stop = self.set_plan.layout.window(window)
+        offsets = self.tokenization.input_offsets
+        return np.unique(np.searchsorted(offsets, self.row_pieces[start:stop, 0], "right") - 1)
+
+    def batches(self, window: int) -> list[NDArray[np.int64]]:
+        """Return the batches of a window, each an array of inputs."""
+        inputs = self.inputs_of(window)
+        offsets = self.tokenization.input_offsets
+        plan = plan_window(offsets[inputs + 1] - offsets[inputs], self.token_budget)
+        return [inputs[batch] for batch in plan]
+
+
+@dataclass(frozen=True)
+class ExtractionReport:
+    """What an extraction did."""
+
+    path: str
+    corpus: str
+    variant: str
+    n_rows: int
+    n_windows: int
+    """Windows of the set."""
+    n_computed: int
+    """Windows computed by this call (0 where all was there)."""
+    n_pieces: int
+    """Pieces run through the model by this call."""
+    n_bytes: int
+    seconds: float
+
+
+def _row_pieces(tokenization: Tokenization, rows: RowSet) -> NDArray[np.int64]:
+    if rows.unit == "piece":
+        return np.stack([rows.row_id, rows.row_id + 1], axis=1)
+    # Pieces of a word are neighbours, and words ascend through the corpus.
+    places = np.flatnonzero(tokenization.piece_word >= 0)
+    words = tokenization.piece_word[places]
+    first = np.searchsorted(words, rows.row_id, "left")
+    last = np.searchsorted(words, rows.row_id, "right") - 1
+    return np.stack([places[first], places[last] + 1], axis=1)
+
+
+def parse_layers(layers: str | Sequence[int] | None, n_layers: int) -> tuple[int, ...]:
+    """Return the layers asked for: all by default, else `0,8,16`, `0-4` or a sequence."""
+    if layers is None or layers == "all":
+        return tuple(range(n_layers + 1))
+    chosen: set[int] = set()
+    for part in layers.split(",") if isinstance(layers, str) else map(str, layers):
+        low, dash, high = part.strip().partition("-")
+        if not low.isdigit() or (dash and not high.isdigit()):
+            raise InvalidInput(f"layers {layers!r} not understood; give them as 0,8,16 or 0-4")
+        chosen.update(range(int(low), int(high if dash else low) + 1))
+    beyond = [layer for layer in chosen if layer > n_layers]
+    if beyond or not chosen:
+        raise InvalidInput(
+            f"layer {max(beyond, default=0)} asked of a model with {n_layers} layers (0-{n_layers})"
+        )
+    return tuple(sorted(chosen))
+
+
+def variant_name(source: str, randomize: int | None, truncate: int | None) -> str:
+    """Return the name a variant gets where none is given."""
+    name = schema.name_from(Path(source.rstrip("/")).name)
+    if randomize is not None:
+        name += f"-random-s{randomize}"
+    if truncate is not None:
+        name += f"-truncated-{truncate}"
+    return name
+
+
+def plan_extraction(
+    lake: Lake,
+    model: LoadedModel,
+    corpus: Source,
+    *,
+    variant: str,
+    corpus_options: dict[str, Any] | None = None,
+    rows: str = "all",
+    unit: str = "piece",
+    pooling: str = "mean",
+    packing: str = "single",
+    long: str = "refuse",
+    layers: str | Sequence[int] | None = None,
+    site: str = "resid",
+    store_dtype: str = "float16",
+    codec: str = "none",
+    token_budget: int = DEFAULT_TOKEN_BUDGET,
+    window_rows: int = schema.WINDOW_ROWS,
+    on_progress: Callable[[int], None] | None = None,
+) -> ExtractionPlan:
+    """Tokenise, choose rows and lay out the set; parameters as `extract`."""
+    import torch
+
+    schema.check_name(variant, "variant")
+    if pooling not in POOLINGS:
+        raise InvalidInput(f"pooling {pooling!r} is not one of {', '.join(POOLINGS)}")
+    if token_budget < 1:
+        raise InvalidInput(f"token budget {token_budget} is not a positive number of pieces")
+    chosen = parse_layers(layers, model.n_layers)
+    check_variant(lake, variant, model.weights_digest)
+    corpus_name, content = resolve_corpus(lake, corpus, **(corpus_options or {}))
+    cut = add_tokenization(
+        lake,
+        corpus_name,
+        content,
+        model.tokenizer,
+        packing=packing,
+        long=long,
+        limit=model.max_positions,
+        on_progress=on_progress,
+    )
+    row_set = add_rows(lake, corpus_name, content, cut, rows, unit)
+    layout = ActivationLayout(len(row_set.row_id), model.hidden, store_dtype, codec, window_rows)
+    contents = {
+        "row_set": row_set.fingerprint,
+        "rows": rows,
+        "unit": unit,
+        "pooling": pooling if unit == "word" else None,
+        "tokenization": cut.fingerprint,
+        "sites": [site],
+        "layers": list(chosen),
+        "dtype": store_dtype,
+        "codec": codec,
+    }
+    draft = ExtractionPlan(
+        SetPlan(
+            corpus_name,
+            variant,
+            contents,
+            {},
+            {},
+            tuple(f"{site}/{layer}" for layer in chosen),
+            layout,
+        ),
+        cut,
+        row_set,
+        _row_pieces(cut, row_set),
+        content,
+        chosen,
+        site,
+        pooling,
+        token_budget,
+    )
+    recipe = {
+        "weights": model.weights_digest,
+        "compute_dtype": model.compute_dtype,
+        "device": model.device.type,
+        "attention": model.attention,
+        "token_budget": token_budget,
+        "batch_plan": plan_digest(draft.batches(w) for w in range(layout.n_windows)),
+        "torch": torch.__version__,
+    }
+    versions = {
+        name: importlib.metadata.version(name) for name in ("layerlake", "transformers", "numpy")
+    }
+    about = {"source": model.source, "versions": versions}
+    old = draft.set_plan
+    final = SetPlan(corpus_name, variant, contents, recipe, about, old.arrays, layout)
+    return ExtractionPlan(
+        final, cut, row_set, draft.row_pieces, content, chosen, site, pooling, token_budget
+    )
+
+
+def _pooled(hidden: torch.Tensor, counts: torch.Tensor, pooling: str) -> torch.Tensor:
+    """Pool consecutive pieces, shape (piece, hidden), into rows of `counts` pieces each."""
+    import torch
+
+    ends = torch.cumsum(counts, 0)
+    if pooling == "first":
+        return hidden[ends - counts]
+    if pooling == "last":
+        return hidden[ends - 1]
+    owner = torch.repeat_interleave(torch.arange(len(counts), device=hidden.device), counts)
+    out = torch.zeros(len(counts), hidden.shape[1], dtype=torch.float32, device=hidden.device)
+    if pooling == "max":
+        index = owner[:, None].expand_as(hidden)
+        return out.scatter_reduce(0, index, hidden.float(), "amax", include_self=False)
+    return out.index_add_(0, owner, hidden.float()) / counts[:, None]
+
+
+class _Runner:
+    """Computes the windows of a plan."""
+
+    def __init__(self, model: LoadedModel, plan: ExtractionPlan) -> None:
+        import torch
+
+        from layerlake.engine.sites import Capture
+
+        self.model = model
+        self.plan = plan
+        self.capture = Capture(model, plan.layers, plan.site)
+        self.dtype = getattr(torch, plan.set_plan.layout.dtype)
+
+    def window(self, window: int, on_pieces: Callable[[int], None]) -> dict[str, NDArray[Any]]:
+        """Return the rows of a window, an array of shape (rows, hidden) for each layer."""
+        plan = self.plan
+        layout = plan.set_plan.layout
+        start, stop = layout.window(window)
+        out = {
+            layer: np.empty((stop - start, layout.hidden), layout.dtype) for layer in plan.layers
+        }
+        offsets = plan.tokenization.input_offsets
+        spans = plan.row_pieces[start:stop]
+        # Rows ascend through the corpus, so those of an input are neighbours.
+        row_input = np.searchsorted(offsets, spans[:, 0], "right") - 1
+        for batch in plan.batches(window):
+            low = np.searchsorted(row_input, batch, "left")
+            high = np.searchsorted(row_input, batch, "right")
+            self._batch(batch, low, high, spans, start, out)
+            on_pieces(int((offsets[batch + 1] - offsets[batch]).sum()))
+        return {f"{plan.site}/{layer}": rows for layer, rows in out.items()}
+
+    def _batch(
+        self,
+        batch: NDArray[np.int64],
+        low: NDArray[np.int64],
+        high: NDArray[np.int64],
+        spans: NDArray[np.int64],
+        start: int,
+        out: dict[int, NDArray[Any]],
+    ) -> None:
+        import torch
+
+        cut = self.plan.tokenization
+        ids, mask, segments = pad_batch(
+            cut.piece_ids, cut.segment_ids, cut.input_offsets, batch, self.model.pad_id
+        )
+        width = ids.shape[1]
+        rows = np.concatenate([np.arange(a, b) for a, b in zip(low, high, strict=True)])
+        owner = np.repeat(np.arange(len(batch)), high - low)
+        counts = spans[rows, 1] - spans[rows, 0]
+        firsts = owner * width + spans[rows, 0] - cut.input_offsets[batch][owner]
+        within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+        flat = torch.from_numpy(np.repeat(firsts, counts) + within).to(self.model.device)
+        sizes = torch.from_numpy(counts).to(self.model.device)
+        taken = self.capture.run(*map(torch.from_numpy, (ids, mask, segments)))
+        with torch.inference_mode():
+            for layer, hidden in taken.items():
+                values = hidden.reshape(-1, hidden.shape[-1]).index_select(0, flat)
+                if self.plan.rows.unit == "word":
+                    values = _pooled(values, sizes, self.plan.pooling)
+                stored = values.to(self.dtype)
+                if not bool(torch.isfinite(stored).all()):
+                    self._refuse(layer, values, stored, rows + start)
+                out[layer][rows] = stored.cpu().numpy()
+
+    def _refuse(
+        self, layer: int, values: torch.Tensor, stored: torch.Tensor, rows: NDArray[np.int64]
+    ) -> None:
+        import torch
+
+        bad = int(torch.nonzero(~torch.isfinite(stored).all(dim=1))[0, 0])
+        example = int(self.plan.rows.row_example[rows[bad]])
+        where = f"layer {layer}, example {self.plan.corpus.example_name(example)!r}"
+        if bool(torch.isfinite(values[bad]).all()):
+            largest = float(values[bad].abs().max())
+            raise InvalidInput(
+                f"{where}: a value of {largest:.0f} does not fit float16 (65504 at most); extract "
+                "with --store-dtype float32"
+            )
+        raise InvalidInput(
+            f"{where}: the model gave NaN or infinite values; check the checkpoint, or compute "
+            "with --compute-dtype float32"
+        )
+
+
+def run_extraction(
+    lake: Lake,
+    model: LoadedModel,
+    plan: ExtractionPlan,
+    *,
+    on_pieces: Callable[[int], None] | None = None,
+) -> ExtractionReport:
+    """Compute and write the windows that are missing, then seal the set."""
+    began = time.perf_counter()
+    seen = 0
+
+    def count(pieces: int) -> None:
+        nonlocal seen
+        seen += pieces
+        if on_pieces:
+            on_pieces(pieces)
+
+    computed = 0
+    with SetWriter(lake.location, plan.set_plan) as writer:
+        missing = np.flatnonzero(~writer.committed).tolist()
+        if missing:
+            runner = _Runner(model, plan)
+            with runner.capture, ThreadPoolExecutor(1, "layerlake-writer") as pool:
+                for _ in _overlapped(pool, writer, runner, missing, count):
+                    computed += 1
+        if not writer.sealed:
+            writer.seal()
+    layout = plan.set_plan.layout
+    return ExtractionReport(
+        plan.set_plan.path,
+        plan.set_plan.corpus,
+        plan.set_plan.variant,
+        layout.n_rows,
+        layout.n_windows,
+        computed,
+        seen,
+        plan.n_bytes,
+        time.perf_counter() - began,
+    )
+
+
+def _overlapped(
+    pool: ThreadPoolExecutor,
+    writer: SetWriter,
+    runner: _Runner,
+    windows: Sequence[int],
+    on_pieces: Callable[[int], None],
+) -> Iterator[int]:
+    """Write each window while the next one is computed; yield those that are committed."""
+    pending: tuple[int, Future[None]] | None = None
+    for window in windows:
+        arrays = runner.window(window, on_pieces)
+        if pending:
+            pending[1].result()
+            yield pending[0]
+        pending = window, pool.submit(writer.write_window, window, arrays)
+        del arrays
+    if pending:
+        pending[1].result()
+        yield pending[0]
+
+
+def extract(
+    lake: Lake,
+    model: str | LoadedModel,
+    corpus: Source,
+    *,
+    variant: str | None = None,
+    corpus_name: str | None = None,
+    format: str | None = None,
+    segment: str = "sentence",
+    text_field: str | None = None,
+    pair_field: str | None = None,
+    words_field: str | None = None,
+    rows: str = "all",
+    unit: str = "piece",
+    pooling: str = "mean",
+    packing: str = "single",
+    long: str = "refuse",
+    layers: str | Sequence[int] | None = None,
+    site: str = "resid",
+    randomize: int | None = None,
+    truncate: int | None = None,
+    store_dtype: str = "float16",
+    codec: str = "none",
+    compute_dtype: str = "float32",
+    device: str = "auto",
+    token_budget: int = DEFAULT_TOKEN_BUDGET,
+    window_rows: int = schema.WINDOW_ROWS,
+    memory: int | str = "8GiB",
+    on_start: Callable[[ExtractionPlan], Callable[[int], None] | None] | None = None,
+) -> ExtractionReport:
+    """Run a model once over a corpus and keep its layers in a lake.
+
+    The same call again resumes where it was stopped, or does nothing.
+
+    Parameters
+    ----------
+    lake
+        Opened for writing.
+    model
+        Hub name (`org/name@revision`), folder, or a `LoadedModel`.
+    corpus
+        Name in the lake, file, `Corpus`, or list of strings.
+    variant, corpus_name
+        Names in the lake; by default made from the model's and the file's.
+    format, segment, text_field, pair_field, words_field
+        How to read a file, as `read_corpus`.
+    rows
+        `all` pieces, or `sample:N@seed`.
+    unit, pooling
+        `piece`, or `word` with its pieces pooled by `mean`, `first`, `last` or `max`.
+    packing, long
+        `single` or `pair`; what to do with examples over the model's limit: `refuse`, `drop`,
+        `split`.
+    layers
+        `0,8,16`, `0-4`, a sequence, or all.
+    randomize, truncate
+        As `load_model`.
+    store_dtype, codec
+        `float16` or `float32`; `none` or `lz4`.
+    compute_dtype, device
+        As `load_model`.
+    token_budget
+        Most pieces of a batch.
+    window_rows
+        Rows of a shard, a multiple of 1024.
+    memory
+        Bytes that the windows in memory may take.
+    on_start
+        Called with the plan before the first forward pass; what it returns is called with the
+        pieces of each batch.
+
+    Returns
+    -------
+    What was done; the set's path among it.
+
+    Raises
+    ------
+    InvalidInput, NameNotFound, NameConflict, LakeBusy, StorageFailed, MemoryRefused
+        As their names say, each in one sentence.
+    """
+    from layerlake.engine.models import load_model
+
+    lake.require_writable()
+    if isinstance(model, str):
+        name = variant or variant_name(model, randomize, truncate)
+        schema.check_name(name, "variant")
+        loaded = load_model(
+            model,
+            randomize=randomize,
+            truncate=truncate,
+            device=device,
+            compute_dtype=compute_dtype,
+        )
+    else:
+        name = variant or variant_name(model.source, model.randomize, model.truncate)
+        loaded = model
+    options = {
+        "name": corpus_name,
+        "format": format,
+        "segment": segment,
+        "text_field": text_field,
+        "pair_field": pair_field,
+        "words_field": words_field,
+    }
+    plan = plan_extraction(
+        lake,
+        loaded,
+        corpus,
+        variant=name,
+        corpus_options=options,
+        rows=rows,
+        unit=unit,
+        pooling=pooling,
+        packing=packing,
+        long=long,
+        layers=layers,
+        site=site,
+        store_dtype=store_dtype,
+        codec=codec,
+        token_budget=token_budget,
+        window_rows=window_rows,
+    )
+    require(
+        plan.peak_bytes,
+        parse_bytes(memory),
+        "extraction",
+        "ask for fewer --layers or smaller --window-rows, or allow more --memory",
+    )
+    add_variant(lake, name, loaded, tokenizer_fingerprint(loaded.tokenizer))
+    on_pieces = on_start(plan) if on_start else None
+    return run_extraction(lake, loaded, plan, on_pieces=on_pieces)

@@ -1,0 +1,101 @@
+"""What a pass needs in bytes, and the refusal when that is more than is allowed."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Final
+
+from layerlake.store.errors import InvalidInput, MemoryRefused
+
+DEFAULT_ALLOWED_BYTES: Final = 4 * 2**30
+"""What a pass may use where nobody says: 4 GiB."""
+
+_UNITS: Final = {
+    "": 1, "b": 1,
+    "k": 10**3, "kb": 10**3, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9,
+    "t": 10**12, "tb": 10**12,
+    "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
+}  # fmt: skip
+_AMOUNT: Final = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)\s*", re.IGNORECASE | re.ASCII)
+
+
+def parse_bytes(amount: int | str) -> int:
+    """Turn an amount of memory into bytes.
+
+    Parameters
+    ----------
+    amount
+        Bytes as an integer, or a number with a unit: powers of ten (`kB`, `MB`, `GB`, `TB`, or the
+        letter alone) or of two (`KiB`, `MiB`, `GiB`, `TiB`). Case does not matter.
+
+    Raises
+    ------
+    InvalidInput
+        The text is no amount, or the amount is below one byte.
+    """
+    if isinstance(amount, str):
+        match = _AMOUNT.fullmatch(amount)
+        unit = _UNITS.get(match[2].lower()) if match else None
+        if match is None or unit is None:
+            raise InvalidInput(
+                f"{amount!r} is no amount of memory; give a number with a unit, as 4GiB or 500MB"
+            )
+        amount = int(float(match[1]) * unit)
+    if amount < 1:
+        raise InvalidInput(f"the memory allowed is {amount} bytes; give at least one byte")
+    return amount
+
+
+def format_bytes(n_bytes: int) -> str:
+    """Write an amount of memory for people, in units of two: `1.5 GiB`."""
+    amount = float(n_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TiB"
+
+
+def require(needed: int, allowed: int, what: str, advice: str) -> None:
+    """Refuse, before anything is read, what would need more memory than is allowed.
+
+    Raises
+    ------
+    MemoryRefused
+        `needed` exceeds `allowed`; the sentence gives both, in bytes too, and the advice.
+    """
+    if needed > allowed:
+        raise MemoryRefused(
+            f"{what} needs {format_bytes(needed)} ({needed} bytes) of memory and "
+            f"{format_bytes(allowed)} ({allowed} bytes) are allowed; {advice}"
+        )
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """The memory a pass will use, by named part, as bytes held at the same time."""
+
+    parts: dict[str, int] = field(default_factory=dict)
+    """Bytes by what they hold; all of them count at the peak."""
+    reserve: int = 0
+    """Bytes that the pass can do without, such as a cache; never more than what is allowed."""
+
+    @property
+    def needed(self) -> int:
+        """Bytes without which the pass cannot run."""
+        return sum(self.parts.values())
+
+    @property
+    def peak(self) -> int:
+        """Bytes that the pass will use when it may use the reserve."""
+        return self.needed + self.reserve
+
+    def within(self, allowed: int, what: str, advice: str) -> "MemoryPlan":
+        """Return the plan with its reserve cut to what is allowed, or refuse.
+
+        Raises
+        ------
+        MemoryRefused
+            What the pass cannot do without exceeds `allowed`.
+        """
+        require(self.needed, allowed, what, advice)
+        return MemoryPlan(self.parts, min(self.reserve, allowed - self.needed))

@@ -1,0 +1,497 @@
+"""Loading a variant: a hub name or a folder, as it is, randomised, or truncated."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from layerlake.engine.randomized import randomize_parameters
+from layerlake.engine.sites import block_list
+from layerlake.store.errors import InvalidInput, MemoryRefused, MissingExtra
+
+if TYPE_CHECKING:
+    import torch
+
+COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
+"""What a forward pass can be computed in; `auto` chooses among them."""
+
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.tiktoken")
+"""A folder with none of these has no tokenizer (the loader would make up an empty one)."""
+
+_HUB_NAME = re.compile(r"(?P<name>[\w.-]+(/[\w.-]+)?)(@(?P<revision>[^@\s]+))?")
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model body ready to run, and what makes it this variant."""
+
+    module: torch.nn.Module = field(repr=False)
+    """The body without a head: eval mode, no gradients, on `device`."""
+    tokenizer: Any = field(repr=False)
+    """Its fast tokenizer."""
+    source: str
+    """The hub name without its revision, or the last part of the folder's path."""
+    revision: str | None
+    """The commit on the hub; None for a folder."""
+    architecture: str
+    """`config.model_type`."""
+    config: dict[str, Any] = field(repr=False)
+    """The config, after truncation."""
+    weights_digest: str
+    """sha256 (hex) of the weights before they are cast to `compute_dtype`."""
+    n_layers: int
+    hidden: int
+    max_positions: int | None
+    """Most pieces of one input; None where the model sets no limit."""
+    randomize: int | None
+    truncate: int | None
+    device: torch.device
+    compute_dtype: str
+    attention: str
+    """The attention implementation, such as `sdpa` or `eager`."""
+    pad_id: int
+    """What stands at padded places."""
+
+
+@dataclass(frozen=True)
+class _Checkpoint:
+    """The folder that holds a model's files, and what to call it."""
+
+    folder: Path
+    given: str
+    name: str
+    revision: str | None
+    trust_remote_code: bool
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"local_files_only": True, "trust_remote_code": self.trust_remote_code}
+
+    def holds(self, *patterns: str) -> bool:
+        return any(next(self.folder.glob(pattern), None) for pattern in patterns)
+
+
+def load_model(
+    source: str,
+    *,
+    randomize: int | None = None,
+    truncate: int | None = None,
+    device: str = "auto",
+    compute_dtype: str = "float32",
+    trust_remote_code: bool = False,
+) -> LoadedModel:
+    """Load the body of a model, without a head or pooler, with its tokenizer.
+
+    Parameters
+    ----------
+    source
+        A folder, or a hub name with an optional `@revision`. A folder never needs the network.
+    randomize
+        A seed: keep the architecture and draw all weights anew, embeddings included.
+    truncate
+        Keep the embeddings and blocks 1 to this number; 0 keeps the embeddings alone.
+    device
+        `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`.
+    compute_dtype
+        `float32`, `bfloat16`, `float16`, or `auto`: float32 on the CPU, else as stored.
+    trust_remote_code
+        Run code that comes with the model.
+
+    Raises
+    ------
+    InvalidInput
+        The source or a setting cannot be used.
+    MemoryRefused
+        The weights do not fit on the device.
+    MissingExtra
+        torch or transformers is not installed.
+    """
+    _require_transformers()
+    import torch
+
+    if compute_dtype not in (*COMPUTE_DTYPES, "auto"):
+        raise InvalidInput(
+            f"compute dtype {compute_dtype!r} is not one of: auto, {', '.join(COMPUTE_DTYPES)}"
+        )
+    target = resolve_device(device)
+    checkpoint = _locate(source, trust_remote_code, weights=randomize is None)
+    config = _read_config(checkpoint)
+    module = _fresh_body(checkpoint, config) if randomize is not None else _body(checkpoint, config)
+    n_layers = len(block_list(module))
+    if randomize is not None:
+        randomize_parameters(module, randomize)
+    if truncate is not None:
+        _truncate(module, truncate)
+        n_layers = truncate
+    tokenizer = _read_tokenizer(checkpoint)
+    _check_vocabulary(checkpoint, module, tokenizer)
+    digest = weights_digest(module)
+    if compute_dtype == "auto":
+        stored = str(next(module.parameters()).dtype).removeprefix("torch.")
+        compute_dtype = stored if target.type != "cpu" and stored in COMPUTE_DTYPES else "float32"
+    try:
+        _cast(module, getattr(torch, compute_dtype))
+        module.to(target)
+    except torch.OutOfMemoryError as error:
+        raise MemoryRefused(
+            f"model {source} in {compute_dtype} does not fit on {target}; choose a smaller "
+            "compute dtype or --device cpu"
+        ) from error
+    final: Any = module.config
+    pads = (tokenizer.pad_token_id, getattr(config, "pad_token_id", None), 0)
+    return LoadedModel(
+        module=module.eval().requires_grad_(False),
+        tokenizer=tokenizer,
+        source=checkpoint.name,
+        revision=checkpoint.revision,
+        architecture=str(final.model_type),
+        config=json.loads(final.to_json_string(use_diff=False)) | _layer_count(final, n_layers),
+        weights_digest=digest,
+        n_layers=n_layers,
+        hidden=int(final.hidden_size),
+        max_positions=_max_positions(module),
+        randomize=randomize,
+        truncate=truncate,
+        device=target,
+        compute_dtype=compute_dtype,
+        attention=str(final._attn_implementation or "eager"),
+        pad_id=next(pad for pad in pads if isinstance(pad, int) and pad >= 0),
+    )
+
+
+def load_tokenizer(source: str, *, trust_remote_code: bool = False) -> Any:
+    """Return the fast tokenizer of a model, without its weights; errors as `load_model`."""
+    _require_transformers()
+    return _read_tokenizer(_locate(source, trust_remote_code, weights=False))
+
+
+def weights_digest(module: torch.nn.Module) -> str:
+    """Return the sha256 (hex) of all weights: names, dtypes, shapes and bytes."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        flat = tensor.cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
+    return digest.hexdigest()
+
+
+def resolve_device(device: str) -> torch.device:
+    """Return the device of a name; `auto` is a GPU if there is one, else the CPU.
+
+    Raises
+    ------
+    InvalidInput
+        Not such a name, or no such device here.
+    """
+    _require_transformers()
+    import torch
+
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    matched = re.fullmatch(r"cpu|cuda(?::(\d+))?", device)
+    if not matched:
+        raise InvalidInput(f"device {device!r} is not one of: auto, cpu, cuda, cuda:N")
+    present = torch.cuda.device_count()
+    if device != "cpu" and int(matched[1] or 0) >= present:
+        raise InvalidInput(
+            f"device {device!r} asked for, but {present} CUDA devices are present; choose "
+            "--device auto or cpu"
+        )
+    return torch.device(device)
+
+
+def _require_transformers() -> None:
+    try:
+        import torch  # noqa: F401
+        import transformers  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra(
+            "running a model needs torch and transformers: pip install 'layerlake[models]'"
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the loaders' warnings and progress bars off the terminal while they run."""
+    from transformers.utils import logging as transformers_logging
+
+    loggers = [logging.getLogger(name) for name in ("transformers", "huggingface_hub")]
+    levels = [logger.level for logger in loggers]
+    bars = transformers_logging.is_progress_bar_enabled()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            for logger in loggers:
+                logger.setLevel(logging.CRITICAL)
+            if bars:
+                transformers_logging.disable_progress_bar()
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+            if bars:
+                transformers_logging.enable_progress_bar()
+
+
+@contextmanager
+def _explained(failed: str, advice: str) -> Iterator[None]:
+    """Run a loader quietly; say in one sentence what failed, with the loader's own reason."""
+    try:
+        with _quiet():
+            yield
+    except InvalidInput:
+        raise
+    except Exception as error:  # loaders raise whatever their parsers and checks raise
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = " ".join(lines[:2])[:200].rstrip(".") or type(error).__name__
+        raise InvalidInput(f"{failed} ({reason}); {advice}") from error
+
+
+def _locate(source: str, trust_remote_code: bool, *, weights: bool) -> _Checkpoint:
+    """Return where the model's files lie, after fetching what the hub has and the cache lacks."""
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        found = _Checkpoint(folder, source, folder.resolve().name, None, trust_remote_code)
+    elif folder.exists():
+        raise InvalidInput(f"{source} is a file; give the folder that holds the model")
+    else:
+        matched = _HUB_NAME.fullmatch(source)
+        if not matched or source.startswith((".", "~", "-")):
+            raise InvalidInput(f"no folder {source}; give a model's folder or a hub name")
+        name = matched["name"]
+        folder = _fetch(name, matched["revision"], weights=weights, code=trust_remote_code)
+        found = _Checkpoint(folder, source, name, folder.name, trust_remote_code)
+    if not (found.folder / "config.json").is_file():
+        advice = "give a folder written by save_pretrained"
+        if found.holds("adapter_config.json"):
+            advice = "it is an adapter: merge it into its base model"
+        raise InvalidInput(f"{source} holds no config.json; {advice}")
+    if weights and not found.holds("*.safetensors"):
+        held = "pickled weights only, which may run code" if found.holds("*.bin") else "no weights"
+        raise InvalidInput(
+            f"{source} holds {held}; save the model with save_pretrained, as safetensors"
+        )
+    return found
+
+
+def _fetch(name: str, revision: str | None, *, weights: bool, code: bool) -> Path:
+    """Return the cached snapshot of a hub model (its last part is the commit), made up to date."""
+    from huggingface_hub import errors, snapshot_download
+
+    wanted = ["*.json", "*.txt", "*.model", "*.tiktoken"]
+    wanted += ["*.safetensors"] if weights else []
+    wanted += ["*.py"] if code else []
+    known: dict[type[Exception], str] = {
+        errors.GatedRepoError: "has terms to accept; do so on its page, then `hf auth login`",
+        errors.RevisionNotFoundError: f"has no revision {revision!r}; give a branch, tag or commit",
+        errors.RepositoryNotFoundError: "is neither a folder here nor a public model of the hub; "
+        "check the name",
+        errors.HFValidationError: "is neither a folder here nor a possible hub name; check it",
+        errors.LocalEntryNotFoundError: "is neither a folder here nor in the local cache, and the "
+        "hub cannot be reached; check the name and the network, or give a folder",
+    }
+    # Sub-folders and `consolidated` hold the same weights in other formats.
+    options: dict[str, Any] = {
+        "allow_patterns": wanted,
+        "ignore_patterns": ["*/*", "consolidated*"],
+    }
+    with _explained(f"{name!r} cannot be fetched from the hub", "try again, or give a folder"):
+        if revision and _COMMIT.fullmatch(revision):
+            # A commit never changes, so what the cache has of it needs no look at the hub.
+            with suppress(errors.LocalEntryNotFoundError):
+                cached = Path(
+                    snapshot_download(name, revision=revision, local_files_only=True, **options)
+                )
+                if any(cached.glob("*.safetensors" if weights else "config.json")):
+                    return cached
+        try:
+            return Path(snapshot_download(name, revision=revision, **options))
+        except tuple(known) as error:
+            what = next(text for kind, text in known.items() if isinstance(error, kind))
+            raise InvalidInput(f"{name!r} {what}") from error
+
+
+def _read_config(checkpoint: _Checkpoint) -> Any:
+    """Return the config, refusing what cannot be served before any weight is read."""
+    from transformers import CONFIG_MAPPING, AutoConfig
+
+    source = checkpoint.given
+    with _explained(f"config.json of {source} is not JSON", "restore the file"):
+        said = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8"))
+    if not isinstance(said, dict):
+        raise InvalidInput(f"config.json of {source} is not a JSON object; restore the file")
+    own_code = "auto_map" in said and said.get("model_type") not in CONFIG_MAPPING
+    if own_code and not checkpoint.trust_remote_code:
+        raise InvalidInput(
+            f"model {source} needs the code that comes with it; pass trust_remote_code if you "
+            "trust its authors"
+        )
+    if said.get("quantization_config"):
+        raise InvalidInput(f"model {source} is quantised; give the model it was made from")
+    with _explained(f"config.json of {source} is not understood", "check the file"):
+        config = AutoConfig.from_pretrained(checkpoint.folder, **checkpoint.options)
+    if getattr(config, "is_encoder_decoder", False):
+        raise InvalidInput(
+            f"model {source} is an encoder-decoder ({config.model_type}), which is not supported; "
+            "give an encoder or a decoder"
+        )
+    return config
+
+
+def _without_pooler(config: Any) -> dict[str, Any]:
+    """Return the option that leaves out the pooler: no site reads it, many checkpoints lack it."""
+    from transformers.models.auto.modeling_auto import MODEL_MAPPING
+
+    if type(config) not in MODEL_MAPPING:
+        return {}
+    body = MODEL_MAPPING[type(config)]
+    body = body[0] if isinstance(body, tuple | list) else body
+    accepted = inspect.signature(body.__init__).parameters
+    return {"add_pooling_layer": False} if "add_pooling_layer" in accepted else {}
+
+
+def _fresh_body(checkpoint: _Checkpoint, config: Any) -> torch.nn.Module:
+    """Return the architecture in float32 as its class initialises it; the weights are not read."""
+    import torch
+    from transformers import AutoModel
+
+    failed = f"model {checkpoint.given} cannot be built"
+    with _explained(failed, "check its config.json"), torch.random.fork_rng(devices=[]):
+        module: torch.nn.Module = AutoModel.from_config(
+            config,
+            dtype=torch.float32,
+            trust_remote_code=checkpoint.trust_remote_code,
+            **_without_pooler(config),
+        )
+    return module
+
+
+def _body(checkpoint: _Checkpoint, config: Any) -> torch.nn.Module:
+    """Return the body with its weights as stored; refuse a checkpoint that lacks any."""
+    from transformers import AutoModel
+
+    source = checkpoint.given
+    module: torch.nn.Module
+    with _explained(f"the weights of {source} cannot be loaded", "restore or re-save the model"):
+        module, info = AutoModel.from_pretrained(
+            checkpoint.folder,
+            config=config,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **checkpoint.options,
+            **_without_pooler(config),
+        )
+    if misshapen := sorted(name for name, *_ in info["mismatched_keys"]):
+        raise InvalidInput(
+            f"the weights of {source} do not have the shapes that its config.json asks for "
+            f"({_few(misshapen)}); they do not belong together"
+        )
+    if missing := sorted(info["missing_keys"]):
+        raise InvalidInput(
+            f"the weights of {source} lack {_few(missing)}, which would be drawn at random; give "
+            "a complete checkpoint"
+        )
+    return module
+
+
+def _few(names: list[str]) -> str:
+    rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + rest
+
+
+def _truncate(module: torch.nn.Module, keep: int) -> None:
+    """Cut all blocks above `keep` off, in place."""
+    from torch.nn import Identity
+
+    blocks = block_list(module)
+    n_layers = len(blocks)
+    if not 0 <= keep <= n_layers:
+        raise InvalidInput(
+            f"truncation to {keep} layers asked of a model with {n_layers} layers; give 0-{n_layers}"
+        )
+    del blocks[keep:]
+    if keep == 0:
+        # Layer 0 is taken where it enters the first block; this one holds the place and never runs.
+        blocks.append(Identity())
+    config: Any = module.config
+    for name, value in config.to_dict().items():
+        if "layer" in name and isinstance(value, list) and len(value) == n_layers:
+            setattr(config, name, value[: len(blocks)])
+    config.num_hidden_layers = len(blocks)
+
+
+def _layer_count(config: Any, n_layers: int) -> dict[str, int]:
+    return {config.attribute_map.get("num_hidden_layers", "num_hidden_layers"): n_layers}
+
+
+def _read_tokenizer(checkpoint: _Checkpoint) -> Any:
+    """Return the fast tokenizer, refusing a folder that has none."""
+    from tokenizers import Tokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    folder = checkpoint.folder
+    source = checkpoint.given
+    if not checkpoint.holds(*TOKENIZER_FILES):
+        raise InvalidInput(
+            f"{source} holds no tokenizer; save the model's tokenizer beside it (tokenizer.json)"
+        )
+    with _explained(f"the tokenizer of {source} cannot be read", "restore its files"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, **checkpoint.options)
+        if (folder / "tokenizer.json").is_file() and tokenizer.is_fast:
+            saved = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            if type(saved.model) is not type(tokenizer.backend_tokenizer.model):
+                # Some architectures get their usual algorithm whatever the folder holds.
+                tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    if not getattr(tokenizer, "is_fast", False):
+        raise InvalidInput(
+            f"the tokenizer of {source} has no fast form, which alignment with words needs; save "
+            "it as tokenizer.json"
+        )
+    return tokenizer
+
+
+def _check_vocabulary(checkpoint: _Checkpoint, module: Any, tokenizer: Any) -> None:
+    rows = module.get_input_embeddings().weight.shape[0]
+    needed = 1 + max(tokenizer.get_vocab().values(), default=-1)
+    if needed > rows:
+        raise InvalidInput(
+            f"the tokenizer of {checkpoint.given} has ids up to {needed - 1}, but the model "
+            f"embeds {rows} of them; they do not belong together"
+        )
+
+
+def _max_positions(module: torch.nn.Module) -> int | None:
+    """Return how many pieces the positions reach, or None without a limit."""
+    from torch.nn import Embedding
+
+    config: Any = module.config
+    limit = getattr(config, "max_position_embeddings", None)
+    if not isinstance(limit, int) or limit < 1:
+        return None
+    for name, part in module.named_modules():
+        if name.endswith("position_embeddings") and isinstance(part, Embedding):
+            # RoBERTa and its kin count positions from the one after the padding.
+            limit -= 0 if part.padding_idx is None else part.padding_idx + 1
+    return limit
+
+
+def _cast(module: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Cast what is stored in the checkpoint; what is computed from it (rotary tables) keeps its."""
+    stored = module.state_dict(keep_vars=True)
+    for tensor in stored.values():
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.to(dtype)
