@@ -1,201 +1,140 @@
-"""Progress: what the events say, how often they come, and what each renderer makes of them."""
+"""Progress: what each variant reports, and that none of them changes the work."""
 
 from __future__ import annotations
 
 import io
-import itertools
 import json
-import threading
-from collections.abc import Callable, Iterator
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 
 from layerlake.engine.progress import (
-    Bar,
-    JsonLines,
     Progress,
     ProgressEvent,
-    default_renderer,
-    format_bytes,
     silent,
+    to_function,
+    to_json_lines,
+    to_terminal,
 )
-
-
-def ticking(*moments: float) -> Callable[[], float]:
-    """Return a clock that shows the given moments, one per look, and then stands still."""
-    looks: Iterator[float] = iter(moments)
-    last = moments[-1]
-    return lambda: next(looks, last)
 
 
 class Terminal(io.StringIO):
     """A stream that says it is a terminal."""
 
     def isatty(self) -> bool:
+        """Say yes."""
         return True
 
 
-def event(**fields: object) -> ProgressEvent:
-    """Return an event with some fields of interest."""
-    usual = {
-        "task": "extract",
-        "state": "running",
-        "done": 10,
-        "total": 40,
-        "resumed": 0,
-        "unit": "rows",
-        "bytes": 0,
-        "seconds": 2.0,
+@given(steps=st.lists(st.integers(min_value=0, max_value=1000), max_size=20))
+def test_function_gets_every_step_in_order(steps: list[int]) -> None:
+    events: list[ProgressEvent] = []
+    with to_function(events.append)("extract", sum(steps), "rows") as stage:
+        for step in steps:
+            stage.advance(step)
+
+    assert [event.state for event in events] == ["started", *["running"] * len(steps), "finished"]
+    running = [sum(steps[: i + 1]) for i in range(len(steps))]
+    assert [event.done for event in events] == [0, *running, sum(steps)]
+    assert {(event.label, event.total, event.unit) for event in events} == {
+        ("extract", sum(steps), "rows")
     }
-    return ProgressEvent(**{**usual, **fields})  # type: ignore[arg-type]
+    seconds = [event.seconds for event in events]
+    assert seconds == sorted(seconds)
 
 
-@given(st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 10**12)), max_size=30))
-def test_without_an_interval_every_advance_is_reported(steps: list[tuple[int, int]]) -> None:
+def test_steps_close_together_are_told_as_one() -> None:
     events: list[ProgressEvent] = []
-    with Progress("t", 100, renderer=events.append, interval_seconds=0.0) as progress:
-        for done, n_bytes in steps:
-            progress.advance(done, n_bytes)
-    assert [e.state for e in events] == ["started", *["running"] * len(steps), "finished"]
-    assert events[-1].done == sum(done for done, _ in steps)
-    assert events[-1].bytes == sum(n_bytes for _, n_bytes in steps)
-    assert all(a.seconds <= b.seconds for a, b in itertools.pairwise(events))
+    with to_function(events.append, min_seconds=3600)("extract", None, "rows") as stage:
+        for _ in range(1000):
+            stage.advance(3)
+    assert [(event.state, event.done) for event in events] == [("started", 0), ("finished", 3000)]
 
 
-def test_events_in_between_are_rare_but_the_ends_are_not() -> None:
-    events: list[ProgressEvent] = []
-    now = 0.0
-    progress = Progress("t", renderer=events.append, interval_seconds=1.0, clock=lambda: now)
-    with progress:
-        for step in range(100):
-            now = step / 20  # 0 to 4.95 seconds
-            progress.advance(1)
-    assert [e.state for e in events] == ["started", *["running"] * 4, "finished"]
-    assert [e.seconds for e in events] == [0.0, 1.0, 2.0, 3.0, 4.0, 4.95]
-    assert events[-1].done == 100
-
-
-def test_an_exception_is_reported_and_passes_through() -> None:
+def test_failure_is_told_and_passed_on() -> None:
     events: list[ProgressEvent] = []
 
-    def fail() -> None:
-        with Progress("t", renderer=events.append):
-            raise ZeroDivisionError
+    def work() -> None:
+        with to_function(events.append)("verify", 10, "bytes") as stage:
+            stage.advance(4)
+            raise OSError("gone")
 
-    with pytest.raises(ZeroDivisionError):
-        fail()
-    assert [e.state for e in events] == ["started", "failed"]
-    assert events[-1].over
-    assert not events[0].over
+    with pytest.raises(OSError, match="gone"):
+        work()
+    assert (events[-1].state, events[-1].done) == ("failed", 4)
 
 
-def test_the_clock_starts_on_entering() -> None:
+def test_error_of_the_function_ends_the_work() -> None:
+    def refuse(event: ProgressEvent) -> None:
+        if event.done > 5 and event.state == "running":
+            raise RuntimeError("enough")
+
+    def work() -> None:
+        with to_function(refuse)("verify", 10, "bytes") as stage:
+            stage.advance(3)
+            stage.advance(3)
+
+    with pytest.raises(RuntimeError, match="enough"):
+        work()
+
+
+def test_threads_lose_no_step() -> None:
     events: list[ProgressEvent] = []
-    with Progress("t", renderer=events.append, clock=ticking(0.0, 50.0, 50.0, 53.0)):
-        pass
-    assert [e.seconds for e in events] == [0.0, 3.0]
-
-
-def test_what_an_earlier_run_did_counts_as_done_but_not_towards_the_rate() -> None:
-    events: list[ProgressEvent] = []
-    clock = ticking(0.0, 0.0, 0.0, 2.0)
-    with Progress("t", 100, renderer=events.append, resumed=60, clock=clock) as progress:
-        progress.advance(20)
-    assert (events[0].done, events[0].rate) == (60, 0.0)
-    assert (events[-1].done, events[-1].rate) == (80, 10.0)
-
-
-def test_threads_may_share_one() -> None:
-    inside = threading.Lock()
-    events: list[ProgressEvent] = []
-
-    def one_at_a_time(event: ProgressEvent) -> None:
-        assert inside.acquire(blocking=False)
-        events.append(event)
-        inside.release()
-
-    with Progress("t", renderer=one_at_a_time, interval_seconds=0.0) as progress:
-        threads = [
-            threading.Thread(target=lambda: [progress.advance(1, 2) for _ in range(500)])
-            for _ in range(4)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert (len(events), events[-1].done, events[-1].bytes) == (2002, 2000, 4000)
+    with (
+        to_function(events.append)("extract", None, "rows") as stage,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        list(pool.map(stage.advance, [1] * 2000))
+    assert [event.done for event in events] == [*range(2001), 2000]
 
 
 def test_json_lines_hold_every_field() -> None:
     stream = io.StringIO()
-    with Progress("lire café", 3, renderer=JsonLines(stream), clock=lambda: 7.0) as progress:
-        progress.advance(3, 12)
-    started, finished = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert started["state"] == "started"
-    assert finished == {
-        "task": "lire café",
-        "state": "finished",
-        "done": 3,
-        "total": 3,
-        "resumed": 0,
-        "unit": "rows",
-        "bytes": 12,
-        "seconds": 0.0,
+    with to_json_lines(stream, min_seconds=0)("tokenize", 7, "examples") as stage:
+        stage.advance(7)
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [(line["state"], line["done"]) for line in lines] == [
+        ("started", 0),
+        ("running", 7),
+        ("finished", 7),
+    ]
+    assert {(line["label"], line["total"], line["unit"]) for line in lines} == {
+        ("tokenize", 7, "examples")
     }
+    assert all(line.keys() == ProgressEvent.__dataclass_fields__.keys() for line in lines)
 
 
-def test_the_bar_shows_figures_and_leaves_no_thread_behind() -> None:
-    stream = io.StringIO()
-    before = threading.active_count()
-    console = Console(file=stream, force_terminal=True, width=120)
-    clock = ticking(0.0, 0.0, 0.0, 2.0)
-    with Progress("read [b]", 4000, renderer=Bar(console), clock=clock) as progress:
-        progress.advance(3000, 18_900_000)
-    shown = stream.getvalue()
-    assert "read [b]" in shown  # not taken for markup
-    assert "3,000/4,000 rows, 1,500 rows/s, 18.9 MB" in shown
-    assert "75%" in shown
-    assert threading.active_count() == before
+def test_json_lines_go_to_stderr_by_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with to_json_lines()("tokenize", 7, "examples"):
+        pass
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert len(captured.err.splitlines()) == 2
 
 
-def test_one_bar_renderer_serves_tasks_inside_and_after_each_other() -> None:
-    stream = io.StringIO()
-    bar = Bar(Console(file=stream, force_terminal=True, width=120))
-    before = threading.active_count()
-    with Progress("outer", 2, renderer=bar):
-        with Progress("inner", renderer=bar, unit="examples") as inner:
-            inner.advance(5)
-        assert threading.active_count() == before + 1
-    assert threading.active_count() == before
-    bar(event(task="later", state="started"))
-    bar(event(task="later", state="failed"))
-    assert threading.active_count() == before
-    shown = stream.getvalue()
-    assert "5 examples" in shown
-    assert "10/40 rows, 5.0 rows/s, stopped" in shown
+@pytest.mark.parametrize("progress", [silent, to_terminal], ids=["silent", "no-terminal"])
+def test_nothing_is_written_without_a_terminal(
+    progress: Progress, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with progress("extract", 5, "rows") as stage:
+        stage.advance(5)
+    assert capsys.readouterr() == ("", "")
 
 
-def test_only_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("total", [5, None], ids=["known", "unknown"])
+def test_terminal_shows_a_bar(total: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
-    assert default_renderer(io.StringIO()) is silent
-    assert isinstance(default_renderer(Terminal()), Bar)
-
-
-@pytest.mark.parametrize(
-    ("n_bytes", "text"),
-    [
-        (0, "0 B"),
-        (999, "999 B"),
-        (1000, "1.0 kB"),
-        (999_949, "999.9 kB"),
-        (999_950, "1.0 MB"),
-        (18_900_000, "18.9 MB"),
-        (4_200_000_000_000, "4.2 TB"),
-        (9_100_000_000_000_000, "9100.0 TB"),
-    ],
-)
-def test_sizes_for_people(n_bytes: int, text: str) -> None:
-    assert format_bytes(n_bytes) == text
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    with to_terminal("extract [base]", total, "rows") as stage:
+        stage.advance(3)
+        stage.advance(2)
+    shown = terminal.getvalue()
+    assert "extract [base]" in shown
+    assert "rows" in shown
+    assert f"5/{total or '?'}" in shown

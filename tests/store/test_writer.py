@@ -54,12 +54,12 @@ def test_another_recipe_is_refused(lake, plan, fill):
 
 
 def test_one_writer_at_a_time(lake, plan):
-    with SetWriter(lake.location, plan()):
-        with (
-            pytest.raises(LakeBusy, match="being written by another"),
-            SetWriter(lake.location, plan()),
-        ):
-            pass
+    with (
+        SetWriter(lake.location, plan()),
+        pytest.raises(LakeBusy, match="being written by another"),
+        SetWriter(lake.location, plan()),
+    ):
+        pass
     with SetWriter(lake.location, plan()):
         pass
 

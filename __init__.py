@@ -1,0 +1,59 @@
+"""LayerLake: extract a model's activations once, analyse them many times.
+
+Importing this loads none of the names below: each arrives from its module when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from layerlake.engine.catalogue import add_corpus
+    from layerlake.engine.corpora import read_corpus
+    from layerlake.engine.corpora.corpus import Corpus
+    from layerlake.engine.extraction import extract
+    from layerlake.store.errors import LayerLakeError
+    from layerlake.store.reader import Lake, Space, open_lake
+    from layerlake.store.verify import verify
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Corpus",
+    "Lake",
+    "LayerLakeError",
+    "Space",
+    "__version__",
+    "add_corpus",
+    "extract",
+    "open_lake",
+    "read_corpus",
+    "verify",
+]
+
+_HOMES = {
+    "Corpus": "layerlake.engine.corpora.corpus",
+    "Lake": "layerlake.store.reader",
+    "LayerLakeError": "layerlake.store.errors",
+    "Space": "layerlake.store.reader",
+    "add_corpus": "layerlake.engine.catalogue",
+    "extract": "layerlake.engine.extraction",
+    "open_lake": "layerlake.store.reader",
+    "read_corpus": "layerlake.engine.corpora",
+    "verify": "layerlake.store.verify",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from where it lives."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'layerlake' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value  # so that the next use costs nothing
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, imported yet or not."""
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,1 @@
+"""Benchmarks: workloads with named baselines measured in the same run."""

@@ -1,0 +1,1 @@
+"""The `layerlake` command: one module per command group, each a few lines over a public function."""

@@ -1,0 +1,59 @@
+"""`layerlake corpus`."""
+
+from __future__ import annotations
+
+import click
+
+from layerlake.cli.options import lake_option, reading_options
+
+
+@click.group()
+def corpus() -> None:
+    """Add corpora to the lake.
+
+    \b
+    Example:
+      layerlake corpus add ewt en_ewt-ud-dev.conllu.gz
+    """
+
+
+@corpus.command()
+@click.argument("name")
+@click.argument("source")
+@reading_options
+@click.option("--licence", help="Kept with the corpus.")
+@lake_option()
+def add(
+    name: str,
+    source: str,
+    format: str | None,
+    segment: str,
+    text_field: str | None,
+    pair_field: str | None,
+    words_field: str | None,
+    licence: str | None,
+    lake: str | None,
+) -> None:
+    """Add SOURCE, a file (plain or .gz), as corpus NAME.
+
+    \b
+    Example:
+      layerlake corpus add wiki wiki.test.raw.gz --format wikitext
+    """
+    from layerlake.engine.catalogue import add_corpus
+    from layerlake.store.reader import open_lake
+
+    opened = open_lake(lake, "a")
+    add_corpus(
+        opened,
+        name,
+        source,
+        format,
+        segment=segment,
+        text_field=text_field,
+        pair_field=pair_field,
+        words_field=words_field,
+        licence=licence,
+    )
+    about = opened.attributes(f"corpora/{name}")
+    click.echo(f"corpora/{name}: {about['n_examples']:,} examples, {about['n_words']:,} words")

@@ -1,0 +1,105 @@
+"""`layerlake extract`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from layerlake.cli.options import json_option, lake_option, reading_options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from layerlake.engine.extraction import ExtractionPlan
+
+
+@click.command()
+@click.argument("model")
+@click.argument("source")
+@click.option("--as", "variant", metavar="NAME", help="Name of the variant.")
+@click.option("--corpus", "corpus_name", metavar="NAME", help="Name of the corpus.")
+@reading_options
+@click.option("--rows", default="all", show_default=True, help="all, or sample:N[@SEED].")
+@click.option("--unit", type=click.Choice(["piece", "word"]), default="piece", show_default=True)
+@click.option(
+    "--pooling",
+    type=click.Choice(["mean", "first", "last", "max"]),
+    default="mean",
+    show_default=True,
+    help="How the pieces of a word become its row.",
+)
+@click.option(
+    "--packing", type=click.Choice(["single", "pair"]), default="single", show_default=True
+)
+@click.option(
+    "--long",
+    type=click.Choice(["refuse", "drop", "split"]),
+    default="refuse",
+    show_default=True,
+    help="What to do with examples over the model's limit.",
+)
+@click.option("--layers", metavar="LIST", help="0,8,16 or 0-4 [default: all].")
+@click.option("--randomize", type=int, metavar="SEED", help="Draw all weights anew.")
+@click.option("--truncate", type=int, metavar="K", help="Keep the embeddings and K blocks.")
+@click.option(
+    "--store-dtype",
+    type=click.Choice(["float16", "float32"]),
+    default="float16",
+    show_default=True,
+)
+@click.option("--codec", type=click.Choice(["none", "lz4"]), default="none", show_default=True)
+@click.option(
+    "--compute-dtype",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    default="float32",
+    show_default=True,
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:N].")
+@click.option("--token-budget", type=int, default=2048, show_default=True, help="Pieces a batch.")
+@click.option("--window-rows", type=int, default=16384, show_default=True, help="Rows a shard.")
+@click.option("--memory", default="8GiB", show_default=True, help="For windows in memory.")
+@lake_option()
+@json_option()
+def extract(model: str, source: str, lake: str | None, as_json: bool, **options: Any) -> None:
+    """Run MODEL (hub name or folder) over SOURCE (corpus in the lake, or a file).
+
+    The same line again resumes where it was stopped, or does nothing.
+
+    \b
+    Example:
+      layerlake extract path/to/model corpus.txt --as base
+      layerlake extract path/to/model corpus --randomize 0 --rows sample:50000
+    """
+    from layerlake.engine.extraction import extract as run
+    from layerlake.store.reader import open_lake
+
+    with ExitStack() as resources:
+
+        def start(plan: ExtractionPlan) -> Callable[[int], None] | None:
+            return _progress(resources, plan)
+
+        report = run(open_lake(lake, "a"), model, source, on_start=start, **options)
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(report)))
+        return
+    done = f"{report.n_computed} of {report.n_windows} windows computed"
+    click.echo(
+        f"{report.path}: {report.n_rows:,} rows, {report.n_bytes / 1e6:,.1f} MB, {done}, "
+        f"{report.seconds:.1f} s"
+    )
+
+
+def _progress(resources: ExitStack, plan: ExtractionPlan) -> Callable[[int], None] | None:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        return None
+    bar = resources.enter_context(Progress(console=console, transient=True))
+    task = bar.add_task(plan.set_plan.path, total=plan.tokenization.n_pieces)
+    return lambda pieces: bar.advance(task, pieces)

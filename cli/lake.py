@@ -1,0 +1,138 @@
+"""`layerlake ls`, `info`, `verify`, `rm` and `gc`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+
+import click
+
+from layerlake.cli.options import json_option, lake_option
+
+
+@click.command()
+@click.argument("path", required=False, default="")
+@lake_option()
+@json_option()
+def ls(path: str, lake: str | None, as_json: bool) -> None:
+    """List corpora, variants and sets, or those whose path begins with PATH.
+
+    \b
+    Example:
+      layerlake ls
+      layerlake ls activations/wiki
+    """
+    from layerlake.store.reader import open_lake
+
+    opened = open_lake(lake)
+    records = []
+    for name in opened.corpora():
+        about = opened.attributes(f"corpora/{name}")
+        what = f"{about['n_examples']:,} examples, {about['n_words']:,} words"
+        records.append({"path": f"corpora/{name}", "what": what})
+    digests: dict[str, str] = {}
+    for name in opened.variants():
+        about = opened.attributes(f"variants/{name}")
+        what = f"{about['architecture']}, {about['n_layers']} layers of {about['hidden']}"
+        twin = digests.setdefault(about["weights_digest"], name)
+        if twin != name:
+            what += f", the same weights as {twin}"
+        records.append({"path": f"variants/{name}", "what": what})
+    for state in opened.sets():
+        plan = state.plan
+        layout = plan.layout
+        what = (
+            f"{layout.n_rows:,} {plan.contents['unit']} rows ({plan.contents['rows']}), "
+            f"{len(plan.arrays)} layers, {layout.dtype}, {state.n_bytes / 1e6:,.1f} MB, "
+        )
+        missing = int((~state.committed).sum())
+        what += "sealed" if state.sealed else f"{missing} of {layout.n_windows} windows missing"
+        records.append({"path": plan.path, "what": what})
+    records = [record for record in records if record["path"].startswith(path.strip("/"))]
+    if as_json:
+        click.echo(json.dumps({"lake": opened.location.name, "records": records}))
+        return
+    width = max((len(record["path"]) for record in records), default=0)
+    for record in records:
+        click.echo(f"{record['path']:{width}}  {record['what']}")
+
+
+@click.command()
+@click.argument("path")
+@lake_option()
+def info(path: str, lake: str | None) -> None:
+    """Show the attributes of the node at PATH, as JSON.
+
+    \b
+    Example:
+      layerlake info variants/base
+    """
+    from layerlake.store.reader import open_lake
+    from layerlake.store.verify import check_path
+
+    opened = open_lake(lake)
+    click.echo(json.dumps(opened.attributes(check_path(opened, path)), indent=2))
+
+
+@click.command()
+@click.argument("path", required=False)
+@click.option("--repair", is_flag=True, help="Drop what is damaged, so that extraction resumes.")
+@lake_option()
+@json_option()
+def verify(path: str | None, repair: bool, lake: str | None, as_json: bool) -> None:
+    """Check checksums, metadata, completeness and finite values; exit code 1 on damage.
+
+    \b
+    Example:
+      layerlake verify
+      layerlake verify activations/wiki/base --repair
+    """
+    from layerlake.store.reader import open_lake
+    from layerlake.store.verify import verify as check
+
+    found = check(open_lake(lake, "a" if repair else "r"), path, repair=repair)
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(found)))
+    else:
+        for finding in found.findings:
+            mended = " (dropped)" if finding.repaired else ""
+            click.echo(f"{finding.path}: {finding.problem}{mended}")
+        verdict = "sound" if not found.findings else f"{len(found.findings)} findings"
+        click.echo(
+            f"{verdict}: {found.n_chunks:,} chunks, {found.n_bytes / 1e6:,.1f} MB checked, "
+            f"{found.n_incomplete} sets incomplete"
+        )
+    sys.exit(0 if found.sound else 1)
+
+
+@click.command()
+@click.argument("path")
+@lake_option()
+def rm(path: str, lake: str | None) -> None:
+    """Remove the corpus, variant, set or result at PATH for good.
+
+    \b
+    Example:
+      layerlake rm activations/wiki/base
+    """
+    from layerlake.store.reader import open_lake
+    from layerlake.store.verify import remove
+
+    remove(open_lake(lake, "a"), path)
+    click.echo(f"removed {path}")
+
+
+@click.command()
+@lake_option()
+def gc(lake: str | None) -> None:
+    """Finish interrupted removals and delete what dead writers left behind.
+
+    \b
+    Example:
+      layerlake gc
+    """
+    from layerlake.store.reader import open_lake
+    from layerlake.store.verify import gc as collect
+
+    click.echo(f"freed {collect(open_lake(lake, 'a')):,} bytes")

@@ -1,0 +1,138 @@
+"""The entry point: which command lives where, and how each way of ending looks to the shell.
+
+| the run ends with     | stderr                                          | exit code |
+|-----------------------|-------------------------------------------------|-----------|
+| its result            |                                                 | 0         |
+| an expected error     | `error: ` and one sentence                      | 1         |
+| wrong usage           | the usage line and what is wrong with it        | 2         |
+| an interrupt (Ctrl-C) | that the same line resumes                      | 130       |
+| a reader that left    |                                                 | 1         |
+| anything else         | a traceback: it is a defect and should be seen  | 1         |
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple, NoReturn
+
+import click
+
+from layerlake import __version__
+from layerlake.store.errors import LayerLakeError
+
+
+class CommandHome(NamedTuple):
+    """Where a command is defined, and what the list of commands says of it."""
+
+    module: str
+    attribute: str
+    summary: str
+
+
+COMMANDS = {
+    "extract": CommandHome(
+        "layerlake.cli.extract", "extract", "Run a model over a corpus and store its layers."
+    ),
+    "corpus": CommandHome("layerlake.cli.corpus", "corpus", "Add a corpus to a lake."),
+    "ls": CommandHome("layerlake.cli.lake", "ls", "List what a lake holds."),
+    "info": CommandHome("layerlake.cli.lake", "info", "Say everything about one thing in a lake."),
+    "verify": CommandHome("layerlake.cli.lake", "verify", "Check every stored byte."),
+    "rm": CommandHome("layerlake.cli.lake", "rm", "Remove something from a lake."),
+    "gc": CommandHome("layerlake.cli.lake", "gc", "Free what nothing refers to any more."),
+}
+"""In the order of use. Summaries are kept here so that `layerlake --help` imports no command."""
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+
+class LazyCommands(click.Group):
+    """A group that imports a command's module when that command is run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command; None if there is none of that name."""
+        home = COMMANDS.get(cmd_name)
+        if home is None:
+            return None
+        command = getattr(importlib.import_module(home.module), home.attribute)
+        assert isinstance(command, click.Command), f"{home.module}:{home.attribute}"
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that the arguments begin with, or name the nearest one."""
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            advice = f"did you mean {near[0]}?" if near else "layerlake --help lists them."
+            ctx.fail(f"There is no command {args[0]!r}; {advice}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the table of commands from the summaries alone."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, home.summary) for name, home in COMMANDS.items()])
+
+
+@click.group(cls=LazyCommands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="layerlake", message="%(prog)s %(version)s")
+def commands() -> None:
+    """Extract a model's activations once, analyse them many times.
+
+    \b
+    Example:
+      layerlake extract MODEL corpus.txt --as base
+      layerlake extract MODEL corpus --as random --randomize 0
+      layerlake rsa corpus --reference base
+
+    The first line runs MODEL over a text file, an example a line, and stores every layer in the
+    lake ./lake; the second does so for the model with random weights; the third compares the two.
+    """
+
+
+def _discard_stdout() -> None:
+    """Point stdout at nothing, so that the flush at exit does not fail a second time."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, sys.stdout.fileno())
+    finally:
+        os.close(null)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run one command and leave with its exit code.
+
+    Parameters
+    ----------
+    arguments
+        What follows the command's name; that of the process if not given.
+
+    Raises
+    ------
+    SystemExit
+        Always, but for an unexpected exception, which passes through with its traceback.
+    """
+    try:
+        code = commands.main(arguments, prog_name="layerlake", standalone_mode=False)
+        sys.stdout.flush()
+    except LayerLakeError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped; run the same line again to resume", err=True)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        _discard_stdout()
+        sys.exit(1)
+    # An integer is what `Context.exit` was given; what a command returns otherwise is no code.
+    sys.exit(code if isinstance(code, int) else 0)

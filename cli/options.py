@@ -1,0 +1,41 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def lake_option() -> Decorator:
+    """Return the option that names the lake."""
+    return click.option(
+        "--lake", metavar="PATH", help="The lake: a folder [default: $LAYERLAKE, else ./lake]."
+    )
+
+
+def json_option() -> Decorator:
+    """Return the option for machine-readable output."""
+    return click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+
+
+def reading_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say how to read a corpus file."""
+    for option in (
+        click.option("--words-field", metavar="NAME", help="jsonl: the field of a word list."),
+        click.option("--pair-field", metavar="NAME", help="jsonl: the second text of a pair."),
+        click.option("--text-field", metavar="NAME", help="jsonl: the field of the text."),
+        click.option(
+            "--segment",
+            type=click.Choice(["sentence", "paragraph"]),
+            default="sentence",
+            show_default=True,
+            help="wikitext: what an example is.",
+        ),
+        click.option("--format", metavar="NAME", help="text, jsonl, wikitext or conllu."),
+    ):
+        function = option(function)
+    return function
