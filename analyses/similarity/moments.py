@@ -1,0 +1,461 @@
+"""Sums over all pairs of rows, from sums over rows: the accumulators of exact Pearson RSA.
+
+With the feature f_i = [u_i, a_i, 1] of each row (see `kernels`) and J, which swaps the last two
+entries, the kernel is k_ij = f_i' J f_j. So for the features f and g of two spaces and their moment
+matrix C = sum_i f_i g_i', sum_ij k_ij l_ij = tr(J C J C'), and no rows x rows matrix is formed.
+Only the u'v part of C goes through the products of the working precision, block by block into
+float64; everything that holds an `a` is summed in float64 beside it. A float32 product adds up
+hundreds of rows before float64 sees the result, which loses digits where the terms have one sign
+and where few entries carry the whole norm of C: on its diagonal, and between the few coordinates
+that carry most of the variance in trained models. Those entries are summed in float64 as well and
+take the place of the float32 ones; what is left errs by about 1e-9 in r.
+
+The same pass sums over the pairs within each cluster, so blocks must hold whole clusters, or parts
+of one cluster only.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layerlake.analyses.similarity.kernels import Frame
+from layerlake.analyses.similarity.preparation import CACHED_ROWS, Prepared
+from layerlake.engine.arrays import Array, from_host, is_numpy, namespace, take_rows, to_host
+from layerlake.engine.passes import cut_blocks
+
+Pair: TypeAlias = tuple[int, int]
+"""Two spaces of a group; (s, s) is a space with itself, space 0 is the reference."""
+
+TILE_ROWS: Final = 64
+"""Rows of the tiles in which pairs within clusters are formed."""
+
+
+def pairs_of(n_spaces: int) -> list[Pair]:
+    """List the pairs a group needs: each space with itself, and the reference with each other."""
+    return [(s, s) for s in range(n_spaces)] + [(0, v) for v in range(1, n_spaces)]
+
+
+@dataclass(slots=True)
+class MomentState:
+    """Running sums over the rows absorbed so far."""
+
+    frames: tuple[Frame, ...]
+    moments: dict[Pair, Array]
+    """(hidden + 2, hidden + 2) float64: sums of f g' with f = [u, a, 1]."""
+    loud: dict[Pair, Array]
+    """Float64 sums of u v' over the loud coordinates, which replace those in the moments."""
+    diagonal: dict[Pair, Array]
+    """The same for the diagonal of u v'; empty where the spaces differ in width."""
+    own: dict[Pair, float]
+    """Sums of own_s own_t."""
+    own_sums: NDArray[np.float64]
+    """(space,): sums of own_s."""
+    sizes: NDArray[np.int64]
+    """(cluster,): rows absorbed."""
+    within_sums: NDArray[np.float64]
+    """(space, cluster): sums of k over ordered pairs of two rows of the cluster."""
+    within: dict[Pair, NDArray[np.float64]]
+    """(cluster,): sums of k l over the same pairs."""
+    same: NDArray[np.bool_]
+    """(space,): all features so far equal those of the reference bit for bit."""
+    seen: int = 0
+    """Rows absorbed, with those that were dropped."""
+    open: "dict[int, MomentState]" = field(default_factory=dict)
+    """Clusters longer than a block, until all their rows have come."""
+
+
+def _moved_rows(matrix: Array, ratio: float, step: Array, offset: float) -> Array:
+    """Return T C for T: u -> ratio u + step, a -> ratio^2 a - ratio step.u + offset."""
+    xp = namespace(matrix)
+    u, a, one = matrix[:-2, :], matrix[-2, :], matrix[-1, :]
+    moved_a = ratio**2 * a - ratio * xp.matmul(step, u) + offset * one
+    moved_u = ratio * u + step[:, None] * one[None, :]
+    return xp.concat([moved_u, moved_a[None, :], one[None, :]], axis=0)
+
+
+def _entries(matrix: Array, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Array:
+    """Return the entries of a matrix where some rows and some columns cross."""
+    xp = namespace(matrix)
+    chosen = xp.take(matrix, from_host(rows, matrix), axis=0)
+    return xp.take(chosen, from_host(columns, matrix), axis=1)
+
+
+def settle(state: MomentState) -> None:
+    """Put the entries that were summed in float64 in their places in the moments."""
+    for (s, t), c in state.moments.items():
+        rows, columns = state.frames[s].loud, state.frames[t].loud
+        loud, diagonal = state.loud[s, t], state.diagonal[s, t]
+        if is_numpy(c):
+            c[np.ix_(rows, columns)] = loud
+            place = np.arange(len(diagonal))
+            c[place, place] = diagonal
+            continue
+        # The standard has no assignment at an index array: add the differences, spread by
+        # products with rows of the identity.
+        xp = namespace(c)
+        unit = xp.eye(c.shape[0], dtype=c.dtype, device=c.device)
+        other = xp.eye(c.shape[1], dtype=c.dtype, device=c.device)
+        left = xp.take(unit, from_host(rows, c), axis=0)
+        right = xp.take(other, from_host(columns, c), axis=0)
+        change = loud - _entries(c, rows, columns)
+        c += xp.matmul(xp.matrix_transpose(left), xp.matmul(change, right))
+        if diagonal.shape[0]:
+            u = c[:-2, :-2]
+            change = diagonal - xp.linalg.diagonal(u)
+            c[:-2, :-2] += unit[:-2, :-2] * change[None, :]
+
+
+def _moved(state: MomentState, frames: tuple[Frame, ...]) -> MomentState:
+    """Return the state as if its features had been taken in other frames of the same kernel."""
+    ratios, shifts, moves = [], [], []
+    for old, new in zip(state.frames, frames, strict=True):
+        ratio = new.scale / old.scale
+        step = ratio * old.origin - new.origin
+        shift = ratio**2 * old.constant - new.constant  # k moves to ratio^2 k + shift
+        squared = float(namespace(step).sum(step * step))
+        ratios.append(ratio**2)
+        shifts.append(shift)
+        moves.append((ratio, step, (shift - squared) / 2))
+
+    def products(s: int, t: int, kl: Any, k: Any, l: Any, count: Any) -> Any:
+        """Move sums of k l, given those of k and of l and the number of pairs."""
+        return (
+            ratios[s] * ratios[t] * kl
+            + shifts[s] * ratios[t] * l
+            + shifts[t] * ratios[s] * k
+            + shifts[s] * shifts[t] * count
+        )
+
+    rows = float(state.moments[0, 0][-1, -1])
+    ordered = state.sizes * (state.sizes - 1)
+    scales, offsets = np.array(ratios), np.array(shifts)
+    moments: dict[Pair, Array] = {}
+    loud: dict[Pair, Array] = {}
+    diagonal: dict[Pair, Array] = {}
+    settle(state)
+    for (s, t), matrix in state.moments.items():
+        xp = namespace(matrix)
+        left = _moved_rows(matrix, *moves[s])
+        moved = xp.matrix_transpose(_moved_rows(xp.matrix_transpose(left), *moves[t]))
+        moments[s, t] = moved
+        loud[s, t] = _entries(moved, frames[s].loud, frames[t].loud)
+        diagonal[s, t] = xp.zeros_like(state.diagonal[s, t])
+        if diagonal[s, t].shape[0]:
+            diagonal[s, t] += xp.linalg.diagonal(moved[:-2, :-2])
+    return MomentState(
+        frames,
+        moments,
+        loud,
+        diagonal,
+        {
+            (s, t): products(s, t, kl, state.own_sums[s], state.own_sums[t], rows)
+            for (s, t), kl in state.own.items()
+        },
+        scales * state.own_sums + offsets * rows,
+        state.sizes,
+        scales[:, None] * state.within_sums + offsets[:, None] * ordered,
+        {
+            (s, t): products(s, t, kl, state.within_sums[s], state.within_sums[t], ordered)
+            for (s, t), kl in state.within.items()
+        },
+        state.same,
+        state.seen,
+        {cluster: _moved(part, frames) for cluster, part in state.open.items()},
+    )
+
+
+def _squared_norm(matrix: Array) -> float:
+    """Sum the squares of a matrix without a temporary of its size."""
+    xp = namespace(matrix)
+    total = 0.0
+    for lo in range(0, matrix.shape[0], CACHED_ROWS):
+        panel = matrix[lo : min(lo + CACHED_ROWS, matrix.shape[0]), :]
+        total += float(xp.sum(panel * panel))
+    return total
+
+
+def _off_diagonal(state: MomentState, s: int, t: int) -> float:
+    """Sum k l over ordered pairs of two rows: tr(J C J C') less the rows with themselves."""
+    xp = namespace(state.moments[s, t])
+    c = state.moments[s, t]
+    u = c[:-2, :-2]
+    corner = to_host(c[-2:, -2:])
+    edges = xp.vecdot(c[:-2, -2], c[:-2, -1]) + xp.vecdot(c[-2, :-2], c[-1, :-2])
+    return float(
+        _squared_norm(u)
+        + 2 * float(edges)
+        + 2 * (corner[0, 0] * corner[1, 1] + corner[0, 1] * corner[1, 0])
+        - state.own[s, t]
+    )
+
+
+def _off_diagonal_sum(state: MomentState, s: int) -> float:
+    """Sum k over ordered pairs of two rows."""
+    c = state.moments[s, s]
+    sums = c[-1, :-2]
+    total = float(namespace(c).vecdot(sums, sums)) + 2 * float(c[-1, -1]) * float(c[-1, -2])
+    return total - float(state.own_sums[s])
+
+
+@dataclass(frozen=True, slots=True)
+class PairSums:
+    """What a comparison of two spaces needs.
+
+    `total`, `within` and `own` hold, in order, the count of pairs and the sums of k, l, kk, ll, kl.
+    """
+
+    sizes: NDArray[np.int64]
+    """(cluster,): rows of each cluster; 0 where all of them were dropped."""
+    total: NDArray[np.float64]
+    """(6,): sums over ordered pairs of two rows."""
+    within: NDArray[np.float64]
+    """(6, cluster): the same over pairs within each cluster."""
+    own: NDArray[np.float64]
+    """(6,): the same over each row with itself."""
+    norms: tuple[float, float]
+    """Squared norms of the u u' part of the moments of both spaces: what rounding is a share of."""
+    same: bool
+    """The features of both spaces are equal bit for bit."""
+
+
+class GroupMoments:
+    """Moments of a reference space with any number of variants (an `Accumulator`)."""
+
+    def __init__(self, frames: Sequence[Frame], lengths: NDArray[np.int64]) -> None:
+        """Take the frames to start from and the rows of each cluster, (cluster,)."""
+        self.frames = tuple(frames)
+        self.lengths = lengths
+        self.pairs = pairs_of(len(self.frames))
+
+    def start(self) -> MomentState:
+        """Return the sums of no rows."""
+        return self._start(len(self.lengths))
+
+    def _start(self, n_clusters: int) -> MomentState:
+        """Return the sums of no rows over so many clusters."""
+        n_spaces = len(self.frames)
+        xp = namespace(self.frames[0].origin)
+        sides = [frame.origin.shape[0] + 2 for frame in self.frames]
+        device = self.frames[0].origin.device
+        loud = [len(frame.loud) for frame in self.frames]
+
+        def zeros(*shape: int) -> Array:
+            """Return float64 zeros where the frames lie."""
+            return xp.zeros(shape, dtype=xp.float64, device=device)
+
+        return MomentState(
+            self.frames,
+            {(s, t): zeros(sides[s], sides[t]) for s, t in self.pairs},
+            {(s, t): zeros(loud[s], loud[t]) for s, t in self.pairs},
+            {(s, t): zeros(sides[s] - 2 if sides[s] == sides[t] else 0) for s, t in self.pairs},
+            dict.fromkeys(self.pairs, 0.0),
+            np.zeros(n_spaces),
+            np.zeros(n_clusters, dtype=np.int64),
+            np.zeros((n_spaces, n_clusters)),
+            {pair: np.zeros(n_clusters) for pair in self.pairs},
+            np.ones(n_spaces, dtype=np.bool_),
+        )
+
+    def update(self, state: MomentState, block: Prepared) -> MomentState:
+        """Absorb a block prepared in the frames of the state."""
+        if block.part_of is None:
+            self._absorb(state, block)
+            _absorb_within(state, block)
+            return state
+        part = state.open.pop(block.part_of, None) or self._start(0)
+        self._absorb(part, block)
+        self._place(state, block.part_of, part)
+        return state
+
+    def merge(self, state: MomentState, other: MomentState) -> MomentState:
+        """Add the sums of other rows; whole clusters only, unless longer than a block."""
+        if other.frames is not state.frames:
+            other = _moved(other, state.frames)
+        self._add(state, other)
+        for cluster, theirs in other.open.items():
+            ours = state.open.pop(cluster, None)
+            self._place(state, cluster, theirs if ours is None else self._add(ours, theirs))
+        return state
+
+    def finish(self, state: MomentState) -> MomentState:
+        """Return the sums with every entry in its place.
+
+        Raises
+        ------
+        ValueError
+            A cluster longer than a block has not come whole.
+        """
+        if state.open:
+            raise ValueError(f"rows of clusters {sorted(state.open)} are missing")
+        settle(state)
+        return state
+
+    def _absorb(self, state: MomentState, block: Prepared) -> None:
+        """Add the moments of a block."""
+        xp = namespace(*block.u)
+        state.seen += block.stop - block.start
+        rows = len(block.clusters)
+        sums = [float(xp.sum(a)) for a in block.a]
+        for s, own in enumerate(block.own):
+            state.own_sums[s] += float(xp.sum(own))
+            if s and state.same[s]:
+                state.same[s] = _equal(block, s)
+        loud = [self._loud(u, s) for s, u in enumerate(block.u)]
+        for s, t in self.pairs:
+            c, u, v = state.moments[s, t], block.u[s], block.u[t]
+            # numpy turns u' u into a symmetric product of half the work.
+            c[:-2, :-2] += xp.matmul(xp.matrix_transpose(u), v)
+            state.loud[s, t] += xp.matmul(xp.matrix_transpose(loud[s]), loud[t])
+            state.diagonal[s, t] += block.squares[s] if s == t else block.crossed[t]
+            c[:-2, -2] += block.edges[s][t + 1 if s != t and s == 0 else 1, :]
+            c[:-2, -1] += block.edges[s][0, :]
+            c[-2, :-2] += block.edges[t][2 if s != t else 1, :]
+            c[-1, :-2] += block.edges[t][0, :]
+            c[-2, -2] += xp.vecdot(block.a[s], block.a[t])
+            c[-2, -1] += sums[s]
+            c[-1, -2] += sums[t]
+            c[-1, -1] += rows
+            state.own[s, t] += float(xp.vecdot(block.own[s], block.own[t]))
+
+    def _loud(self, u: Array, s: int) -> Array:
+        """Return the loud coordinates of a block of space s in float64."""
+        xp = namespace(u)
+        index = from_host(self.frames[s].loud, u)
+        return xp.astype(xp.take(u, index, axis=1), xp.float64)
+
+    def _place(self, state: MomentState, cluster: int, part: MomentState) -> None:
+        """Keep the sums of a part of a long cluster, or fold them in once it is whole."""
+        if part.seen < self.lengths[cluster]:
+            state.open[cluster] = part
+            return
+        settle(part)
+        state.sizes[cluster] = int(part.moments[0, 0][-1, -1])
+        for s in range(len(self.frames)):
+            state.within_sums[s, cluster] = _off_diagonal_sum(part, s)
+        for pair in self.pairs:
+            state.within[pair][cluster] = _off_diagonal(part, *pair)
+        self._add(state, part)
+
+    def _add(self, state: MomentState, other: MomentState) -> MomentState:
+        """Add sums taken in the same frames."""
+        for pair in self.pairs:
+            state.moments[pair] += other.moments[pair]
+            state.loud[pair] += other.loud[pair]
+            state.diagonal[pair] += other.diagonal[pair]
+            state.own[pair] += other.own[pair]
+            if len(other.sizes):
+                state.within[pair] += other.within[pair]
+        if len(other.sizes):
+            state.sizes += other.sizes
+            state.within_sums += other.within_sums
+        state.own_sums += other.own_sums
+        state.same &= other.same
+        state.seen += other.seen
+        return state
+
+
+def pair_sums(state: MomentState) -> list[PairSums]:
+    """Return the sums over pairs of the reference with each variant, from finished moments."""
+    n_spaces = len(state.frames)
+    rows = int(state.moments[0, 0][-1, -1])
+    ordered = (state.sizes * (state.sizes - 1)).astype(np.float64)
+    sums = [_off_diagonal_sum(state, s) for s in range(n_spaces)]
+    products = {pair: _off_diagonal(state, *pair) for pair in state.moments}
+    norms = [_squared_norm(state.moments[s, s][:-2, :-2]) for s in range(n_spaces)]
+    return [
+        PairSums(
+            state.sizes,
+            six(rows * (rows - 1), sums, products, v),
+            six(ordered, state.within_sums, state.within, v),
+            six(rows, state.own_sums, state.own, v),
+            (norms[0], norms[v]),
+            bool(state.same[v]),
+        )
+        for v in range(1, n_spaces)
+    ]
+
+
+def mean_feature(state: MomentState, s: int) -> tuple[Array, float]:
+    """Return mean u of a space, (hidden,) float64, and mean |u|^2."""
+    c = state.moments[s, s]
+    rows = max(float(c[-1, -1]), 1.0)
+    return c[-1, :-2] / rows, (float(state.own_sums[s]) - 2 * float(c[-1, -2])) / rows
+
+
+def drift(state: MomentState) -> list[Array | None]:
+    """Return, per space, mean u where the origin was so far off that digits are lost.
+
+    That is where |mean u|^2 exceeds half of mean |u|^2; a pass with the origin moved by mean u is
+    then needed. None where the origin was good.
+    """
+    steps: list[Array | None] = []
+    for s in range(len(state.frames)):
+        mean, square = mean_feature(state, s)
+        steps.append(mean if float(namespace(mean).vecdot(mean, mean)) > square / 2 > 0 else None)
+    return steps
+
+
+def six(count: Any, sums: Any, products: Any, v: int) -> NDArray[np.float64]:
+    """Stack count, k, l, kk, ll, kl of the reference and variant v."""
+    rows = (count, sums[0], sums[v], products[0, 0], products[v, v], products[0, v])
+    return np.stack([np.asarray(row, dtype=np.float64) for row in rows])
+
+
+def _equal(block: Prepared, v: int) -> bool:
+    """Say whether variant v has the features of the reference, looking at one row first."""
+    u, w = block.u[0], block.u[v]
+    if u.shape != w.shape:
+        return False
+    xp = namespace(u, w)
+    return (
+        bool(xp.all(u[:1, :] == w[:1, :]))
+        and bool(xp.all(block.a[0] == block.a[v]))
+        and bool(xp.all(u == w))
+    )
+
+
+def _absorb_within(state: MomentState, block: Prepared) -> None:
+    """Add the sums over pairs within each cluster of a block of whole clusters."""
+    if not len(block.clusters):
+        return
+    found, counts = np.unique(block.clusters, return_counts=True)
+    state.sizes[found] += counts
+    shared = counts > 1
+    if not shared.any():
+        return
+    member = np.flatnonzero(np.repeat(shared, counts))
+    cluster = block.clusters[member]
+    bounds = np.concatenate([[0], np.cumsum(counts[shared])])
+    a = [to_host(x)[member] for x in block.a]
+    sums = np.empty((len(a), len(member)))
+    products = {pair: np.empty(len(member)) for pair in state.within}
+    for lo, hi in cut_blocks(bounds, TILE_ROWS):
+        # The columns of a part of a long cluster are the whole cluster.
+        left = int(bounds[np.searchsorted(bounds, lo, side="right") - 1])
+        right = int(bounds[np.searchsorted(bounds, hi, side="left")])
+        pair_mask = cluster[lo:hi, None] == cluster[None, left:right]
+        pair_mask[np.arange(hi - lo), np.arange(lo - left, hi - left)] = False
+        tiles = [_tile(u, member[lo:hi], member[left:right]) for u in block.u]
+        for s, tile in enumerate(tiles):
+            tile += a[s][lo:hi, None]
+            tile += a[s][None, left:right]
+            tile *= pair_mask
+            sums[s, lo:hi] = tile.sum(axis=1)
+        for (s, t), rows in products.items():
+            rows[lo:hi] = np.vecdot(tiles[s], tiles[t])
+    targets = found[shared]
+    state.within_sums[:, targets] += np.add.reduceat(sums, bounds[:-1], axis=1)
+    for pair, rows in products.items():
+        state.within[pair][targets] += np.add.reduceat(rows, bounds[:-1])
+
+
+def _tile(u: Array, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Form u_i . u_j of some rows with others, on the host in float64."""
+    xp = namespace(u)
+    left = take_rows(u, rows)
+    right = left if len(rows) == len(columns) else take_rows(u, columns)
+    product = xp.matmul(left, xp.matrix_transpose(right))
+    return to_host(xp.astype(product, xp.float64))

@@ -1,0 +1,101 @@
+"""The memory that a comparison needs, as a formula of its sizes."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from layerlake.analyses.similarity.kernels import LOUD_COORDINATES
+from layerlake.analyses.similarity.moments import TILE_ROWS, pairs_of
+from layerlake.analyses.similarity.preparation import CACHED_ROWS
+from layerlake.engine.memory import MemoryPlan
+
+BLOCK_ROWS: Final = 1024
+SAMPLE_ROWS: Final = 256
+"""Rows, spread evenly over the selection, from which the origin of the features is taken."""
+CACHE_BYTES: Final = 512 * 2**20
+"""Most bytes of features kept for a second pass; rows beyond them are read again."""
+_OBJECTS: Final = 2**17
+"""Bytes for what is not an array."""
+
+
+def plan_rsa(
+    hiddens: Sequence[int],
+    stored_bytes: Sequence[int],
+    n_rows: int,
+    n_clusters: int,
+    longest_cluster: int,
+    *,
+    interval: bool,
+    precision: str,
+    block_rows: int = BLOCK_ROWS,
+    host: bool = True,
+) -> MemoryPlan:
+    """Say what a comparison of a group holds at its peak, beside the rows of a space in memory.
+
+    Parameters
+    ----------
+    hiddens
+        Hidden of each space, the reference first.
+    stored_bytes
+        Bytes of a value of each space as it is read.
+    n_rows, n_clusters, longest_cluster
+        Rows selected, clusters they come from, and rows of the longest one.
+    interval
+        Whether there is a second pass for intervals.
+    precision
+        Of the products. Where a `float32` pass must be run again in `float64`, that is a plan of
+        its own.
+    block_rows
+        Rows read at a time.
+    host
+        Whether rows are prepared a few at a time, as on a CPU, and not a block at a time.
+
+    Returns
+    -------
+    MemoryPlan
+        Parts of the peak; the reserve holds the features of all rows between the passes.
+    """
+    value = 8 if precision == "float64" else 4
+    rows, spaces = min(block_rows, n_rows), len(hiddens)
+    pairs = pairs_of(spaces)
+    width, widest = sum(hiddens), max(hiddens)
+    squares = [hiddens[s] * hiddens[t] for s, t in pairs]
+    moments = 8 * sum(
+        (hiddens[s] + 2) * (hiddens[t] + 2) + min(LOUD_COORDINATES, widest) ** 2 + widest
+        for s, t in pairs
+    )
+    sets = 2 if longest_cluster > block_rows else 1  # a long cluster has moments of its own
+
+    row_bytes = value * width + 16 * spaces
+    edges = 8 * (5 * width + spaces * hiddens[0])
+    features = rows * row_bytes + edges
+    raw = rows * sum(h * b for h, b in zip(hiddens, stored_bytes, strict=True))
+    step = min(CACHED_ROWS, rows) if host else rows
+    preparing = raw + step * (8 * hiddens[0] + 24 * widest)
+    loud = rows * min(LOUD_COORDINATES, widest) * (8 * spaces + value)
+    multiplying = loud + value * max(squares)
+    columns = max(TILE_ROWS, min(longest_cluster, rows)) if longest_cluster > 1 else 0
+    tiles = (
+        TILE_ROWS * columns * (8 * spaces + value + 9)
+        + 2 * TILE_ROWS * widest * value
+        + 8 * rows * (spaces + len(pairs) + 4)
+    )
+    phases = [sets * moments + features + max(preparing, multiplying, tiles)]
+    phases.append(min(SAMPLE_ROWS, n_rows) * widest * (max(stored_bytes) + 24))
+    if interval:
+        # The moments become weights one after another, while no features are in use.
+        phases.append(moments + 5 * value * max(squares))
+        applying = max(preparing, 2 * value * rows * widest)
+        phases.append(value * sum(squares) + features + applying)
+    per_cluster = 4 + spaces + len(pairs) + 6 * (spaces - 1) + 12
+    if interval:
+        per_cluster += spaces + len(pairs) + 28
+    n_blocks = 2 * -(-n_rows // rows)  # blocks that end with a cluster may be half empty
+    return MemoryPlan(
+        {
+            "moments and blocks": max(phases),
+            "clusters": 8 * per_cluster * n_clusters,
+            "rows": 8 * 3 * n_rows,
+            "objects": _OBJECTS,
+        },
+        reserve=min(CACHE_BYTES, n_rows * row_bytes + n_blocks * edges) if interval else 0,
+    )

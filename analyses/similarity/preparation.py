@@ -1,0 +1,142 @@
+"""Blocks of rows turned into features, once, for every accumulator of a similarity pass."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layerlake.analyses.similarity.kernels import Frame, prepare
+from layerlake.engine.arrays import Array, is_numpy, item_bytes, namespace, take_rows, to_host
+from layerlake.engine.passes import Block
+from layerlake.store.errors import InvalidInput
+
+CACHED_ROWS: Final = 64
+"""Rows prepared at a time on a CPU: 64 rows of 768 in float64 are 400 kB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The features of one block in every space, over the rows that every kernel can take."""
+
+    start: int
+    stop: int
+    part_of: int | None
+    """The cluster that the block is a part of; None for a block of whole clusters."""
+    clusters: NDArray[np.int64]
+    """(row,): the cluster of each row left, ascending."""
+    u: tuple[Array, ...]
+    """(row, hidden) of each space, in the working precision."""
+    a: tuple[Array, ...]
+    """(row,) float64 of each space."""
+    own: tuple[Array, ...]
+    """(row,) float64 of each space: the kernel of each row with itself."""
+    edges: tuple[Array, ...]
+    """Float64 sums of w u over the rows: for the reference w = 1, a_0, a_1, ... (every space's a),
+    for another space v w = 1, a_v, a_0; (weight, hidden) of each space."""
+    squares: tuple[Array, ...]
+    """Float64 sums over the rows of u u, coordinate by coordinate; (hidden,) of each space."""
+    crossed: tuple[Array, ...]
+    """The same of u_0 u, for spaces as wide as the reference; for others and itself empty."""
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes that the features take."""
+        parts = (*self.u, *self.a, *self.own, *self.edges, *self.squares, *self.crossed)
+        taken = sum(math.prod(x.shape) * item_bytes(x.dtype) for x in parts)
+        return int(taken) + self.clusters.nbytes
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """Turns blocks of rows into features."""
+
+    frames: tuple[Frame, ...]
+    clusters: NDArray[np.int64]
+    """(row,): cluster of every row of the selection, 0, 1, 2, ... in order."""
+    lengths: NDArray[np.int64]
+    """(cluster,): rows of each cluster in the selection."""
+    precision: str
+    """The working precision: the dtype of the matrix products, float32 or float64."""
+    describe: Callable[[int, int], str]
+    """Names a row (space, position in the selection) for a person."""
+
+    def __call__(self, block: Block) -> Prepared:
+        """Prepare one block.
+
+        Raises
+        ------
+        InvalidInput
+            A row holds NaN or infinity.
+        """
+        # Rows that hold infinity make NaN on the way to being found.
+        with np.errstate(invalid="ignore", over="ignore"):
+            prepared, usable = self._prepare(block, np.arange(block.stop - block.start))
+            if usable.all():
+                return prepared
+            self._refuse_non_finite(block, usable)
+            del prepared  # so that one block of features lies in memory, not two
+            return self._prepare(block, np.flatnonzero(usable))[0]
+
+    def _prepare(self, block: Block, kept: NDArray[np.int64]) -> tuple[Prepared, NDArray[np.bool_]]:
+        """Prepare the rows kept of a block and say which of them every space can take."""
+        xp = namespace(*block.arrays)
+        rows, device = len(kept), block.arrays[0].device
+        wide = {"dtype": xp.float64, "device": device}
+        dtype = getattr(xp, self.precision)
+        hidden = [array.shape[1] for array in block.arrays]
+        u = tuple(xp.empty((rows, width), dtype=dtype, device=device) for width in hidden)
+        a = tuple(xp.empty((rows,), **wide) for _ in hidden)
+        own = tuple(xp.empty((rows,), **wide) for _ in hidden)
+        weights = [len(hidden) + 1] + [3] * (len(hidden) - 1)
+        edges = tuple(xp.zeros(shape, **wide) for shape in zip(weights, hidden, strict=True))
+        squares = tuple(xp.zeros((width,), **wide) for width in hidden)
+        twins = [s > 0 and width == hidden[0] for s, width in enumerate(hidden)]
+        crossed = tuple(xp.zeros((hidden[0] if twin else 0,), **wide) for twin in twins)
+        usable = np.ones(rows, dtype=np.bool_)
+        step = CACHED_ROWS if is_numpy(block.arrays[0]) else max(rows, 1)
+        for lo in range(0, rows, step):
+            hi = min(lo + step, rows)
+            ones = xp.ones((hi - lo,), **wide)
+            base = prepare(take_rows(block.arrays[0], kept[lo:hi]), self.frames[0])
+            for s, array in enumerate(block.arrays):
+                part = prepare(take_rows(array, kept[lo:hi]), self.frames[s]) if s else base
+                usable[lo:hi] &= to_host(part.usable)
+                u[s][lo:hi, :] = xp.astype(part.u, dtype, copy=False)
+                a[s][lo:hi] = part.a
+                own[s][lo:hi] = part.own
+                edges[s][0, :] += xp.matmul(ones, part.u)
+                edges[s][1, :] += xp.matmul(part.a, part.u)
+                squares[s][:] += xp.matmul(ones, part.u * part.u)
+                if twins[s]:
+                    crossed[s][:] += xp.matmul(ones, base.u * part.u)
+                if s:
+                    edges[s][2, :] += xp.matmul(base.a, part.u)
+                    edges[0][s + 1, :] += xp.matmul(part.a, base.u)
+                    del part  # before the next one is made
+        clusters = self.clusters[block.start : block.stop]
+        part_of = None
+        if clusters[0] == clusters[-1] and self.lengths[clusters[0]] > len(clusters):
+            part_of = int(clusters[0])
+        return Prepared(
+            block.start, block.stop, part_of, clusters[kept], u, a, own, edges, squares, crossed
+        ), usable
+
+    def _refuse_non_finite(self, block: Block, usable: NDArray[np.bool_]) -> None:
+        """Refuse a block that holds NaN or infinity, naming the first such row."""
+        for position in np.flatnonzero(~usable).tolist():
+            for s, array in enumerate(block.arrays):
+                row = to_host(array[position : position + 1, :]).astype(np.float64)
+                if not np.isfinite(row).all():
+                    where = self.describe(s, block.start + position)
+                    raise InvalidInput(
+                        f"{where} holds NaN or infinity, and similarity needs finite values; "
+                        "leave the row out, or extract it again with a wider dtype"
+                    )
+                if not np.isfinite(row @ row.T).all():
+                    where = self.describe(s, block.start + position)
+                    raise InvalidInput(
+                        f"{where} holds values too large to be squared in float64; rescale the rows"
+                    )

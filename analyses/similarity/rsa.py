@@ -1,0 +1,316 @@
+"""Representational similarity analysis: the correlation of two spaces' kernels over all pairs.
+
+Exact Pearson correlation over strict upper triangles, in memory that does not grow with the square
+of the number of rows; see `moments` for the algebra and `inference` for the intervals.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layerlake.analyses.similarity.comparison import Group, compare, require_rows
+from layerlake.analyses.similarity.inference import RsaValue
+from layerlake.analyses.similarity.kernels import kernel_named
+from layerlake.analyses.similarity.planning import BLOCK_ROWS, plan_rsa
+from layerlake.engine.arrays import Array, is_numpy, take_rows
+from layerlake.engine.memory import DEFAULT_ALLOWED_BYTES, MemoryPlan, parse_bytes
+from layerlake.engine.passes import SpaceLike, cut_blocks
+from layerlake.store.errors import InvalidInput
+
+__all__ = ["RsaValue", "rsa_arrays", "rsa_group", "rsa_memory"]
+
+INTERVALS: Final = ("cluster", "rows", "none")
+PRECISIONS: Final = ("float32", "float64")
+
+
+def rsa_group(
+    reference: SpaceLike,
+    variants: Sequence[SpaceLike],
+    rows: Sequence[NDArray[np.int64]],
+    clusters: NDArray[np.int64],
+    *,
+    kernel: str = "cosine",
+    interval: str = "cluster",
+    confidence: float = 0.95,
+    precision: str = "float32",
+    block_rows: int = BLOCK_ROWS,
+    memory: int | str = DEFAULT_ALLOWED_BYTES,
+    names: Sequence[str] | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> list[RsaValue]:
+    """Compare a reference space with variants over the same stimuli, reading each space once.
+
+    With an interval and more rows than the cache holds, each space is read a second time.
+
+    Parameters
+    ----------
+    reference, variants
+        Spaces, (row, hidden) each; hidden may differ.
+    rows
+        `rows[k]` are the ascending row indices into the k-th space, the reference first: entry i
+        of every one is the same stimulus. A row without a direction in one space (zero norm, or
+        constant under `correlation`) is dropped from all of them and counted.
+    clusters
+        (row,): what each row came from, such as its sentence; equal ids lie side by side.
+    kernel
+        `cosine`, `correlation`, `linear` or `sqeuclidean`, the same for every space.
+    interval
+        `cluster` (jackknife over clusters), `rows` (the same, allowed where every row is its own
+        cluster), or `none`.
+    confidence
+        Nominal coverage of the intervals.
+    precision
+        Of the matrix products: `float32` (r errs by about 1e-9; where the data would make that
+        more, the pass is run again in float64) or `float64`.
+    block_rows
+        Rows read at a time.
+    memory
+        Bytes allowed, or an amount such as `4GiB`.
+    names
+        What to call each space in messages, the reference first.
+    on_progress
+        Called after each block with the number of rows just absorbed: all rows once, and once
+        more where an interval is asked for.
+
+    Returns
+    -------
+    list of RsaValue
+        One for each variant, in order.
+
+    Raises
+    ------
+    InvalidInput
+        A setting is unknown, rows do not match, fewer than 4 rows are left, a row holds NaN or
+        infinity, or a kernel is constant.
+    MemoryRefused
+        The pass needs more memory than is allowed; raised before anything is read.
+    """
+    spaces = (reference, *variants)
+    names = (
+        tuple(names)
+        if names
+        else ("the reference", *(f"variant {v}" for v in range(len(variants))))
+    )
+    chosen = kernel_named(kernel)
+    _check_settings(interval, confidence, precision, block_rows)
+    starts = _check_rows(spaces, rows, clusters, names)
+    bounds = np.append(starts, len(clusters)).astype(np.int64)
+    lengths = np.diff(bounds)
+    if interval == "rows" and (lengths > 1).any():
+        raise InvalidInput(
+            f"{len(clusters)} rows come from {len(lengths)} clusters, and an interval over rows "
+            "would be far too narrow where rows of one cluster are alike; ask for cluster"
+        )
+    allowed = parse_bytes(memory)
+
+    def plan(products: str) -> MemoryPlan:
+        """Plan the comparison with products of that precision."""
+        return plan_rsa(
+            [space.shape[1] for space in spaces],
+            [_itemsize(space) for space in spaces],
+            len(clusters),
+            len(lengths),
+            int(lengths.max()),
+            interval=interval != "none",
+            precision=products,
+            block_rows=block_rows,
+            host=not isinstance(reference, _ArraySpace) or is_numpy(reference.array),
+        )
+
+    fitting = plan(precision).within(
+        allowed,
+        f"comparing {len(spaces)} spaces over {len(clusters)} rows",
+        "allow more memory, lower block_rows, or compare fewer variants at a time",
+    )
+    group = Group(
+        spaces,
+        tuple(rows),
+        names,
+        np.repeat(np.arange(len(lengths)), lengths),
+        bounds,
+        cut_blocks(bounds, block_rows),
+        chosen,
+        fitting.reserve,
+        plan("float64").needed,
+        allowed,
+    )
+    return compare(group, interval, confidence, precision, on_progress)
+
+
+def rsa_memory(
+    n_rows: int,
+    hiddens: Sequence[int],
+    *,
+    n_clusters: int | None = None,
+    longest_cluster: int = 1,
+    interval: str = "cluster",
+    precision: str = "float32",
+    block_rows: int = BLOCK_ROWS,
+    stored_bytes: int = 4,
+) -> int:
+    """Return the bytes without which `rsa_group` refuses to run.
+
+    Parameters
+    ----------
+    n_rows
+        Rows compared.
+    hiddens
+        Hidden of each space, the reference first.
+    n_clusters
+        Clusters of those rows; as many as there are rows where not given.
+    longest_cluster
+        Rows of the longest cluster; what exceeds a block takes a second set of moments.
+    interval, precision, block_rows
+        As `rsa_group`.
+    stored_bytes
+        Bytes of a value as it is read.
+    """
+    return plan_rsa(
+        hiddens,
+        [stored_bytes] * len(hiddens),
+        n_rows,
+        n_rows if n_clusters is None else n_clusters,
+        longest_cluster,
+        interval=interval != "none",
+        precision=precision,
+        block_rows=block_rows,
+    ).needed
+
+
+def rsa_arrays(
+    X: Array,
+    Y: Array,
+    clusters: NDArray[np.int64] | None = None,
+    *,
+    kernel: str = "cosine",
+    interval: str = "cluster",
+    confidence: float = 0.95,
+    precision: str = "float32",
+    block_rows: int = BLOCK_ROWS,
+    memory: int | str = DEFAULT_ALLOWED_BYTES,
+) -> RsaValue:
+    """Compare two arrays whose row i is the same stimulus.
+
+    Parameters
+    ----------
+    X, Y
+        (row, hidden) arrays of one array library, numpy or another of the array API standard;
+        hidden may differ. The work is done where they lie.
+    clusters
+        (row,): what each row came from, in any order; None where every row is its own.
+    kernel, interval, confidence, precision, block_rows, memory
+        As `rsa_group`.
+
+    Raises
+    ------
+    InvalidInput, MemoryRefused
+        As `rsa_group`.
+    """
+    for name, array in (("X", X), ("Y", Y)):
+        if array.ndim != 2:
+            raise InvalidInput(
+                f"{name} has {array.ndim} dimensions; give an array of (rows, hidden)"
+            )
+    order = np.arange(X.shape[0])
+    labels = order if clusters is None else np.asarray(clusters)
+    if X.shape[0] != Y.shape[0] or labels.shape != order.shape:
+        raise InvalidInput(
+            f"X has {X.shape[0]} rows, Y {Y.shape[0]} and there are {labels.size} cluster ids; "
+            "row i must be the same stimulus in all of them"
+        )
+    if clusters is not None and (np.diff(labels) < 0).any():
+        order = np.argsort(labels, kind="stable")
+    return rsa_group(
+        _ArraySpace(X, order),
+        [_ArraySpace(Y, order)],
+        [np.arange(len(order))] * 2,
+        labels[order],
+        kernel=kernel,
+        interval=interval,
+        confidence=confidence,
+        precision=precision,
+        block_rows=block_rows,
+        memory=memory,
+        names=("X", "Y"),
+    )[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _ArraySpace:
+    """An array as a space, its rows in another order."""
+
+    array: Array
+    order: NDArray[np.int64]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows and hidden."""
+        return tuple(self.array.shape)
+
+    @property
+    def dtype(self) -> object:
+        """The dtype of the array."""
+        return self.array.dtype
+
+    def rows(self, index: NDArray[np.int64], /) -> Array:
+        """Return the rows at an index into the order."""
+        return take_rows(self.array, self.order[index])
+
+
+def _itemsize(space: SpaceLike) -> int:
+    """Return the bytes of a stored value, whatever library its dtype comes from."""
+    name = str(space.dtype).rpartition(".")[2]
+    return 2 if name == "bfloat16" else np.dtype(name).itemsize
+
+
+def _check_settings(interval: str, confidence: float, precision: str, block_rows: int) -> None:
+    """Refuse settings that mean nothing."""
+    if interval not in INTERVALS:
+        raise InvalidInput(
+            f"there is no interval {interval!r}; choose one of {', '.join(INTERVALS)}"
+        )
+    if precision not in PRECISIONS:
+        raise InvalidInput(
+            f"there is no precision {precision!r}; choose one of {', '.join(PRECISIONS)}"
+        )
+    if not 0 < confidence < 1:
+        raise InvalidInput(f"confidence is {confidence}; give a number between 0 and 1, as 0.95")
+    if block_rows < 1:
+        raise InvalidInput(f"block_rows is {block_rows}; give at least 1")
+
+
+def _check_rows(
+    spaces: Sequence[SpaceLike],
+    rows: Sequence[NDArray[np.int64]],
+    clusters: NDArray[np.int64],
+    names: Sequence[str],
+) -> NDArray[np.int64]:
+    """Refuse rows that do not match and return where each cluster starts."""
+    if len(spaces) < 2:
+        raise InvalidInput("there is no variant to compare the reference with; give at least one")
+    if not len(spaces) == len(rows) == len(names):
+        raise InvalidInput(
+            f"{len(spaces)} spaces have {len(rows)} row selections and {len(names)} names; "
+            "give one of each per space"
+        )
+    for space, index, name in zip(spaces, rows, names, strict=True):
+        if len(index) != len(clusters):
+            raise InvalidInput(
+                f"{len(index)} rows of {name} are selected and {len(clusters)} cluster ids given; "
+                "every space needs the same stimuli"
+            )
+        if len(index) and (index[0] < 0 or index[-1] >= space.shape[0]):
+            raise InvalidInput(
+                f"rows {index[0]} to {index[-1]} of {name} are asked for, and it has "
+                f"{space.shape[0]}"
+            )
+        if (np.diff(index) <= 0).any():
+            raise InvalidInput(f"the rows selected of {name} are not ascending; sort them")
+    require_rows(len(clusters), 0)
+    starts = np.flatnonzero(np.append(True, clusters[1:] != clusters[:-1]))
+    if len(np.unique(clusters[starts])) != len(starts):
+        raise InvalidInput("the rows of a cluster do not lie side by side; sort rows by cluster")
+    return starts

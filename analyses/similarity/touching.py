@@ -1,0 +1,147 @@
+"""Sums over the pairs that touch each cluster: what leaving the cluster out takes away."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import blas
+
+from layerlake.analyses.similarity.moments import MomentState, Pair
+from layerlake.analyses.similarity.preparation import Prepared
+from layerlake.engine.arrays import Array, is_numpy, namespace, to_host
+
+Touching: TypeAlias = dict[Pair | int, NDArray[np.float64]]
+"""(cluster,) sums over ordered pairs (i, j) of two rows with i in the cluster: of k for a space,
+of k l for a pair of spaces."""
+
+
+class ClusterTouch:
+    """Sums over the pairs that touch each cluster (an `Accumulator` for a second pass).
+
+    Row i's sum over j of k_ij l_ij is f_i' (J C J) g_i, with C from the first pass.
+    """
+
+    def __init__(self, state: MomentState, precision: str, skip: Sequence[int] = ()) -> None:
+        """Take the moments of a whole first pass, and variants that need no sums.
+
+        The u'v parts of the moments are rounded to the working precision and given up by the state.
+        """
+        self.n_spaces = len(state.frames)
+        self.n_clusters = len(state.sizes)
+        self.pairs = [(s, t) for s, t in state.moments if t not in skip]
+        self._sums = [state.moments[s, s][-1, :] + 0 for s in range(self.n_spaces)]
+        self._weights: dict[Pair, _Weights] = {}
+        for pair in list(state.moments):
+            moments = state.moments.pop(pair)
+            if pair in self.pairs:
+                self._weights[pair] = _Weights.of(moments, pair[0] == pair[1], precision)
+            del moments
+
+    def start(self) -> Touching:
+        """Return zeros: (cluster,) for k of each space and for k l of each pair."""
+        keys = [*range(self.n_spaces), *self.pairs]
+        return {key: np.zeros(self.n_clusters) for key in keys}
+
+    def update(self, state: Touching, block: Prepared) -> Touching:
+        """Absorb a block prepared in the frames of the first pass."""
+        if not len(block.clusters):
+            return state
+        first, last = int(block.clusters[0]), int(block.clusters[-1])
+        place = block.clusters - first
+
+        def add(key: Pair | int, rows: Array) -> None:
+            """Add a number per row to the clusters of the rows."""
+            totals = np.bincount(place, weights=to_host(rows), minlength=last + 1 - first)
+            state[key][first : last + 1] += totals
+
+        for s in range(self.n_spaces):
+            sums = self._sums[s]
+            u, a = block.u[s], block.a[s]
+            add(s, _dot(u, sums[:-2]) + a * sums[-1] + sums[-2] - block.own[s])
+        for (s, t), weights in self._weights.items():
+            rows = weights.rows(block.u[s], block.a[s], block.u[t], block.a[t])
+            add((s, t), rows - block.own[s] * block.own[t])
+        return state
+
+    def merge(
+        self,
+        state: Touching,
+        other: Touching,
+    ) -> Touching:
+        """Add the sums of other rows."""
+        return {key: values + other[key] for key, values in state.items()}
+
+    def finish(self, state: Touching) -> Touching:
+        """Return the sums over ordered pairs (i, j) of two rows with i in the cluster."""
+        return state
+
+
+def _dot(u: Array, vector: Array) -> Array:
+    """Return u . vector of every row in float64, the product in the precision of u."""
+    xp = namespace(u, vector)
+    return xp.astype(xp.matmul(u, xp.astype(vector, u.dtype)), xp.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class _Weights:
+    """J C J of a pair, ready for f_i' (J C J) g_i."""
+
+    square: Array
+    """C_uv; of a space with itself, twice its lower triangle and once its diagonal."""
+    edge_u: Array  # (hidden,): meets u
+    edge_v: Array
+    outer_u: Array  # (hidden,): meets u b
+    outer_v: Array
+    corner: NDArray[np.float64]  # (2, 2): meets [a, 1] on the left, [b, 1] on the right
+    symmetric: bool
+
+    @classmethod
+    def of(cls, moments: Array, symmetric: bool, precision: str) -> "_Weights":
+        """Take the moment matrix apart."""
+        xp = namespace(moments)
+        square = xp.astype(moments[:-2, :-2], getattr(xp, precision))
+        if symmetric:
+            square = xp.tril(square, k=-1) * 2 + xp.tril(xp.triu(square))
+        return cls(
+            square,
+            edge_u=moments[:-2, -2] + 0,
+            edge_v=moments[-2, :-2] + 0,
+            outer_u=moments[:-2, -1] + 0,
+            outer_v=moments[-1, :-2] + 0,
+            corner=to_host(moments[-2:, -2:])[::-1, ::-1].copy(),
+            symmetric=symmetric,
+        )
+
+    def rows(self, u: Array, a: Array, v: Array, b: Array) -> Array:
+        """Return f_i' (J C J) g_i, (row,) float64."""
+        xp = namespace(u, v)
+        square = xp.vecdot(self._times_square(u), v)
+        (aa, a1), (b1, one) = self.corner.tolist()
+        return (
+            xp.astype(square, xp.float64)
+            + _dot(u, self.edge_u)
+            + _dot(u, self.outer_u) * b
+            + _dot(v, self.edge_v)
+            + _dot(v, self.outer_v) * a
+            + (aa * a * b + a1 * a + b1 * b + one)
+        )
+
+    def _times_square(self, u: Array) -> Array:
+        """Return u @ square, by BLAS's triangular product where there is one."""
+        if self.symmetric and is_numpy(u):
+            multiply = blas.strmm if u.dtype == np.float32 else blas.dtrmm
+            return multiply(1.0, self.square.T, u.T, lower=0).T
+        return namespace(u).matmul(u, self.square)
+
+
+def stacked(touching: Touching, v: int) -> NDArray[np.float64] | None:
+    """Return what touches each cluster for the reference and variant v, (5, cluster).
+
+    The rows are k, l, kk, ll, kl; None where variant v was skipped.
+    """
+    if (0, v) not in touching:
+        return None
+    keys: tuple[Pair | int, ...] = (0, v, (0, 0), (v, v), (0, v))
+    return np.stack([touching[key] for key in keys])
