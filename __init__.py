@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from layerlake.analyses.similarity.lake_rsa import rsa
     from layerlake.engine.catalogue import add_corpus
     from layerlake.engine.corpora import read_corpus
     from layerlake.engine.corpora.corpus import Corpus
@@ -29,6 +30,7 @@ __all__ = [
     "extract",
     "open_lake",
     "read_corpus",
+    "rsa",
     "verify",
 ]
 
@@ -41,6 +43,7 @@ _HOMES = {
     "extract": "layerlake.engine.extraction",
     "open_lake": "layerlake.store.reader",
     "read_corpus": "layerlake.engine.corpora",
+    "rsa": "layerlake.analyses.similarity.lake_rsa",
     "verify": "layerlake.store.verify",
 }
 

@@ -43,6 +43,7 @@ COMMANDS = {
     "verify": CommandHome("layerlake.cli.lake", "verify", "Check every stored byte."),
     "rm": CommandHome("layerlake.cli.lake", "rm", "Remove something from a lake."),
     "gc": CommandHome("layerlake.cli.lake", "gc", "Free what nothing refers to any more."),
+    "rsa": CommandHome("layerlake.cli.rsa", "rsa", "Compare variants layer by layer."),
 }
 """In the order of use. Summaries are kept here so that `layerlake --help` imports no command."""
 

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -262,10 +263,18 @@ def _explained(failed: str, advice: str) -> Iterator[None]:
 
 def _locate(source: str, trust_remote_code: bool, *, weights: bool) -> _Checkpoint:
     """Return where the model's files lie, after fetching what the hub has and the cache lacks."""
-    folder = Path(source).expanduser()
+    if not source:
+        raise InvalidInput("no model is named; give a model's folder or a hub name")
+    try:
+        folder = Path(source).expanduser()
+        present = folder.exists()
+    except (OSError, RuntimeError) as error:  # too long a name, or the home of nobody
+        raise InvalidInput(
+            f"no folder {source[:100]}; give a model's folder or a hub name"
+        ) from error
     if folder.is_dir():
         found = _Checkpoint(folder, source, folder.resolve().name, None, trust_remote_code)
-    elif folder.exists():
+    elif present:
         raise InvalidInput(f"{source} is a file; give the folder that holds the model")
     else:
         matched = _HUB_NAME.fullmatch(source)
@@ -389,6 +398,7 @@ def _body(checkpoint: _Checkpoint, config: Any) -> torch.nn.Module:
         module, info = AutoModel.from_pretrained(
             checkpoint.folder,
             config=config,
+            dtype=_stored_dtype(checkpoint),
             use_safetensors=True,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
@@ -406,6 +416,25 @@ def _body(checkpoint: _Checkpoint, config: Any) -> torch.nn.Module:
             "a complete checkpoint"
         )
     return module
+
+
+def _stored_dtype(checkpoint: _Checkpoint) -> torch.dtype:
+    """Return the narrowest dtype that holds every stored weight, whatever the config says."""
+    import torch
+    from safetensors import safe_open
+
+    known = {
+        "F64": torch.float64,
+        "F32": torch.float32,
+        "F16": torch.float16,
+        "BF16": torch.bfloat16,
+    }
+    stored: set[torch.dtype] = set()
+    for file in sorted(checkpoint.folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as weights:
+            kinds = {weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118
+        stored |= {known[kind] for kind in kinds & known.keys()}
+    return reduce(torch.promote_types, stored) if stored else torch.float32
 
 
 def _few(names: list[str]) -> str:

@@ -130,7 +130,7 @@ def test_what_is_refused():
         rsa_arrays(X, Y, kernel="cosin")
     with pytest.raises(InvalidInput):
         rsa_arrays(np.ones((40, 6)), Y, interval="none")
-    with pytest.raises(InvalidInput, match="cluster|input"):
+    with pytest.raises(InvalidInput, match=r"cluster|input"):
         rsa_arrays(X, Y, np.arange(40) // 2, interval="rows")
     with pytest.raises(MemoryRefused):
         rsa_arrays(X, Y, memory=100)

@@ -239,6 +239,27 @@ def test_half_precision_checkpoints_are_digested_as_they_are_stored(tmp_path: Pa
     assert {p.dtype for p in model.module.parameters()} == {torch.float32}
 
 
+@pytest.mark.parametrize("said", ["float16", "bfloat16", None])
+def test_weights_are_read_as_they_are_stored_whatever_the_config_says(
+    said: str | None, bert: Path
+) -> None:
+    expected = load_model(str(bert), device="cpu").weights_digest
+    rewrite_config(bert, dtype=said)
+    assert load_model(str(bert), device="cpu").weights_digest == expected
+
+
+def test_a_checkpoint_of_several_dtypes_loses_nothing(bert: Path) -> None:
+    def halve_one(weights: dict[str, Any]) -> None:
+        first = min(weights)
+        weights[first] = weights[first].half()
+
+    rewrite_weights(bert, halve_one)
+    weights = safetensors.load_file(bert / "model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float16, torch.float32}
+    for name, tensor in load_model(str(bert), device="cpu").module.state_dict().items():
+        assert torch.equal(tensor, weights[name].float()), name
+
+
 @every_kind
 def test_a_truncated_model_equals_the_whole_one_below_its_cut(
     kind: str, saved: Callable[[str], Path]
@@ -499,18 +520,16 @@ def test_a_spoilt_folder_is_refused_in_one_sentence(
         ("../x", "no folder ../x; give"),
         ("/nowhere/at/all", "no folder /nowhere/at/all; give"),
         ("a/b/c", "no folder a/b/c; give"),
-        ("", "no folder"),
+        ("", "no model is named; give"),
+        ("~nobody-of-this-name/x", "no folder ~nobody-of-this-name/x; give"),
+        ("x" * 5000, "no folder x{100}; give"),
         ("org/name@", "no folder org/name@; give"),
         ("a--b/..", "possible hub name"),
     ],
 )
 def test_a_source_that_is_no_model_is_refused(source: str, message: str) -> None:
-    if source:
-        with pytest.raises(InvalidInput, match=message):
-            load_model(source)
-    else:
-        with pytest.raises(InvalidInput):
-            load_model(source)
+    with pytest.raises(InvalidInput, match=message):
+        load_model(source)
 
 
 def test_a_file_is_no_folder(bert: Path) -> None:

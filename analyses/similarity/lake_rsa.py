@@ -1,0 +1,287 @@
+"""RSA between variants of a lake, layer by layer."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layerlake.analyses.similarity.rsa import rsa_group
+from layerlake.engine.catalogue import load_rows
+from layerlake.engine.extraction import parse_layers
+from layerlake.engine.rowsets import RowSet, draw
+from layerlake.store.errors import InvalidInput, NameNotFound
+from layerlake.store.identity import settings_fingerprint
+from layerlake.store.reader import Lake, Space, nearest
+from layerlake.store.tables import table_paths
+
+
+@dataclass(frozen=True)
+class RsaResult:
+    """RSA of variants with a reference, layer by layer."""
+
+    settings: dict[str, Any]
+    """What was asked."""
+    identity: str
+    """Fingerprint of the settings and of the sets that were read."""
+    records: tuple[dict[str, Any], ...]
+    """One record per number."""
+    notes: tuple[str, ...]
+    """What the reader of the numbers should know."""
+
+    def to_json(self) -> str:
+        """Return everything as one JSON object."""
+        return json.dumps(dataclasses.asdict(self))
+
+    def table(self) -> str:
+        """Return layers as rows and variants as columns: r_all with its interval, r_between."""
+        variants = list(dict.fromkeys(str(r["variant"]) for r in self.records))
+        layers = sorted({int(r["layer"]) for r in self.records})
+        found = {(r["layer"], r["variant"], r["measure"]): r for r in self.records}
+        lines = [["layer", *(f"{v}: r_all, r_between" for v in variants)]]
+        for layer in layers:
+            cells = [str(layer)]
+            for variant in variants:
+                overall = found.get((layer, variant, "r_all"))
+                apart = found.get((layer, variant, "r_between"))
+                cells.append(f"{_cell(overall)}  {_cell(apart)}" if overall else "-")
+            lines.append(cells)
+        widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+        return "\n".join(
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+            for line in lines
+        )
+
+
+def _cell(record: dict[str, Any] | None) -> str:
+    if record is None or record["value"] is None:
+        return "-"
+    if record["low"] is None:
+        return f"{record['value']:.4f}"
+    return f"{record['value']:.4f} [{record['low']:.4f}, {record['high']:.4f}]"
+
+
+def _common_rows(sets: Sequence[RowSet]) -> list[NDArray[np.int64]]:
+    """Return, for each row set, the indices of the rows that all of them hold."""
+    first = sets[0]
+    for other in sets[1:]:
+        if other.unit == "piece" and (
+            other.settings["tokenization"] != first.settings["tokenization"]
+        ):
+            raise InvalidInput(
+                "the variants were cut by different tokenizers, so that their pieces are not the "
+                "same stimuli; extract both with --unit word and compare words"
+            )
+    common = first.row_id
+    for other in sets[1:]:
+        common = np.intersect1d(common, other.row_id, assume_unique=True)
+    return [np.searchsorted(rows.row_id, common) for rows in sets]
+
+
+def _names(lake: Lake, corpus: str | None, reference: str | None) -> tuple[str, str]:
+    corpora = table_paths(lake.location, "activations")
+    if corpus is None:
+        if len(corpora) != 1:
+            raise InvalidInput(
+                f"the lake has activations over {len(corpora)} corpora "
+                f"({', '.join(corpora) or 'none'}); name one with --corpus"
+            )
+        corpus = corpora[0]
+    lake.check_corpus(corpus)
+    present = table_paths(lake.location, f"activations/{corpus}")
+    reference = reference or "base"
+    if reference not in present:
+        raise NameNotFound(
+            f"no activations of reference {reference!r} over {corpus}; {nearest(reference, present)}"
+        )
+    return corpus, reference
+
+
+def rsa(
+    lake: Lake,
+    corpus: str | None = None,
+    reference: str | None = None,
+    variants: Sequence[str] | None = None,
+    *,
+    layers: str | Sequence[int] | None = None,
+    site: str = "resid",
+    unit: str = "piece",
+    rows: int | None = 5000,
+    seed: int = 0,
+    specials: bool = False,
+    kernel: str = "cosine",
+    interval: str = "cluster",
+    confidence: float = 0.95,
+    memory: int | str = "4GiB",
+    on_layer: Callable[[int], None] | None = None,
+) -> RsaResult:
+    """Compare variants with a reference, layer by layer (Merchant et al. 2020, section 5).
+
+    Parameters
+    ----------
+    corpus
+        By default the only one with activations.
+    reference
+        By default `base`.
+    variants
+        By default all others over the corpus.
+    layers
+        `0,8`, `0-4`, a sequence, or all that the reference has; a variant that lacks one (a
+        truncated model) has no number there.
+    unit
+        `piece` or `word`.
+    rows, seed
+        How many of the rows that all variants hold, drawn by identity: the same stimuli in every
+        layer and variant. None for all.
+    specials
+        Include special pieces.
+    kernel, interval, confidence, memory
+        As `rsa_group`; the clusters are the examples of the corpus.
+    on_layer
+        Called with each layer when it is done.
+
+    Raises
+    ------
+    InvalidInput, NameNotFound, SetIncomplete, MemoryRefused
+        As their names say, each in one sentence.
+    """
+    corpus, reference = _names(lake, corpus, reference)
+    others = [v for v in table_paths(lake.location, f"activations/{corpus}") if v != reference]
+    chosen = list(variants) if variants else others
+    if not chosen:
+        raise InvalidInput(
+            f"{corpus} holds {reference} alone; extract a variant to compare it with"
+        )
+    held = {
+        v: sorted(
+            {
+                int(array.rpartition("/")[2])
+                for state in lake.sets(corpus, v)
+                if state.plan.contents["unit"] == unit
+                for array in state.plan.arrays
+                if array.rpartition("/")[0] == site
+            }
+        )
+        for v in [reference, *chosen]
+    }
+    for name, numbers in held.items():
+        if not numbers:
+            lake.space(corpus, name, 0, site, unit=unit)
+            raise NameNotFound(f"{name} over {corpus} has no {site} layers of {unit} rows")
+    wanted = [
+        layer
+        for layer in (
+            held[reference] if layers is None else parse_layers(layers, max(held[reference]))
+        )
+        if layer in held[reference]
+    ]
+    spaces = {
+        (v, layer): lake.space(corpus, v, layer, site, unit=unit, sealed=True)
+        for v in [reference, *chosen]
+        for layer in wanted
+        if layer in held[v]
+    }
+    index, clusters = _draw(lake, corpus, spaces, rows, seed, specials)
+    settings = {
+        "corpus": corpus,
+        "reference": reference,
+        "variants": chosen,
+        "layers": wanted,
+        "site": site,
+        "unit": unit,
+        "rows": rows,
+        "seed": seed,
+        "specials": specials,
+        "kernel": kernel,
+        "score": "pearson",
+        "interval": interval,
+        "confidence": confidence,
+    }
+    sets = sorted({space.state.plan.path for space in spaces.values()})
+    records: list[dict[str, Any]] = []
+    notes: dict[str, None] = {}
+    for layer in wanted:
+        present = [v for v in chosen if (v, layer) in spaces]
+        if present:
+            group = [spaces[v, layer] for v in [reference, *present]]
+            values = rsa_group(
+                group[0],
+                group[1:],
+                [index[space.state.plan.path] for space in group],
+                clusters,
+                kernel=kernel,
+                interval=interval,
+                confidence=confidence,
+                memory=memory,
+                names=[reference, *present],
+            )
+            for variant, value in zip(present, values, strict=True):
+                notes.update(dict.fromkeys(value.notes))
+                fields = dataclasses.asdict(value)
+                shared = {
+                    "corpus": corpus,
+                    "reference": reference,
+                    "variant": variant,
+                    "site": site,
+                    "layer": layer,
+                }
+                counts = {
+                    "n": value.n_rows,
+                    "n_clusters": value.n_clusters,
+                    "rows_per_cluster": value.rows_per_cluster,
+                    "within_pair_share": value.within_pair_share,
+                    "n_dropped": value.n_dropped,
+                }
+                records += [
+                    {
+                        **shared,
+                        "measure": measure,
+                        "value": fields[measure],
+                        "low": fields[f"{measure}_low"],
+                        "high": fields[f"{measure}_high"],
+                        **counts,
+                    }
+                    for measure in ("r_all", "r_between")
+                ]
+        if on_layer:
+            on_layer(layer)
+    identity = settings_fingerprint({"settings": settings, "sets": sets})
+    return RsaResult(settings, identity, tuple(records), tuple(notes))
+
+
+def _draw(
+    lake: Lake,
+    corpus: str,
+    spaces: dict[tuple[str, int], Space],
+    rows: int | None,
+    seed: int,
+    specials: bool,
+) -> tuple[dict[str, NDArray[np.int64]], NDArray[np.int64]]:
+    """Return the drawn rows of each set, and the example of each row."""
+    plans = {space.state.plan.path: space.state.plan for space in spaces.values()}
+    kept: dict[str, RowSet] = {}
+    row_sets = []
+    for plan in plans.values():
+        fingerprint = str(plan.contents["row_set"])
+        if fingerprint not in kept:
+            kept[fingerprint] = load_rows(lake, corpus, fingerprint)
+        row_sets.append(kept[fingerprint])
+    common = _common_rows(row_sets)
+    if not specials:
+        plain = ~row_sets[0].row_special[common[0]]
+        common = [part[plain] for part in common]
+    if rows is not None:
+        if rows > len(common[0]):
+            raise InvalidInput(
+                f"{rows} rows asked for, but the variants share {len(common[0])}; give fewer with "
+                "--rows, or --rows all"
+            )
+        drawn = draw(row_sets[0].row_id[common[0]], rows, seed)
+        common = [part[drawn] for part in common]
+    clusters = row_sets[0].row_example[common[0]]
+    return dict(zip(plans, common, strict=True)), clusters

@@ -1,0 +1,60 @@
+"""`layerlake rsa`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from layerlake.cli.options import json_option, lake_option
+
+
+@click.command()
+@click.option("--corpus", metavar="NAME", help="[default: the only one]")
+@click.option("--reference", metavar="NAME", help="[default: base]")
+@click.option("--variant", "variants", multiple=True, metavar="NAME", help="[default: all]")
+@click.option("--layers", metavar="LIST", help="0,8,16 or 0-4 [default: all].")
+@click.option("--site", default="resid", show_default=True)
+@click.option("--unit", type=click.Choice(["piece", "word"]), default="piece", show_default=True)
+@click.option("--rows", default="5000", show_default=True, help="How many rows, or all.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the draw of rows.")
+@click.option("--specials", is_flag=True, help="Include special pieces.")
+@click.option(
+    "--kernel",
+    type=click.Choice(["cosine", "correlation", "linear", "sqeuclidean"]),
+    default="cosine",
+    show_default=True,
+)
+@click.option(
+    "--interval",
+    type=click.Choice(["cluster", "rows", "none"]),
+    default="cluster",
+    show_default=True,
+    help="Jackknife over examples, over rows, or none.",
+)
+@click.option("--confidence", type=float, default=0.95, show_default=True)
+@click.option("--memory", default="4GiB", show_default=True)
+@click.option("--verified", is_flag=True, help="Compare what is read with its checksums.")
+@lake_option()
+@json_option()
+def rsa(lake: str | None, as_json: bool, rows: str, verified: bool, **options: Any) -> None:
+    """Compare variants with a reference, layer by layer.
+
+    \b
+    Example:
+      layerlake rsa --corpus wiki --reference base --rows 5000
+    """
+    from layerlake.analyses.similarity.lake_rsa import rsa as compare
+    from layerlake.store.errors import InvalidInput
+    from layerlake.store.reader import open_lake
+
+    if rows != "all" and not rows.isdigit():
+        raise InvalidInput(f"rows {rows!r} is neither a number nor all")
+    n_rows = None if rows == "all" else int(rows)
+    result = compare(open_lake(lake, verified=verified), rows=n_rows, **options)
+    if as_json:
+        click.echo(result.to_json())
+        return
+    click.echo(result.table())
+    for note in result.notes:
+        click.echo(f"note: {note}", err=True)

@@ -1,0 +1,126 @@
+"""RSA from a lake equals RSA of the same rows in memory; what cannot be compared is refused."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from layerlake.analyses.similarity.lake_rsa import rsa
+from layerlake.analyses.similarity.rsa import rsa_arrays
+from layerlake.cli.main import main
+from layerlake.engine.catalogue import add_corpus, load_corpus
+from layerlake.engine.corpora.corpus import corpus_from_texts
+from layerlake.engine.rowsets import RowSet, draw
+from layerlake.store.errors import InvalidInput, NameNotFound, SetIncomplete
+from layerlake.store.identity import short
+from layerlake.store.reader import open_lake
+from layerlake.store.schema import ActivationLayout
+from layerlake.store.sets import SetPlan
+from layerlake.store.writer import SetWriter
+
+N = 600
+
+
+def rows_of(tokenization: str, special: np.ndarray) -> RowSet:
+    """Six hundred rows, six an example."""
+    ids = np.arange(N, dtype=np.int64)
+    return RowSet(
+        unit="piece",
+        row_id=ids,
+        row_example=ids // 6,
+        row_word=ids,
+        row_position=(ids % 6).astype(np.int32),
+        row_special=special,
+        settings={"rows": "all", "unit": "piece", "tokenization": tokenization},
+        fingerprint=f"{tokenization}-rows".ljust(64, "0"),
+    )
+
+
+@pytest.fixture
+def lake(tmp_path):
+    """Three variants over one corpus: base, near (two layers), foreign (another tokenizer)."""
+    lake = open_lake(tmp_path / "lake", "a")
+    add_corpus(lake, "wiki", corpus_from_texts([f"example {i} of six" for i in range(N // 6)]))
+    assert load_corpus(lake, "wiki").n_examples == N // 6
+    special = np.arange(N) % 6 == 0
+    rng = np.random.default_rng(0)
+    base = rng.standard_normal((N, 16)).astype("float32")
+    spaces = {"base": [base, base * base], "near": [base, base * base + base]}
+    spaces["foreign"] = spaces["near"]
+    for variant, values in spaces.items():
+        rows = rows_of("other" if variant == "foreign" else "same", special)
+        path = f"corpora/wiki/rows/{short(rows.fingerprint)}"
+        attributes = {**rows.to_attributes(), "fingerprint": rows.fingerprint}
+        lake.add_table(path, rows.to_columns(), attributes)
+        layout = ActivationLayout(N, 16, "float32", "none")
+        contents = {"row_set": rows.fingerprint, "rows": "all", "unit": "piece"}
+        plan = SetPlan("wiki", variant, contents, {}, {}, ("resid/0", "resid/1"), layout)
+        with SetWriter(lake.location, plan) as writer:
+            writer.write_window(0, {f"resid/{i}": value for i, value in enumerate(values)})
+            writer.seal()
+    return lake, spaces, special
+
+
+def test_equals_the_same_rows_in_memory(lake):
+    opened, spaces, special = lake
+    result = rsa(opened, reference="base", variants=["near"], rows=400, seed=3)
+    eligible = np.flatnonzero(~special)
+    index = eligible[draw(eligible, 400, 3)]
+    for layer in (0, 1):
+        pair = [spaces[v][layer][index] for v in ("base", "near")]
+        expected = rsa_arrays(*pair, index // 6)
+        overall, apart = (
+            r for r in result.records if r["layer"] == layer and r["variant"] == "near"
+        )
+        assert overall["value"] == pytest.approx(expected.r_all, abs=1e-12)
+        assert apart["value"] == pytest.approx(expected.r_between, abs=1e-12)
+        assert overall["low"] == pytest.approx(expected.r_all_low, abs=1e-12)
+        assert overall["n"] == 400
+    assert result.records[0]["value"] == 1
+
+
+def test_different_tokenizers_are_not_compared_by_piece(lake):
+    with pytest.raises(InvalidInput, match="--unit word"):
+        rsa(lake[0], rows=100)
+
+
+def test_what_is_refused(lake):
+    opened = lake[0]
+    with pytest.raises(InvalidInput, match="700 rows asked for, but the variants share 500"):
+        rsa(opened, variants=["near"], rows=700)
+    with pytest.raises(NameNotFound, match="did you mean base"):
+        rsa(opened, reference="bas")
+    with pytest.raises(NameNotFound, match="did you mean near"):
+        rsa(opened, variants=["nea"])
+    with pytest.raises(InvalidInput, match="layer 9"):
+        rsa(opened, variants=["near"], layers="9")
+
+
+def test_incomplete_sets_are_refused(lake):
+    opened = lake[0]
+    layout = ActivationLayout(N, 16, "float32", "none")
+    contents = {**opened.sets("wiki", "base")[0].plan.contents}
+    plan = SetPlan("wiki", "begun", contents, {}, {}, ("resid/0",), layout)
+    with SetWriter(opened.location, plan):
+        pass
+    with pytest.raises(SetIncomplete, match="1 of 1 windows"):
+        rsa(opened, variants=["begun"], rows=100)
+
+
+def test_the_command(lake, capsys):
+    where = ["--lake", lake[0].location.name, "--variant", "near", "--rows", "300"]
+    with pytest.raises(SystemExit, match="0"):
+        main(["rsa", *where, "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["settings"]["reference"] == "base"
+    assert {r["measure"] for r in found["records"]} == {"r_all", "r_between"}
+    with pytest.raises(SystemExit, match="0"):
+        main(["rsa", *where])
+    printed = capsys.readouterr().out
+    assert "1.0000 [1.0000, 1.0000]" in printed
+    with pytest.raises(SystemExit) as stopped:
+        main(["rsa", *where[:-1], "9000"])
+    assert stopped.value.code == 1
+    assert capsys.readouterr().err.startswith("error: 9000 rows asked for")
