@@ -53,7 +53,7 @@ class Group:
     bounds: NDArray[np.int64]  # (cluster + 1,)
     cuts: list[tuple[int, int]]
     kernel: Kernel
-    cache_bytes: int
+    cache_bytes: int | None  # most bytes kept between passes; None keeps every block
     float64_bytes: int  # what the comparison needs if it has to go on in float64
     allowed_bytes: int
 
@@ -84,22 +84,27 @@ class Blocks:
         """Start with nothing kept."""
         self._group = group
         self._kept: dict[tuple[int, int], Prepared] = {}
-        self._free_bytes = group.cache_bytes
+        self._kept_bytes = 0
 
     def drop(self) -> None:
         """Give up what is kept: the frames have changed."""
         self._kept.clear()
-        self._free_bytes = self._group.cache_bytes
+        self._kept_bytes = 0
 
     def prepared(self, preparation: Preparation, *, keep: bool) -> Iterator[Prepared]:
         """Yield every block, from memory where it was kept."""
         for cut in self._group.cuts:
             block = self._kept.get(cut) or self._prepare(preparation, cut)
             yield block
-            if keep and cut not in self._kept and block.n_bytes <= self._free_bytes:
+            if keep and cut not in self._kept and self._has_room(block):
                 self._kept[cut] = block
-                self._free_bytes -= block.n_bytes
+                self._kept_bytes += block.n_bytes
             del block
+
+    def _has_room(self, block: Prepared) -> bool:
+        """Say whether the block may be kept."""
+        most = self._group.cache_bytes
+        return most is None or self._kept_bytes + block.n_bytes <= most
 
     def _prepare(self, preparation: Preparation, cut: tuple[int, int]) -> Prepared:
         """Read and prepare one block; the rows as read die here."""

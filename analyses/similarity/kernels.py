@@ -29,8 +29,9 @@ from layerlake.store.errors import InvalidInput
 
 _ROUNDING: Final = 16 * 2.0**-52
 """A centred row shorter than this share of the row is rounding, so the row is constant."""
-_GRID: Final = 2.0**14
-"""Steps per unit of the scaled rows in which an origin is chosen."""
+_GRID: Final = 2.0**9
+"""Steps per unit of the scaled rows in which an origin is chosen: so few that products of stored
+values of few digits add up without rounding, so many that the origin stays near the mean."""
 LOUD_COORDINATES: Final = 64
 """Coordinates of largest variance, whose products with one another are summed in float64."""
 
@@ -90,8 +91,8 @@ class Frame:
     def at(cls, kernel: Kernel, origin: Array, scale: float, loud: NDArray[np.int64]) -> "Frame":
         """Build the frame with that origin, on a grid that keeps stored values exact.
 
-        Values of few digits (float16) less an origin of many would be rounded to float32 the same
-        way wherever they recur, and such errors add up instead of cancelling.
+        Values of few digits (float16) less an origin of many have products that float32 sums round
+        the same way wherever they recur, and such errors add up instead of cancelling.
         """
         if not kernel.unit:
             origin = namespace(origin).round(origin * _GRID) / _GRID

@@ -8,7 +8,8 @@ from layerlake.analyses.similarity.moments import TILE_ROWS, pairs_of
 from layerlake.analyses.similarity.preparation import CACHED_ROWS
 from layerlake.engine.memory import MemoryPlan
 
-BLOCK_ROWS: Final = 1024
+BLOCK_ROWS: Final = 2048
+"""Rows read at a time: two chunks of a lake, and enough for products at nearly full speed."""
 SAMPLE_ROWS: Final = 256
 """Rows, spread evenly over the selection, from which the origin of the features is taken."""
 CACHE_BYTES: Final = 512 * 2**20
@@ -52,7 +53,8 @@ def plan_rsa(
     Returns
     -------
     MemoryPlan
-        Parts of the peak; the reserve holds the features of all rows between the passes.
+        Parts of the peak. The reserve is what the features of all blocks but one take, which are
+        kept for the second pass, or `CACHE_BYTES` where that is less.
     """
     value = 8 if precision == "float64" else 4
     rows, spaces = min(block_rows, n_rows), len(hiddens)
@@ -79,23 +81,27 @@ def plan_rsa(
         + 2 * TILE_ROWS * widest * value
         + 8 * rows * (spaces + len(pairs) + 4)
     )
-    phases = [sets * moments + features + max(preparing, multiplying, tiles)]
-    phases.append(min(SAMPLE_ROWS, n_rows) * widest * (max(stored_bytes) + 24))
+    sums = 8 * n_clusters * (spaces + len(pairs))
+    checking = 16 * n_rows + 32 * n_clusters
+    sampling = min(SAMPLE_ROWS, n_rows) * widest * (max(stored_bytes) + 24)
+    summing = sums + sets * moments + features + max(preparing, multiplying, tiles)
+    phases = [checking, sampling, summing]
+    cache = 0
     if interval:
         # The moments become weights one after another, while no features are in use.
-        phases.append(moments + 5 * value * max(squares))
+        weighing = sums + moments + 5 * value * max(squares)
         applying = max(preparing, 2 * value * rows * widest)
-        phases.append(value * sum(squares) + features + applying)
-    per_cluster = 4 + spaces + len(pairs) + 6 * (spaces - 1) + 12
-    if interval:
-        per_cluster += spaces + len(pairs) + 28
-    n_blocks = 2 * -(-n_rows // rows)  # blocks that end with a cluster may be half empty
+        touching = sums + value * sum(squares) + features + applying
+        phases += [weighing, touching, sums + 8 * 32 * n_clusters]
+        # Blocks that end with a cluster may be half empty, so there may be twice as many.
+        everything = n_rows * row_bytes + edges * 2 * -(-n_rows // rows)
+        cache = everything - features if everything < CACHE_BYTES else CACHE_BYTES
     return MemoryPlan(
         {
             "moments and blocks": max(phases),
-            "clusters": 8 * per_cluster * n_clusters,
-            "rows": 8 * 3 * n_rows,
+            "clusters": 8 * n_clusters * (4 + 6 * (spaces - 1)),
+            "rows": 8 * n_rows,
             "objects": _OBJECTS,
         },
-        reserve=min(CACHE_BYTES, n_rows * row_bytes + n_blocks * edges) if interval else 0,
+        reserve=max(cache, 0),
     )

@@ -96,7 +96,8 @@ class Preparation:
         twins = [s > 0 and width == hidden[0] for s, width in enumerate(hidden)]
         crossed = tuple(xp.zeros((hidden[0] if twin else 0,), **wide) for twin in twins)
         usable = np.ones(rows, dtype=np.bool_)
-        step = CACHED_ROWS if is_numpy(block.arrays[0]) else max(rows, 1)
+        host = is_numpy(block.arrays[0])  # numpy rounds while it stores
+        step = CACHED_ROWS if host else max(rows, 1)
         for lo in range(0, rows, step):
             hi = min(lo + step, rows)
             ones = xp.ones((hi - lo,), **wide)
@@ -104,14 +105,14 @@ class Preparation:
             for s, array in enumerate(block.arrays):
                 part = prepare(take_rows(array, kept[lo:hi]), self.frames[s]) if s else base
                 usable[lo:hi] &= to_host(part.usable)
-                u[s][lo:hi, :] = xp.astype(part.u, dtype, copy=False)
+                u[s][lo:hi, :] = part.u if host else xp.astype(part.u, dtype, copy=False)
                 a[s][lo:hi] = part.a
                 own[s][lo:hi] = part.own
                 edges[s][0, :] += xp.matmul(ones, part.u)
                 edges[s][1, :] += xp.matmul(part.a, part.u)
-                squares[s][:] += xp.matmul(ones, part.u * part.u)
+                squares[s][:] += _column_dots(part.u, part.u)
                 if twins[s]:
-                    crossed[s][:] += xp.matmul(ones, base.u * part.u)
+                    crossed[s][:] += _column_dots(base.u, part.u)
                 if s:
                     edges[s][2, :] += xp.matmul(base.a, part.u)
                     edges[0][s + 1, :] += xp.matmul(part.a, base.u)
@@ -140,3 +141,10 @@ class Preparation:
                     raise InvalidInput(
                         f"{where} holds values too large to be squared in float64; rescale the rows"
                     )
+
+
+def _column_dots(left: Array, right: Array) -> Array:
+    """Sum left times right over rows, (hidden,)."""
+    if is_numpy(left):
+        return np.einsum("ij,ij->j", left, right)  # no temporary of the size of the rows
+    return namespace(left, right).sum(left * right, axis=0)

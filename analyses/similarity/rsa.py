@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from layerlake.analyses.similarity.comparison import Group, compare, require_rows
 from layerlake.analyses.similarity.inference import RsaValue
 from layerlake.analyses.similarity.kernels import kernel_named
-from layerlake.analyses.similarity.planning import BLOCK_ROWS, plan_rsa
+from layerlake.analyses.similarity.planning import BLOCK_ROWS, CACHE_BYTES, plan_rsa
 from layerlake.engine.arrays import Array, is_numpy, take_rows
 from layerlake.engine.memory import DEFAULT_ALLOWED_BYTES, MemoryPlan, parse_bytes
 from layerlake.engine.passes import SpaceLike, cut_blocks
@@ -105,6 +105,8 @@ def rsa_group(
             "would be far too narrow where rows of one cluster are alike; ask for cluster"
         )
     allowed = parse_bytes(memory)
+    cuts = cut_blocks(bounds, block_rows)
+    largest = max(stop - start for start, stop in cuts)
 
     def plan(products: str) -> MemoryPlan:
         """Plan the comparison with products of that precision."""
@@ -116,11 +118,12 @@ def rsa_group(
             int(lengths.max()),
             interval=interval != "none",
             precision=products,
-            block_rows=block_rows,
+            block_rows=largest,
             host=not isinstance(reference, _ArraySpace) or is_numpy(reference.array),
         )
 
-    fitting = plan(precision).within(
+    wished = plan(precision)
+    fitting = wished.within(
         allowed,
         f"comparing {len(spaces)} spaces over {len(clusters)} rows",
         "allow more memory, lower block_rows, or compare fewer variants at a time",
@@ -131,9 +134,9 @@ def rsa_group(
         names,
         np.repeat(np.arange(len(lengths)), lengths),
         bounds,
-        cut_blocks(bounds, block_rows),
+        cuts,
         chosen,
-        fitting.reserve,
+        None if fitting.reserve == wished.reserve < CACHE_BYTES else fitting.reserve,
         plan("float64").needed,
         allowed,
     )

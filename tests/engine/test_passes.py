@@ -1,6 +1,5 @@
 """Blocks that respect runs of rows, read once, and fed to every accumulator."""
 
-import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
