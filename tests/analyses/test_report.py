@@ -1,0 +1,102 @@
+"""Figures: what is drawn, and where it goes."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from layerlake.analyses.report import layer_curves
+from layerlake.analyses.results import SimilarityResult
+from layerlake.store.errors import InvalidInput, MissingExtra, StorageFailed
+
+STARTS = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
+
+
+def result_of(*curves: tuple[str, str, bool]) -> SimilarityResult:
+    """Return curves over layers 0 to 3 by variant and corpus, with an interval or without."""
+    records = []
+    for variant, corpus, interval in curves:
+        for layer in (3, 0, 1, 2):
+            for measure in ("r_all", "r_between"):
+                value = 1 - layer / 10 if measure == "r_all" else 0.0
+                records.append(
+                    {
+                        "corpus": corpus,
+                        "reference": "base",
+                        "variant": variant,
+                        "site": "resid",
+                        "layer": layer,
+                        "measure": measure,
+                        "value": value,
+                        "low": value - 0.1 if interval else None,
+                        "high": value + 0.1 if interval else None,
+                        "n": 500,
+                        "n_clusters": 100,
+                        "rows_per_cluster": 5.0,
+                        "within_pair_share": 0.01,
+                        "n_dropped": 0,
+                    }
+                )
+    return SimilarityResult({}, {}, tuple(records))
+
+
+@pytest.fixture
+def axes() -> Any:
+    """Return empty axes."""
+    figure = pytest.importorskip("matplotlib.figure", reason="matplotlib is not installed")
+    return figure.Figure().subplots()
+
+
+def test_each_variant_has_a_line_and_a_band(axes: Any) -> None:
+    result = result_of(("twin", "wiki", True), ("cut", "wiki", False))
+    assert layer_curves(result, ax=axes) is axes.figure
+    twin, cut = axes.get_lines()
+    assert (twin.get_label(), cut.get_label()) == ("twin", "cut")
+    assert twin.get_xdata().tolist() == [0, 1, 2, 3]
+    np.testing.assert_allclose(twin.get_ydata(), [1, 0.9, 0.8, 0.7])
+    (band,) = axes.collections
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == pytest.approx((0.6, 1.1))
+    assert axes.get_xlabel() == "layer"
+    assert axes.get_ylabel() == "RSA"
+    assert axes.get_title() == "Similarity to base, wiki"
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["twin", "cut"]
+
+
+def test_curves_of_two_corpora_are_told_apart(axes: Any) -> None:
+    layer_curves(result_of(("twin", "wiki", True), ("twin", "ewt", True)), ax=axes)
+    assert [line.get_label() for line in axes.get_lines()] == ["twin (wiki)", "twin (ewt)"]
+
+
+@pytest.mark.parametrize("suffix", list(STARTS))
+def test_the_suffix_says_what_is_written(tmp_path: Path, suffix: str) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    file = tmp_path / f"curves{suffix}"
+    result_of(("twin", "wiki", True)).plot(file=file)
+    assert file.read_bytes().startswith(STARTS[suffix])
+
+
+def test_other_suffixes_are_refused_before_anything_is_drawn(tmp_path: Path) -> None:
+    for name in ("curves.jpg", "curves"):
+        with pytest.raises(InvalidInput, match=f"{name} does not end in .png, .svg or .pdf"):
+            layer_curves(result_of(("twin", "wiki", True)), file=tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    with pytest.raises(StorageFailed, match="choose another place"):
+        layer_curves(result_of(("twin", "wiki", True)), file=tmp_path / "no" / "curves.png")
+
+
+def test_nothing_to_draw_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="nothing to draw"):
+        layer_curves(SimilarityResult({}, {}, ()))
+
+
+def test_matplotlib_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'layerlake\[plots\]'"):
+        layer_curves(result_of(("twin", "wiki", True)))
