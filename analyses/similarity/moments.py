@@ -173,19 +173,21 @@ def _squared_norm(matrix: Array) -> float:
     total = 0.0
     for lo in range(0, matrix.shape[0], CACHED_ROWS):
         panel = matrix[lo : min(lo + CACHED_ROWS, matrix.shape[0]), :]
-        total += float(xp.sum(panel * panel))
+        total += float(xp.sum(xp.vecdot(panel, panel)))
     return total
 
 
-def _off_diagonal(state: MomentState, s: int, t: int) -> float:
-    """Sum k l over ordered pairs of two rows: tr(J C J C') less the rows with themselves."""
+def _off_diagonal(state: MomentState, s: int, t: int, square: float) -> float:
+    """Sum k l over ordered pairs of two rows: tr(J C J C') less the rows with themselves.
+
+    `square` is the squared norm of the u v' part of C.
+    """
     xp = namespace(state.moments[s, t])
     c = state.moments[s, t]
-    u = c[:-2, :-2]
     corner = to_host(c[-2:, -2:])
     edges = xp.vecdot(c[:-2, -2], c[:-2, -1]) + xp.vecdot(c[-2, :-2], c[-1, :-2])
     return float(
-        _squared_norm(u)
+        square
         + 2 * float(edges)
         + 2 * (corner[0, 0] * corner[1, 1] + corner[0, 1] * corner[1, 0])
         - state.own[s, t]
@@ -336,7 +338,8 @@ class GroupMoments:
         for s in range(len(self.frames)):
             state.within_sums[s, cluster] = _off_diagonal_sum(part, s)
         for pair in self.pairs:
-            state.within[pair][cluster] = _off_diagonal(part, *pair)
+            square = _squared_norm(part.moments[pair][:-2, :-2])
+            state.within[pair][cluster] = _off_diagonal(part, *pair, square)
         self._add(state, part)
 
     def _add(self, state: MomentState, other: MomentState) -> MomentState:
@@ -363,15 +366,15 @@ def pair_sums(state: MomentState) -> list[PairSums]:
     rows = int(state.moments[0, 0][-1, -1])
     ordered = (state.sizes * (state.sizes - 1)).astype(np.float64)
     sums = [_off_diagonal_sum(state, s) for s in range(n_spaces)]
-    products = {pair: _off_diagonal(state, *pair) for pair in state.moments}
-    norms = [_squared_norm(state.moments[s, s][:-2, :-2]) for s in range(n_spaces)]
+    norms = {pair: _squared_norm(c[:-2, :-2]) for pair, c in state.moments.items()}
+    products = {pair: _off_diagonal(state, *pair, norms[pair]) for pair in state.moments}
     return [
         PairSums(
             state.sizes,
             six(rows * (rows - 1), sums, products, v),
             six(ordered, state.within_sums, state.within, v),
             six(rows, state.own_sums, state.own, v),
-            (norms[0], norms[v]),
+            (norms[0, 0], norms[v, v]),
             bool(state.same[v]),
         )
         for v in range(1, n_spaces)

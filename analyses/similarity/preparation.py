@@ -101,9 +101,13 @@ class Preparation:
         for lo in range(0, rows, step):
             hi = min(lo + step, rows)
             ones = xp.ones((hi - lo,), **wide)
-            base = prepare(take_rows(block.arrays[0], kept[lo:hi]), self.frames[0])
-            for s, array in enumerate(block.arrays):
-                part = prepare(take_rows(array, kept[lo:hi]), self.frames[s]) if s else base
+            if rows == block.stop - block.start:
+                arrays = [array[lo:hi, :] for array in block.arrays]
+            else:
+                arrays = [take_rows(array, kept[lo:hi]) for array in block.arrays]
+            base = prepare(arrays[0], self.frames[0])
+            for s, array in enumerate(arrays):
+                part = prepare(array, self.frames[s]) if s else base
                 usable[lo:hi] &= to_host(part.usable)
                 u[s][lo:hi, :] = part.u if host else xp.astype(part.u, dtype, copy=False)
                 a[s][lo:hi] = part.a
