@@ -14,7 +14,7 @@ from layerlake.cli.options import json_option, lake_option, reading_options
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from layerlake.engine.extraction import ExtractionPlan
+    from layerlake.engine.extraction_plan import ExtractionPlan
 
 
 @click.command()

@@ -6,86 +6,32 @@ fixed before the first forward pass (`ExtractionPlan`), so that it can be shown,
 
 from __future__ import annotations
 
-import importlib.metadata
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from layerlake.engine.batching import DEFAULT_TOKEN_BUDGET, pad_batch, plan_digest, plan_window
+from layerlake.engine.batching import DEFAULT_TOKEN_BUDGET, pad_batch
 from layerlake.engine.catalogue import (
     Source,
-    add_rows,
-    add_tokenization,
     add_variant,
-    check_variant,
-    resolve_corpus,
 )
-from layerlake.engine.corpora.corpus import Corpus
+from layerlake.engine.extraction_plan import ExtractionPlan, plan_extraction, variant_name
 from layerlake.engine.memory import parse_bytes, require
-from layerlake.engine.rowsets import RowSet
-from layerlake.engine.tokenization import Tokenization, tokenizer_fingerprint
+from layerlake.engine.tokenization import tokenizer_fingerprint
 from layerlake.store import schema
 from layerlake.store.errors import InvalidInput
 from layerlake.store.reader import Lake
-from layerlake.store.schema import ActivationLayout
-from layerlake.store.sets import SetPlan
 from layerlake.store.writer import SetWriter
 
 if TYPE_CHECKING:
     import torch
 
     from layerlake.engine.models import LoadedModel
-
-POOLINGS = ("mean", "first", "last", "max")
-
-
-@dataclass(frozen=True)
-class ExtractionPlan:
-    """Everything about an extraction that is known before it runs."""
-
-    set_plan: SetPlan
-    tokenization: Tokenization = field(repr=False)
-    rows: RowSet = field(repr=False)
-    row_pieces: NDArray[np.int64] = field(repr=False)
-    """First piece and one past the last piece of each row, shape (row, 2)."""
-    corpus: Corpus = field(repr=False)
-    layers: tuple[int, ...]
-    site: str
-    pooling: str
-    token_budget: int
-
-    @property
-    def n_bytes(self) -> int:
-        """Bytes of activations on disk, before compression."""
-        layout = self.set_plan.layout
-        return layout.n_rows * layout.chunk_bytes // layout.chunk_rows * len(self.layers)
-
-    @property
-    def peak_bytes(self) -> int:
-        """Bytes of the two windows that are in memory at a time."""
-        layout = self.set_plan.layout
-        rows = min(layout.window_rows, layout.n_rows)
-        window = rows * layout.chunk_bytes // layout.chunk_rows * len(self.layers)
-        return window * min(2, layout.n_windows)
-
-    def inputs_of(self, window: int) -> NDArray[np.int64]:
-        """Return the inputs that hold rows of a window, in corpus order."""
-        start, stop = self.set_plan.layout.window(window)
-        offsets = self.tokenization.input_offsets
-        return np.unique(np.searchsorted(offsets, self.row_pieces[start:stop, 0], "right") - 1)
-
-    def batches(self, window: int) -> list[NDArray[np.int64]]:
-        """Return the batches of a window, each an array of inputs."""
-        inputs = self.inputs_of(window)
-        offsets = self.tokenization.input_offsets
-        plan = plan_window(offsets[inputs + 1] - offsets[inputs], self.token_budget)
-        return [inputs[batch] for batch in plan]
 
 
 @dataclass(frozen=True)
@@ -104,138 +50,6 @@ class ExtractionReport:
     """Pieces run through the model by this call."""
     n_bytes: int
     seconds: float
-
-
-def _row_pieces(tokenization: Tokenization, rows: RowSet) -> NDArray[np.int64]:
-    if rows.unit == "piece":
-        return np.stack([rows.row_id, rows.row_id + 1], axis=1)
-    # Pieces of a word are neighbours, and words ascend through the corpus.
-    places = np.flatnonzero(tokenization.piece_word >= 0)
-    words = tokenization.piece_word[places]
-    first = np.searchsorted(words, rows.row_id, "left")
-    last = np.searchsorted(words, rows.row_id, "right") - 1
-    return np.stack([places[first], places[last] + 1], axis=1)
-
-
-def parse_layers(layers: str | Sequence[int] | None, n_layers: int) -> tuple[int, ...]:
-    """Return the layers asked for: all by default, else `0,8,16`, `0-4` or a sequence."""
-    if layers is None or layers == "all":
-        return tuple(range(n_layers + 1))
-    chosen: set[int] = set()
-    for part in layers.split(",") if isinstance(layers, str) else map(str, layers):
-        low, dash, high = part.strip().partition("-")
-        if not low.isdigit() or (dash and not high.isdigit()):
-            raise InvalidInput(f"layers {layers!r} not understood; give them as 0,8,16 or 0-4")
-        chosen.update(range(int(low), int(high if dash else low) + 1))
-    beyond = [layer for layer in chosen if layer > n_layers]
-    if beyond or not chosen:
-        raise InvalidInput(
-            f"layer {max(beyond, default=0)} asked of a model with {n_layers} layers (0-{n_layers})"
-        )
-    return tuple(sorted(chosen))
-
-
-def variant_name(source: str, randomize: int | None, truncate: int | None) -> str:
-    """Return the name a variant gets where none is given."""
-    name = schema.name_from(Path(source.rstrip("/")).name)
-    if randomize is not None:
-        name += f"-random-s{randomize}"
-    if truncate is not None:
-        name += f"-truncated-{truncate}"
-    return name
-
-
-def plan_extraction(
-    lake: Lake,
-    model: LoadedModel,
-    corpus: Source,
-    *,
-    variant: str,
-    corpus_options: dict[str, Any] | None = None,
-    rows: str = "all",
-    unit: str = "piece",
-    pooling: str = "mean",
-    packing: str = "single",
-    long: str = "refuse",
-    layers: str | Sequence[int] | None = None,
-    site: str = "resid",
-    store_dtype: str = "float16",
-    codec: str = "none",
-    token_budget: int = DEFAULT_TOKEN_BUDGET,
-    window_rows: int = schema.WINDOW_ROWS,
-    on_progress: Callable[[int], None] | None = None,
-) -> ExtractionPlan:
-    """Tokenise, choose rows and lay out the set; parameters as `extract`."""
-    import torch
-
-    schema.check_name(variant, "variant")
-    if pooling not in POOLINGS:
-        raise InvalidInput(f"pooling {pooling!r} is not one of {', '.join(POOLINGS)}")
-    if token_budget < 1:
-        raise InvalidInput(f"token budget {token_budget} is not a positive number of pieces")
-    chosen = parse_layers(layers, model.n_layers)
-    check_variant(lake, variant, model.weights_digest)
-    corpus_name, content = resolve_corpus(lake, corpus, **(corpus_options or {}))
-    cut = add_tokenization(
-        lake,
-        corpus_name,
-        content,
-        model.tokenizer,
-        packing=packing,
-        long=long,
-        limit=model.max_positions,
-        on_progress=on_progress,
-    )
-    row_set = add_rows(lake, corpus_name, content, cut, rows, unit)
-    layout = ActivationLayout(len(row_set.row_id), model.hidden, store_dtype, codec, window_rows)
-    contents = {
-        "row_set": row_set.fingerprint,
-        "rows": rows,
-        "unit": unit,
-        "pooling": pooling if unit == "word" else None,
-        "tokenization": cut.fingerprint,
-        "sites": [site],
-        "layers": list(chosen),
-        "dtype": store_dtype,
-        "codec": codec,
-    }
-    draft = ExtractionPlan(
-        SetPlan(
-            corpus_name,
-            variant,
-            contents,
-            {},
-            {},
-            tuple(f"{site}/{layer}" for layer in chosen),
-            layout,
-        ),
-        cut,
-        row_set,
-        _row_pieces(cut, row_set),
-        content,
-        chosen,
-        site,
-        pooling,
-        token_budget,
-    )
-    recipe = {
-        "weights": model.weights_digest,
-        "compute_dtype": model.compute_dtype,
-        "device": model.device.type,
-        "attention": model.attention,
-        "token_budget": token_budget,
-        "batch_plan": plan_digest(draft.batches(w) for w in range(layout.n_windows)),
-        "torch": torch.__version__,
-    }
-    versions = {
-        name: importlib.metadata.version(name) for name in ("layerlake", "transformers", "numpy")
-    }
-    about = {"source": model.source, "versions": versions}
-    old = draft.set_plan
-    final = SetPlan(corpus_name, variant, contents, recipe, about, old.arrays, layout)
-    return ExtractionPlan(
-        final, cut, row_set, draft.row_pieces, content, chosen, site, pooling, token_budget
-    )
 
 
 def _pooled(hidden: torch.Tensor, counts: torch.Tensor, pooling: str) -> torch.Tensor:

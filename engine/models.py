@@ -5,19 +5,15 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import logging
 import re
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import reduce
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from layerlake.engine.checkpoints import Checkpoint, explained, locate, require_transformers
 from layerlake.engine.randomized import randomize_parameters
 from layerlake.engine.sites import block_list
-from layerlake.store.errors import InvalidInput, MemoryRefused, MissingExtra
+from layerlake.store.errors import InvalidInput, MemoryRefused
 
 if TYPE_CHECKING:
     import torch
@@ -27,10 +23,6 @@ COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.tiktoken")
 """A folder with none of these has no tokenizer (the loader would make up an empty one)."""
-
-_HUB_NAME = re.compile(r"(?P<name>[\w.-]+(/[\w.-]+)?)(@(?P<revision>[^@\s]+))?")
-
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -63,24 +55,6 @@ class LoadedModel:
     """The attention implementation, such as `sdpa` or `eager`."""
     pad_id: int
     """What stands at padded places."""
-
-
-@dataclass(frozen=True)
-class _Checkpoint:
-    """The folder that holds a model's files, and what to call it."""
-
-    folder: Path
-    given: str
-    name: str
-    revision: str | None
-    trust_remote_code: bool
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return {"local_files_only": True, "trust_remote_code": self.trust_remote_code}
-
-    def holds(self, *patterns: str) -> bool:
-        return any(next(self.folder.glob(pattern), None) for pattern in patterns)
 
 
 def load_model(
@@ -118,7 +92,7 @@ def load_model(
     MissingExtra
         torch or transformers is not installed.
     """
-    _require_transformers()
+    require_transformers()
     import torch
 
     if compute_dtype not in (*COMPUTE_DTYPES, "auto"):
@@ -126,7 +100,7 @@ def load_model(
             f"compute dtype {compute_dtype!r} is not one of: auto, {', '.join(COMPUTE_DTYPES)}"
         )
     target = resolve_device(device)
-    checkpoint = _locate(source, trust_remote_code, weights=randomize is None)
+    checkpoint = locate(source, trust_remote_code, weights=randomize is None)
     config = _read_config(checkpoint)
     module = _fresh_body(checkpoint, config) if randomize is not None else _body(checkpoint, config)
     n_layers = len(block_list(module))
@@ -173,8 +147,8 @@ def load_model(
 
 def load_tokenizer(source: str, *, trust_remote_code: bool = False) -> Any:
     """Return the fast tokenizer of a model, without its weights; errors as `load_model`."""
-    _require_transformers()
-    return _read_tokenizer(_locate(source, trust_remote_code, weights=False))
+    require_transformers()
+    return _read_tokenizer(locate(source, trust_remote_code, weights=False))
 
 
 def weights_digest(module: torch.nn.Module) -> str:
@@ -197,7 +171,7 @@ def resolve_device(device: str) -> torch.device:
     InvalidInput
         Not such a name, or no such device here.
     """
-    _require_transformers()
+    require_transformers()
     import torch
 
     if device == "auto":
@@ -214,131 +188,12 @@ def resolve_device(device: str) -> torch.device:
     return torch.device(device)
 
 
-def _require_transformers() -> None:
-    try:
-        import torch  # noqa: F401
-        import transformers  # noqa: F401
-    except ImportError as error:
-        raise MissingExtra(
-            "running a model needs torch and transformers: pip install 'layerlake[models]'"
-        ) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the loaders' warnings and progress bars off the terminal while they run."""
-    from transformers.utils import logging as transformers_logging
-
-    loggers = [logging.getLogger(name) for name in ("transformers", "huggingface_hub")]
-    levels = [logger.level for logger in loggers]
-    bars = transformers_logging.is_progress_bar_enabled()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            for logger in loggers:
-                logger.setLevel(logging.CRITICAL)
-            if bars:
-                transformers_logging.disable_progress_bar()
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
-            if bars:
-                transformers_logging.enable_progress_bar()
-
-
-@contextmanager
-def _explained(failed: str, advice: str) -> Iterator[None]:
-    """Run a loader quietly; say in one sentence what failed, with the loader's own reason."""
-    try:
-        with _quiet():
-            yield
-    except InvalidInput:
-        raise
-    except Exception as error:  # loaders raise whatever their parsers and checks raise
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = " ".join(lines[:2])[:200].rstrip(".") or type(error).__name__
-        raise InvalidInput(f"{failed} ({reason}); {advice}") from error
-
-
-def _locate(source: str, trust_remote_code: bool, *, weights: bool) -> _Checkpoint:
-    """Return where the model's files lie, after fetching what the hub has and the cache lacks."""
-    if not source:
-        raise InvalidInput("no model is named; give a model's folder or a hub name")
-    try:
-        folder = Path(source).expanduser()
-        present = folder.exists()
-    except (OSError, RuntimeError) as error:  # too long a name, or the home of nobody
-        raise InvalidInput(
-            f"no folder {source[:100]}; give a model's folder or a hub name"
-        ) from error
-    if folder.is_dir():
-        found = _Checkpoint(folder, source, folder.resolve().name, None, trust_remote_code)
-    elif present:
-        raise InvalidInput(f"{source} is a file; give the folder that holds the model")
-    else:
-        matched = _HUB_NAME.fullmatch(source)
-        if not matched or source.startswith((".", "~", "-")):
-            raise InvalidInput(f"no folder {source}; give a model's folder or a hub name")
-        name = matched["name"]
-        folder = _fetch(name, matched["revision"], weights=weights, code=trust_remote_code)
-        found = _Checkpoint(folder, source, name, folder.name, trust_remote_code)
-    if not (found.folder / "config.json").is_file():
-        advice = "give a folder written by save_pretrained"
-        if found.holds("adapter_config.json"):
-            advice = "it is an adapter: merge it into its base model"
-        raise InvalidInput(f"{source} holds no config.json; {advice}")
-    if weights and not found.holds("*.safetensors"):
-        held = "pickled weights only, which may run code" if found.holds("*.bin") else "no weights"
-        raise InvalidInput(
-            f"{source} holds {held}; save the model with save_pretrained, as safetensors"
-        )
-    return found
-
-
-def _fetch(name: str, revision: str | None, *, weights: bool, code: bool) -> Path:
-    """Return the cached snapshot of a hub model (its last part is the commit), made up to date."""
-    from huggingface_hub import errors, snapshot_download
-
-    wanted = ["*.json", "*.txt", "*.model", "*.tiktoken"]
-    wanted += ["*.safetensors"] if weights else []
-    wanted += ["*.py"] if code else []
-    known: dict[type[Exception], str] = {
-        errors.GatedRepoError: "has terms to accept; do so on its page, then `hf auth login`",
-        errors.RevisionNotFoundError: f"has no revision {revision!r}; give a branch, tag or commit",
-        errors.RepositoryNotFoundError: "is neither a folder here nor a public model of the hub; "
-        "check the name",
-        errors.HFValidationError: "is neither a folder here nor a possible hub name; check it",
-        errors.LocalEntryNotFoundError: "is neither a folder here nor in the local cache, and the "
-        "hub cannot be reached; check the name and the network, or give a folder",
-    }
-    # Sub-folders and `consolidated` hold the same weights in other formats.
-    options: dict[str, Any] = {
-        "allow_patterns": wanted,
-        "ignore_patterns": ["*/*", "consolidated*"],
-    }
-    with _explained(f"{name!r} cannot be fetched from the hub", "try again, or give a folder"):
-        if revision and _COMMIT.fullmatch(revision):
-            # A commit never changes, so what the cache has of it needs no look at the hub.
-            with suppress(errors.LocalEntryNotFoundError):
-                cached = Path(
-                    snapshot_download(name, revision=revision, local_files_only=True, **options)
-                )
-                if any(cached.glob("*.safetensors" if weights else "config.json")):
-                    return cached
-        try:
-            return Path(snapshot_download(name, revision=revision, **options))
-        except tuple(known) as error:
-            what = next(text for kind, text in known.items() if isinstance(error, kind))
-            raise InvalidInput(f"{name!r} {what}") from error
-
-
-def _read_config(checkpoint: _Checkpoint) -> Any:
+def _read_config(checkpoint: Checkpoint) -> Any:
     """Return the config, refusing what cannot be served before any weight is read."""
     from transformers import CONFIG_MAPPING, AutoConfig
 
     source = checkpoint.given
-    with _explained(f"config.json of {source} is not JSON", "restore the file"):
+    with explained(f"config.json of {source} is not JSON", "restore the file"):
         said = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8"))
     if not isinstance(said, dict):
         raise InvalidInput(f"config.json of {source} is not a JSON object; restore the file")
@@ -350,7 +205,7 @@ def _read_config(checkpoint: _Checkpoint) -> Any:
         )
     if said.get("quantization_config"):
         raise InvalidInput(f"model {source} is quantised; give the model it was made from")
-    with _explained(f"config.json of {source} is not understood", "check the file"):
+    with explained(f"config.json of {source} is not understood", "check the file"):
         config = AutoConfig.from_pretrained(checkpoint.folder, **checkpoint.options)
     if getattr(config, "is_encoder_decoder", False):
         raise InvalidInput(
@@ -372,13 +227,13 @@ def _without_pooler(config: Any) -> dict[str, Any]:
     return {"add_pooling_layer": False} if "add_pooling_layer" in accepted else {}
 
 
-def _fresh_body(checkpoint: _Checkpoint, config: Any) -> torch.nn.Module:
+def _fresh_body(checkpoint: Checkpoint, config: Any) -> torch.nn.Module:
     """Return the architecture in float32 as its class initialises it; the weights are not read."""
     import torch
     from transformers import AutoModel
 
     failed = f"model {checkpoint.given} cannot be built"
-    with _explained(failed, "check its config.json"), torch.random.fork_rng(devices=[]):
+    with explained(failed, "check its config.json"), torch.random.fork_rng(devices=[]):
         module: torch.nn.Module = AutoModel.from_config(
             config,
             dtype=torch.float32,
@@ -388,13 +243,13 @@ def _fresh_body(checkpoint: _Checkpoint, config: Any) -> torch.nn.Module:
     return module
 
 
-def _body(checkpoint: _Checkpoint, config: Any) -> torch.nn.Module:
+def _body(checkpoint: Checkpoint, config: Any) -> torch.nn.Module:
     """Return the body with its weights as stored; refuse a checkpoint that lacks any."""
     from transformers import AutoModel
 
     source = checkpoint.given
     module: torch.nn.Module
-    with _explained(f"the weights of {source} cannot be loaded", "restore or re-save the model"):
+    with explained(f"the weights of {source} cannot be loaded", "restore or re-save the model"):
         module, info = AutoModel.from_pretrained(
             checkpoint.folder,
             config=config,
@@ -418,7 +273,7 @@ def _body(checkpoint: _Checkpoint, config: Any) -> torch.nn.Module:
     return module
 
 
-def _stored_dtype(checkpoint: _Checkpoint) -> torch.dtype:
+def _stored_dtype(checkpoint: Checkpoint) -> torch.dtype:
     """Return the narrowest dtype that holds every stored weight, whatever the config says."""
     import torch
     from safetensors import safe_open
@@ -467,7 +322,7 @@ def _layer_count(config: Any, n_layers: int) -> dict[str, int]:
     return {config.attribute_map.get("num_hidden_layers", "num_hidden_layers"): n_layers}
 
 
-def _read_tokenizer(checkpoint: _Checkpoint) -> Any:
+def _read_tokenizer(checkpoint: Checkpoint) -> Any:
     """Return the fast tokenizer, refusing a folder that has none."""
     from tokenizers import Tokenizer
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
@@ -478,7 +333,7 @@ def _read_tokenizer(checkpoint: _Checkpoint) -> Any:
         raise InvalidInput(
             f"{source} holds no tokenizer; save the model's tokenizer beside it (tokenizer.json)"
         )
-    with _explained(f"the tokenizer of {source} cannot be read", "restore its files"):
+    with explained(f"the tokenizer of {source} cannot be read", "restore its files"):
         tokenizer = AutoTokenizer.from_pretrained(folder, **checkpoint.options)
         if (folder / "tokenizer.json").is_file() and tokenizer.is_fast:
             saved = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -493,7 +348,7 @@ def _read_tokenizer(checkpoint: _Checkpoint) -> Any:
     return tokenizer
 
 
-def _check_vocabulary(checkpoint: _Checkpoint, module: Any, tokenizer: Any) -> None:
+def _check_vocabulary(checkpoint: Checkpoint, module: Any, tokenizer: Any) -> None:
     rows = module.get_input_embeddings().weight.shape[0]
     needed = 1 + max(tokenizer.get_vocab().values(), default=-1)
     if needed > rows:

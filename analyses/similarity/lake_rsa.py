@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from layerlake.analyses.similarity.rsa import rsa_group
 from layerlake.engine.catalogue import load_rows
-from layerlake.engine.extraction import parse_layers
+from layerlake.engine.extraction_plan import parse_layers
 from layerlake.engine.rowsets import RowSet, draw
 from layerlake.store.errors import InvalidInput, NameNotFound
 from layerlake.store.identity import settings_fingerprint

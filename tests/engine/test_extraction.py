@@ -12,7 +12,8 @@ import pytest
 from layerlake.engine import extraction
 from layerlake.engine.catalogue import add_corpus, load_rows
 from layerlake.engine.corpora.corpus import corpus_from_texts
-from layerlake.engine.extraction import extract, parse_layers
+from layerlake.engine.extraction import extract
+from layerlake.engine.extraction_plan import parse_layers
 from layerlake.store.errors import (
     InvalidInput,
     LakeReadOnly,
