@@ -75,12 +75,14 @@ def extract(model: str, source: str, lake: str | None, as_json: bool, **options:
       layerlake extract path/to/model corpus --randomize 0 --rows sample:50000
     """
     from layerlake.engine.extraction import extract as run
+    from layerlake.engine.progress import to_terminal
     from layerlake.store.reader import open_lake
 
     with ExitStack() as resources:
 
-        def start(plan: ExtractionPlan) -> Callable[[int], None] | None:
-            return _progress(resources, plan)
+        def start(plan: ExtractionPlan) -> Callable[[int], None]:
+            stage = to_terminal(plan.set_plan.path, plan.n_pieces, "pieces")
+            return resources.enter_context(stage).advance
 
         report = run(open_lake(lake, "a"), model, source, on_start=start, **options)
     if as_json:
@@ -91,15 +93,3 @@ def extract(model: str, source: str, lake: str | None, as_json: bool, **options:
         f"{report.path}: {report.n_rows:,} rows, {report.n_bytes / 1e6:,.1f} MB, {done}, "
         f"{report.seconds:.1f} s"
     )
-
-
-def _progress(resources: ExitStack, plan: ExtractionPlan) -> Callable[[int], None] | None:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        return None
-    bar = resources.enter_context(Progress(console=console, transient=True))
-    task = bar.add_task(plan.set_plan.path, total=plan.tokenization.n_pieces)
-    return lambda pieces: bar.advance(task, pieces)

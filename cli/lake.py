@@ -91,7 +91,7 @@ def verify(path: str | None, repair: bool, lake: str | None, as_json: bool) -> N
     from layerlake.store.reader import open_lake
     from layerlake.store.verify import verify as check
 
-    found = check(open_lake(lake, "a" if repair else "r"), path, repair=repair)
+    found = check(open_lake(lake, "r+" if repair else "r"), path, repair=repair)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(found)))
     else:
@@ -119,7 +119,7 @@ def rm(path: str, lake: str | None) -> None:
     from layerlake.store.reader import open_lake
     from layerlake.store.verify import remove
 
-    remove(open_lake(lake, "a"), path)
+    remove(open_lake(lake, "r+"), path)
     click.echo(f"removed {path}")
 
 
@@ -135,4 +135,4 @@ def gc(lake: str | None) -> None:
     from layerlake.store.reader import open_lake
     from layerlake.store.verify import gc as collect
 
-    click.echo(f"freed {collect(open_lake(lake, 'a')):,} bytes")
+    click.echo(f"freed {collect(open_lake(lake, 'r+')):,} bytes")

@@ -91,7 +91,7 @@ def commands() -> None:
     Example:
       layerlake extract MODEL corpus.txt --as base
       layerlake extract MODEL corpus --as random --randomize 0
-      layerlake rsa corpus --reference base
+      layerlake rsa --corpus corpus --reference base
 
     The first line runs MODEL over a text file, an example a line, and stores every layer in the
     lake ./lake; the second does so for the model with random weights; the third compares the two.
@@ -125,6 +125,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.stdout.flush()
     except LayerLakeError as error:
         click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except MemoryError:
+        click.echo("error: out of memory; ask for fewer --layers or --rows", err=True)
         sys.exit(1)
     except click.ClickException as error:
         error.show()

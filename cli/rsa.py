@@ -35,14 +35,17 @@ from layerlake.cli.options import json_option, lake_option
 @click.option("--confidence", type=float, default=0.95, show_default=True)
 @click.option("--memory", default="4GiB", show_default=True)
 @click.option("--verified", is_flag=True, help="Compare what is read with its checksums.")
+@click.option("--plot", metavar="FILE", help="Draw the curves: .png, .svg or .pdf.")
 @lake_option()
 @json_option()
-def rsa(lake: str | None, as_json: bool, rows: str, verified: bool, **options: Any) -> None:
+def rsa(
+    lake: str | None, as_json: bool, rows: str, verified: bool, plot: str | None, **options: Any
+) -> None:
     """Compare variants with a reference, layer by layer.
 
     \b
     Example:
-      layerlake rsa --corpus wiki --reference base --rows 5000
+      layerlake rsa --corpus wiki --reference base --rows 5000 --plot curves.png
     """
     from layerlake.analyses.similarity.lake_rsa import rsa as compare
     from layerlake.store.errors import InvalidInput
@@ -52,6 +55,8 @@ def rsa(lake: str | None, as_json: bool, rows: str, verified: bool, **options: A
         raise InvalidInput(f"rows {rows!r} is neither a number nor all")
     n_rows = None if rows == "all" else int(rows)
     result = compare(open_lake(lake, verified=verified), rows=n_rows, **options)
+    if plot:
+        result.plot(file=plot)
     if as_json:
         click.echo(result.to_json())
         return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +66,13 @@ class ExtractionPlan:
         rows = min(layout.window_rows, layout.n_rows)
         window = rows * layout.chunk_bytes // layout.chunk_rows * len(self.layers)
         return window * min(2, layout.n_windows)
+
+    @property
+    def n_pieces(self) -> int:
+        """Pieces that run through the model; an input that two windows share counts twice."""
+        lengths = np.diff(self.tokenization.input_offsets)
+        windows = range(self.set_plan.layout.n_windows)
+        return sum(int(lengths[self.inputs_of(window)].sum()) for window in windows)
 
     def inputs_of(self, window: int) -> NDArray[np.int64]:
         """Return the inputs that hold rows of a window, in corpus order."""
@@ -206,8 +213,4 @@ def plan_extraction(
         name: importlib.metadata.version(name) for name in ("layerlake", "transformers", "numpy")
     }
     about = {"source": model.source, "versions": versions}
-    old = draft.set_plan
-    final = SetPlan(corpus_name, variant, contents, recipe, about, old.arrays, layout)
-    return ExtractionPlan(
-        final, cut, row_set, draft.row_pieces, content, chosen, site, pooling, token_budget
-    )
+    return replace(draft, set_plan=replace(draft.set_plan, recipe=recipe, about=about))

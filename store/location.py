@@ -142,12 +142,12 @@ def _write_durably(path: Path, parts: Sequence[Buffer]) -> None:
         os.close(descriptor)
 
 
-def _flock(descriptor: int, *, wait: bool = False) -> bool:
+def _flock(descriptor: int) -> bool:
     # Only POSIX has it; writing elsewhere was refused when the lake was opened.
     import fcntl
 
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

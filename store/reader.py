@@ -62,6 +62,13 @@ def _check_format(location: Location) -> None:
 
 
 def _create(location: Location) -> None:
+    if isinstance(location, LocalLocation):
+        try:
+            location.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LakeReadOnly(
+                f"cannot create a lake at {location.name}: {error.strerror}"
+            ) from error
     empty = schema.dump_json(schema.group_document({}))
     location.put(
         f"{schema.STAGING}/{schema.METADATA}", [schema.dump_json(schema.staging_document())]
@@ -86,7 +93,8 @@ def open_lake(
     path
         Folder or `memory://NAME`; by default `$LAYERLAKE`, else `./lake`.
     mode
-        `"r"` to read, `"a"` to read and write (an absent lake is created).
+        `"r"` to read, `"r+"` to read and write, `"a"` likewise where an absent lake is
+        created by the first table that is written.
     verified
         Compare every chunk that is read with its checksum.
     direct
@@ -97,14 +105,14 @@ def open_lake(
     LakeNotFound, NotALake, FormatTooNew, LakeReadOnly
         As their names say.
     """
-    if mode not in ("r", "a"):
-        raise InvalidInput(f"mode {mode!r} is not 'r' (read) or 'a' (read and write)")
+    if mode not in ("r", "r+", "a"):
+        raise InvalidInput(f"mode {mode!r} is not 'r', 'r+' (an existing lake) or 'a' (any)")
     chosen = path if path is not None else os.environ.get("LAYERLAKE", "lake")
-    location = locate(chosen, write=mode == "a")
+    location = locate(chosen, write=mode != "r")
     if location.exists(schema.METADATA):
         _check_format(location)
         root = location.local_path("")
-        if mode == "a" and root is not None and not os.access(root, os.W_OK):
+        if mode != "r" and root is not None and not os.access(root, os.W_OK):
             raise LakeReadOnly(f"{location.name} cannot be written to: permission denied")
         return Lake(location, mode, verified=verified, direct=direct)
     if isinstance(location, LocalLocation):
@@ -117,19 +125,11 @@ def open_lake(
             raise NotALake(
                 f"{root} is a folder, but no lake; name a lake with --lake, or an empty folder"
             )
-    if mode == "r":
+    if mode != "a":
         raise LakeNotFound(
             f"no lake at {location.name}; name one with --lake or $LAYERLAKE, or begin one with "
             "`layerlake extract MODEL SOURCE`"
         )
-    if isinstance(location, LocalLocation):
-        try:
-            location.root.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise LakeReadOnly(
-                f"cannot create a lake at {location.name}: {error.strerror}"
-            ) from error
-    _create(location)
     return Lake(location, mode, verified=verified, direct=direct)
 
 
@@ -161,7 +161,7 @@ class Lake:
 
     def require_writable(self) -> None:
         """Raise `LakeReadOnly` unless the lake was opened for writing."""
-        if self.mode != "a":
+        if self.mode == "r":
             raise LakeReadOnly(f"{self.location.name} was opened for reading; open it with 'a'")
 
     def corpora(self) -> list[str]:
@@ -198,6 +198,8 @@ class Lake:
             The path holds a table with another fingerprint.
         """
         self.require_writable()
+        if not self.location.exists(schema.METADATA):
+            _create(self.location)
         if write_table(self.location, path, columns, attributes, dimensions):
             return True
         kept = self.attributes(path).get("fingerprint")

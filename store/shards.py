@@ -89,18 +89,19 @@ class ShardSource:
         if isinstance(self.content, bytes):
             buffer[:] = np.frombuffer(self.content, np.uint8, size, offset)
             return buffer
-        descriptor = os.open(self.content, os.O_RDONLY)
         try:
-            done = 0
-            while done < size:
-                got = os.preadv(descriptor, [view_of(buffer)[done:]], offset + done)
-                if not got:
-                    raise self._damaged(f"it ends at byte {offset + done}")
-                done += got
+            descriptor = os.open(self.content, os.O_RDONLY)
+            try:
+                done = 0
+                while done < size:
+                    got = os.preadv(descriptor, [view_of(buffer)[done:]], offset + done)
+                    if not got:
+                        raise self._damaged(f"it ends at byte {offset + done}")
+                    done += got
+            finally:
+                os.close(descriptor)
         except OSError as error:
             raise StorageFailed(f"cannot read {self.name}: {error.strerror}") from error
-        finally:
-            os.close(descriptor)
         return buffer
 
     def mapped(self) -> NDArray[np.uint8]:

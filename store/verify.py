@@ -135,9 +135,16 @@ class _SetCheck:
                 manifest = read_manifest(self.location, plan)
             except LakeCorrupt:
                 manifest = None
-            if manifest is None or (manifest != commits).any():
+            differing = [] if manifest is None else (manifest != commits).any(axis=(1, 2))
+            if manifest is None or any(differing):
                 self._found(key, "does not agree with commits")
                 self.unseal = True
+            # Which of the two is wrong, the checksums of the window's own bytes will tell.
+            for window in np.flatnonzero(differing).tolist():
+                self._found(
+                    f"{self.path}/commits/{schema.commit_key(window)}",
+                    "does not agree with the manifest",
+                )
         for window in np.flatnonzero((commits != 0).any(axis=(1, 2))).tolist():
             wanted = np.zeros(layout.chunks_per_window, bool)
             wanted[: layout.chunks_in(window)] = True

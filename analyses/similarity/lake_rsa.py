@@ -3,67 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from layerlake.analyses.results import MEASURES, SimilarityResult
 from layerlake.analyses.similarity.rsa import rsa_group
 from layerlake.engine.catalogue import load_rows
 from layerlake.engine.extraction_plan import parse_layers
 from layerlake.engine.rowsets import RowSet, draw
 from layerlake.store.errors import InvalidInput, NameNotFound
-from layerlake.store.identity import settings_fingerprint
 from layerlake.store.reader import Lake, Space, nearest
 from layerlake.store.tables import table_paths
-
-
-@dataclass(frozen=True)
-class RsaResult:
-    """RSA of variants with a reference, layer by layer."""
-
-    settings: dict[str, Any]
-    """What was asked."""
-    identity: str
-    """Fingerprint of the settings and of the sets that were read."""
-    records: tuple[dict[str, Any], ...]
-    """One record per number."""
-    notes: tuple[str, ...]
-    """What the reader of the numbers should know."""
-
-    def to_json(self) -> str:
-        """Return everything as one JSON object."""
-        return json.dumps(dataclasses.asdict(self))
-
-    def table(self) -> str:
-        """Return layers as rows and variants as columns: r_all with its interval, r_between."""
-        variants = list(dict.fromkeys(str(r["variant"]) for r in self.records))
-        layers = sorted({int(r["layer"]) for r in self.records})
-        found = {(r["layer"], r["variant"], r["measure"]): r for r in self.records}
-        lines = [["layer", *(f"{v}: r_all, r_between" for v in variants)]]
-        for layer in layers:
-            cells = [str(layer)]
-            for variant in variants:
-                overall = found.get((layer, variant, "r_all"))
-                apart = found.get((layer, variant, "r_between"))
-                cells.append(f"{_cell(overall)}  {_cell(apart)}" if overall else "-")
-            lines.append(cells)
-        widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-        return "\n".join(
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-            for line in lines
-        )
-
-
-def _cell(record: dict[str, Any] | None) -> str:
-    if record is None or record["value"] is None:
-        return "-"
-    if record["low"] is None:
-        return f"{record['value']:.4f}"
-    return f"{record['value']:.4f} [{record['low']:.4f}, {record['high']:.4f}]"
 
 
 def _common_rows(sets: Sequence[RowSet]) -> list[NDArray[np.int64]]:
@@ -119,7 +72,7 @@ def rsa(
     confidence: float = 0.95,
     memory: int | str = "4GiB",
     on_layer: Callable[[int], None] | None = None,
-) -> RsaResult:
+) -> SimilarityResult:
     """Compare variants with a reference, layer by layer (Merchant et al. 2020, section 5).
 
     Parameters
@@ -246,12 +199,12 @@ def rsa(
                         "high": fields[f"{measure}_high"],
                         **counts,
                     }
-                    for measure in ("r_all", "r_between")
+                    for measure in MEASURES
                 ]
         if on_layer:
             on_layer(layer)
-    identity = settings_fingerprint({"settings": settings, "sets": sets})
-    return RsaResult(settings, identity, tuple(records), tuple(notes))
+    identity = {"corpus": lake.attributes(f"corpora/{corpus}")["fingerprint"], "sets": sets}
+    return SimilarityResult(settings, identity, tuple(records), tuple(notes))
 
 
 def _draw(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -119,7 +120,15 @@ def test_the_command(lake, capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["rsa", *where])
     printed = capsys.readouterr().out
-    assert "1.0000 [1.0000, 1.0000]" in printed
+    assert "0  |  1.000 [1.000, 1.000]  1.000 [1.000, 1.000]" in printed
+    second = [r for r in found["records"] if r["layer"] == 1]
+    for record in second:
+        assert f"{record['value']:.3f} [{record['low']:.3f}, {record['high']:.3f}]" in printed
+    picture = Path(lake[0].location.name).with_name("curves.png")
+    with pytest.raises(SystemExit, match="0"):
+        main(["rsa", *where, "--plot", str(picture)])
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert capsys.readouterr().out == printed
     with pytest.raises(SystemExit) as stopped:
         main(["rsa", *where[:-1], "9000"])
     assert stopped.value.code == 1

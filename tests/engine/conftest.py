@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -215,12 +214,3 @@ def of_words() -> Callable[..., Corpus]:
         )
 
     return build
-
-
-@pytest.fixture(scope="session")
-def data_folder() -> Path:
-    """The folder of real corpora that `LAYERLAKE_DATA` names."""
-    named = os.environ.get("LAYERLAKE_DATA")
-    if not named:
-        pytest.skip("LAYERLAKE_DATA does not name the folder of real corpora")
-    return Path(named)

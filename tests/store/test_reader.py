@@ -150,8 +150,18 @@ def test_opening_what_is_no_lake(tmp_path):
         open_lake("s3://bucket/lake")
 
 
+def test_nothing_lies_on_disk_before_the_first_table(tmp_path):
+    lake = open_lake(tmp_path / "lake", "a")
+    assert lake.corpora() == lake.variants() == lake.sets() == []
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(LakeNotFound):
+        open_lake(tmp_path / "lake", "r+")
+    lake.add_table("corpora/x", {}, {"fingerprint": "1"})
+    assert open_lake(tmp_path / "lake", "r+").corpora() == ["x"]
+
+
 def test_a_newer_format_is_refused(tmp_path):
-    open_lake(tmp_path / "lake", "a")
+    open_lake(tmp_path / "lake", "a").add_table("corpora/x", {}, {"fingerprint": "1"})
     root = tmp_path / "lake" / "zarr.json"
     root.write_text(root.read_text().replace('"format_version": 1', '"format_version": 9'))
     with pytest.raises(FormatTooNew, match="format version 9"):
