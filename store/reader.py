@@ -299,8 +299,8 @@ def _incomplete(state: SetState, windows: NDArray[np.int64]) -> SetIncomplete:
     layout = state.plan.layout
     first = layout.window(int(windows[0]))
     return SetIncomplete(
-        f"{state.plan.path} is incomplete: {len(windows)} of {layout.n_windows} windows are not "
-        f"committed, the first is window {windows[0]} (rows {first[0]} to {first[1] - 1}); run "
+        f"{state.plan.path} is incomplete: {int((~state.committed).sum())} of {layout.n_windows} "
+        f"windows are not committed, among them window {windows[0]} (rows {first[0]} to {first[1] - 1}); run "
         "the extraction again, it resumes"
     )
 
