@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from layerlake.engine.corpora.corpus import Corpus
     from layerlake.engine.extraction import extract
     from layerlake.store.errors import LayerLakeError
-    from layerlake.store.reader import Lake, Space, open_lake
+    from layerlake.store.reader import Lake, open_lake
+    from layerlake.store.space import Space
     from layerlake.store.verify import verify
 
 __version__ = "0.1.0"
@@ -38,7 +39,7 @@ _HOMES = {
     "Corpus": "layerlake.engine.corpora.corpus",
     "Lake": "layerlake.store.reader",
     "LayerLakeError": "layerlake.store.errors",
-    "Space": "layerlake.store.reader",
+    "Space": "layerlake.store.space",
     "add_corpus": "layerlake.engine.catalogue",
     "extract": "layerlake.engine.extraction",
     "open_lake": "layerlake.store.reader",

@@ -69,10 +69,9 @@ def info(path: str, lake: str | None) -> None:
       layerlake info variants/base
     """
     from layerlake.store.reader import open_lake
-    from layerlake.store.verify import check_path
 
     opened = open_lake(lake)
-    click.echo(json.dumps(opened.attributes(check_path(opened, path)), indent=2))
+    click.echo(json.dumps(opened.attributes(opened.check_path(path)), indent=2))
 
 
 @click.command()
@@ -117,7 +116,7 @@ def rm(path: str, lake: str | None) -> None:
       layerlake rm activations/wiki/base
     """
     from layerlake.store.reader import open_lake
-    from layerlake.store.verify import remove
+    from layerlake.store.removal import remove
 
     remove(open_lake(lake, "r+"), path)
     click.echo(f"removed {path}")
@@ -133,6 +132,6 @@ def gc(lake: str | None) -> None:
       layerlake gc
     """
     from layerlake.store.reader import open_lake
-    from layerlake.store.verify import gc as collect
+    from layerlake.store.removal import gc as collect
 
     click.echo(f"freed {collect(open_lake(lake, 'r+')):,} bytes")

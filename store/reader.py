@@ -1,13 +1,12 @@
-"""Opening a lake and reading spaces from it: blocks, scattered rows, verified or not."""
+"""Opening a lake, and finding what it holds."""
 
 from __future__ import annotations
 
 import difflib
-import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,17 @@ from layerlake.store import schema
 from layerlake.store.errors import (
     FormatTooNew,
     InvalidInput,
-    LakeCorrupt,
     LakeNotFound,
     LakeReadOnly,
     NameConflict,
     NameNotFound,
     NotALake,
-    SetIncomplete,
 )
-from layerlake.store.location import LocalLocation, Location, locate
-from layerlake.store.schema import ActivationLayout
+from layerlake.store.folder import LocalLocation
+from layerlake.store.in_memory import MemoryLocation
+from layerlake.store.location import Location
 from layerlake.store.sets import SetState, read_state
-from layerlake.store.shards import Shard, ShardSource
+from layerlake.store.space import Space, incomplete
 from layerlake.store.tables import (
     read_attributes,
     read_table,
@@ -38,7 +36,32 @@ from layerlake.store.tables import (
     write_table,
 )
 
-BLOCK_ROWS = 4096
+_MEMORY: dict[str, MemoryLocation] = {}
+
+
+def locate(path: str | os.PathLike[str], *, write: bool = False) -> Location:
+    """Turn a path or URL into a location.
+
+    Raises
+    ------
+    InvalidInput
+        For a scheme that is not served, and for writing on Microsoft Windows, where files
+        cannot be replaced while they are read.
+    """
+    text = os.fspath(path)
+    scheme, separator, rest = text.partition("://")
+    if separator and scheme == "memory":
+        return _MEMORY.setdefault(rest, MemoryLocation(rest))
+    if separator and scheme != "file":
+        raise InvalidInput(
+            f"lakes at {scheme}:// are not served; give a folder or memory://NAME instead of {text}"
+        )
+    if write and sys.platform == "win32":
+        raise InvalidInput(
+            "a lake cannot be written on Microsoft Windows, where a file in use cannot be "
+            "replaced; write it on Linux, macOS or WSL and read it here"
+        )
+    return LocalLocation(Path(rest if separator else text).expanduser().absolute())
 
 
 def _check_format(location: Location) -> None:
@@ -220,6 +243,30 @@ class Lake:
             )
         return name
 
+    def check_path(self, path: str) -> str:
+        """Return `path` if it names a node of the lake.
+
+        Raises
+        ------
+        InvalidInput
+            It would leave the lake.
+        NameNotFound
+            There is nothing; the sentence names what is near.
+        """
+        parts = path.strip("/").split("/")
+        if any(part in ("", ".", "..") for part in parts):
+            raise InvalidInput(
+                f"{path!r} is no path inside a lake; give names as `layerlake ls` does"
+            )
+        clean = "/".join(parts)
+        if not self.location.exists(f"{clean}/{schema.METADATA}"):
+            parent = "/".join(parts[:-1])
+            known = self.location.nodes(parent)
+            raise NameNotFound(
+                f"nothing called {clean} in {self.location.name}; {nearest(parts[-1], known)}"
+            )
+        return clean
+
     def set_paths(self, corpus: str | None = None, variant: str | None = None) -> list[str]:
         """Return the paths of the sets, removed ones left out."""
         paths = []
@@ -286,196 +333,10 @@ class Lake:
             )
         best = max(holding, key=lambda s: (s.sealed, s.plan.layout.n_rows, s.plan.set_id))
         if sealed and not best.sealed:
-            raise _incomplete(best, np.flatnonzero(~best.committed))
+            raise incomplete(best, np.flatnonzero(~best.committed))
         return Space(self.location, best, site, layer, self.verified, self.direct)
 
 
 def _array_order(name: str) -> tuple[str, int]:
     site, _, layer = name.rpartition("/")
     return site, int(layer)
-
-
-def _incomplete(state: SetState, windows: NDArray[np.int64]) -> SetIncomplete:
-    layout = state.plan.layout
-    first = layout.window(int(windows[0]))
-    return SetIncomplete(
-        f"{state.plan.path} is incomplete: {int((~state.committed).sum())} of {layout.n_windows} "
-        f"windows are not committed, among them window {windows[0]} (rows {first[0]} to {first[1] - 1}); run "
-        "the extraction again, it resumes"
-    )
-
-
-@dataclass(frozen=True)
-class Space:
-    """One representation space: a lazy matrix of shape (rows, hidden).
-
-    Rows are read from committed windows only; asking for others raises `SetIncomplete`.
-    """
-
-    location: Location = field(repr=False)
-    state: SetState = field(repr=False)
-    site: str
-    layer: int
-    verified: bool = False
-    direct: bool = True
-    _shards: dict[int, Shard] = field(default_factory=dict, repr=False, compare=False)
-
-    @property
-    def corpus(self) -> str:
-        """Name of the corpus."""
-        return self.state.plan.corpus
-
-    @property
-    def variant(self) -> str:
-        """Name of the variant."""
-        return self.state.plan.variant
-
-    @property
-    def path(self) -> str:
-        """Path of the array in the lake."""
-        return f"{self.state.plan.path}/{self.site}/{self.layer}"
-
-    @property
-    def layout(self) -> ActivationLayout:
-        """Shapes on disk."""
-        return self.state.plan.layout
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(rows, hidden)."""
-        return self.layout.n_rows, self.layout.hidden
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Stored dtype, which is also the dtype of what is read."""
-        return np.dtype(self.layout.dtype)
-
-    @property
-    def _number(self) -> int:
-        return self.state.plan.arrays.index(f"{self.site}/{self.layer}")
-
-    def _shard(self, window: int) -> Shard:
-        if window not in self._shards:
-            key = f"{self.path}/{schema.shard_key(window)}"
-            path = self.location.local_path(key)
-            try:
-                content: Path | bytes = path if path is not None else self.location.read(key)
-                source = ShardSource(content, key)
-            except (KeyError, FileNotFoundError):
-                raise LakeCorrupt(
-                    f"{key} is missing though its window is committed; `layerlake verify "
-                    f"--repair {self.state.plan.path}` reopens the set"
-                ) from None
-            self._shards[window] = Shard(self.layout, source, self.layout.chunks_in(window))
-        return self._shards[window]
-
-    def _require_committed(self, windows: NDArray[np.int64]) -> None:
-        missing = windows[~self.state.committed[windows]]
-        if len(missing):
-            raise _incomplete(self.state, missing)
-
-    def _chunk(self, window: int, chunk: int) -> NDArray[Any]:
-        shard = self._shard(window)
-        if self.verified:
-            commit = int(self.state.commits[window, self._number, chunk])
-            return shard.decode(shard.verified(chunk, commit))
-        return shard.decode(shard.encoded(chunk))
-
-    def _range(self, start: int, stop: int, out: NDArray[Any]) -> None:
-        """Read rows [start, stop) into `out`."""
-        layout = self.layout
-        plain = layout.codec == "none" and not self.verified
-        done = start
-        while done < stop:
-            window, within = divmod(done, layout.window_rows)
-            if plain:
-                count = min(stop - done, layout.window_rows - within)
-                row_bytes = layout.hidden * self.dtype.itemsize
-                target = out[done - start : done - start + count].reshape(-1).view(np.uint8)
-                self._shard(window).source.fetch(within * row_bytes, count * row_bytes, target)
-            else:
-                chunk, offset = divmod(within, layout.chunk_rows)
-                count = min(stop - done, layout.chunk_rows - offset)
-                rows = self._chunk(window, chunk)
-                out[done - start : done - start + count] = rows[offset : offset + count]
-            done += count
-
-    def _scattered(self, index: NDArray[np.int64], out: NDArray[Any]) -> None:
-        layout = self.layout
-        plain = layout.codec == "none" and not self.verified
-        step = layout.window_rows if plain else layout.chunk_rows
-        groups = index // step
-        bounds = np.flatnonzero(np.diff(groups)) + 1
-        edges = [0, *bounds.tolist(), len(index)]
-        for low, high in itertools.pairwise(edges):
-            group = int(groups[low])
-            local = index[low:high] - group * step
-            if plain:
-                shard = self._shard(group)
-                size = layout.chunks_in(group) * layout.chunk_bytes
-                rows = shard.source.mapped()[:size].view(self.dtype).reshape(-1, layout.hidden)
-                np.take(rows, local, axis=0, out=out[low:high])
-            else:
-                rows = self._chunk(*divmod(group, layout.chunks_per_window))
-                out[low:high] = rows[local]
-
-    def rows(self, index: Any) -> NDArray[Any]:
-        """Return the rows of an index, in its order.
-
-        Parameters
-        ----------
-        index
-            Integers in [0, rows), shape (n,).
-
-        Returns
-        -------
-        numpy array of shape (n, hidden), stored dtype.
-
-        Raises
-        ------
-        IndexError
-            A row that the space does not have.
-        SetIncomplete, LakeCorrupt, StorageFailed
-            Rows not committed; damage; the storage failed.
-        """
-        wanted = np.asarray(index, dtype=np.int64)
-        if not len(wanted):
-            return np.empty((0, self.layout.hidden), self.dtype)
-        if wanted.min() < 0 or wanted.max() >= self.layout.n_rows:
-            raise IndexError(f"rows {wanted.min()} to {wanted.max()} asked of {self.shape[0]} rows")
-        self._require_committed(np.unique(wanted // self.layout.window_rows))
-        if not self.direct:
-            return self._through_zarr(wanted)
-        out = np.empty((len(wanted), self.layout.hidden), self.dtype)
-        ascending = bool((np.diff(wanted) > 0).all())
-        if ascending and wanted[-1] - wanted[0] + 1 == len(wanted):
-            self._range(int(wanted[0]), int(wanted[-1]) + 1, out)
-        elif ascending:
-            self._scattered(wanted, out)
-        else:
-            order = np.argsort(wanted, kind="stable")
-            sorted_rows = np.empty_like(out)
-            self._scattered(wanted[order], sorted_rows)
-            out[order] = sorted_rows
-        return out
-
-    def _through_zarr(self, wanted: NDArray[np.int64]) -> NDArray[Any]:
-        import zarr
-
-        if self.verified:
-            step = self.layout.chunk_rows
-            for group in np.unique(wanted // step).tolist():
-                self._chunk(*divmod(group, self.layout.chunks_per_window))
-        array = zarr.open_array(self.location.zarr_store(), path=self.path, mode="r")
-        low, high = int(wanted.min()), int(wanted.max()) + 1
-        if high - low == len(wanted) and bool((np.diff(wanted) == 1).all()):
-            return np.asarray(array[low:high])
-        return np.asarray(array.oindex[wanted])
-
-    def blocks(
-        self, start: int = 0, stop: int | None = None, *, block_rows: int = BLOCK_ROWS
-    ) -> Iterator[NDArray[Any]]:
-        """Yield consecutive rows in arrays of at most `block_rows` rows."""
-        end = self.layout.n_rows if stop is None else stop
-        for low in range(start, end, block_rows):
-            yield self.rows(np.arange(low, min(low + block_rows, end)))

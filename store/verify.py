@@ -1,4 +1,4 @@
-"""Checking a lake to the last byte, dropping what is damaged, removing, and cleaning up."""
+"""Checking a lake to the last byte, and dropping what is damaged."""
 
 from __future__ import annotations
 
@@ -10,15 +10,9 @@ from typing import Any
 import numpy as np
 
 from layerlake.store import schema
-from layerlake.store.errors import (
-    InvalidInput,
-    LakeCorrupt,
-    LayerLakeError,
-    NameNotFound,
-    StorageFailed,
-)
+from layerlake.store.errors import LakeCorrupt, LayerLakeError, StorageFailed
 from layerlake.store.location import Location, view_of
-from layerlake.store.reader import Lake, Space, nearest
+from layerlake.store.reader import Lake
 from layerlake.store.sets import (
     SetPlan,
     SetState,
@@ -26,6 +20,7 @@ from layerlake.store.sets import (
     parse_plan,
     read_manifest,
 )
+from layerlake.store.space import Space
 from layerlake.store.tables import read_attributes, read_document, read_table, table_files
 from layerlake.store.writer import write_attributes
 
@@ -56,15 +51,6 @@ class Verification:
     def sound(self) -> bool:
         """Whether nothing is damaged, or all that was is dropped."""
         return all(finding.repaired for finding in self.findings)
-
-
-def _subtree(location: Location, path: str) -> Iterator[str]:
-    for child in location.children(path):
-        key = f"{path}/{child}" if path else child
-        if location.exists(key):
-            yield key
-        else:
-            yield from _subtree(location, key)
 
 
 class _SetCheck:
@@ -205,7 +191,7 @@ class _SetCheck:
                 site, _, layer = name.rpartition("/")
                 space = Space(self.location, state, site, int(layer))
                 self._window(space, window, state)
-        for extra in sorted(set(_subtree(self.location, self.path)) - known):
+        for extra in sorted(set(self.location.files_below(self.path)) - known):
             self._found(extra, "does not belong to the set")
             self.drop.add(extra)
 
@@ -266,17 +252,13 @@ def _tables(lake: Lake) -> Iterator[str]:
     for corpus in lake.corpora():
         yield f"corpora/{corpus}"
         for kind in ("tokenizations", "rows"):
-            for name in _nodes(lake.location, f"corpora/{corpus}/{kind}"):
+            for name in lake.location.nodes(f"corpora/{corpus}/{kind}"):
                 yield f"corpora/{corpus}/{kind}/{name}"
     for variant in lake.variants():
         yield f"variants/{variant}"
-    for analysis in _nodes(lake.location, "results"):
-        for identity in _nodes(lake.location, f"results/{analysis}"):
+    for analysis in lake.location.nodes("results"):
+        for identity in lake.location.nodes(f"results/{analysis}"):
             yield f"results/{analysis}/{identity}"
-
-
-def _nodes(location: Location, path: str) -> list[str]:
-    return [name for name in location.children(path) if name != schema.METADATA]
 
 
 def verify(
@@ -306,7 +288,7 @@ def verify(
     if repair:
         lake.require_writable()
     if path is not None:
-        check_path(lake, path)
+        lake.check_path(path)
     prefix = path or ""
     findings: list[Finding] = []
     n_chunks = n_bytes = n_incomplete = 0
@@ -317,9 +299,9 @@ def verify(
     for table in _tables(lake):
         if inside(table):
             findings += [Finding(*found) for found in _check_table(lake.location, table)]
-    for corpus in _nodes(lake.location, "activations"):
-        for variant in _nodes(lake.location, f"activations/{corpus}"):
-            for name in _nodes(lake.location, f"activations/{corpus}/{variant}"):
+    for corpus in lake.location.nodes("activations"):
+        for variant in lake.location.nodes(f"activations/{corpus}"):
+            for name in lake.location.nodes(f"activations/{corpus}/{variant}"):
                 node = f"activations/{corpus}/{variant}/{name}"
                 if not (inside(node) or prefix.startswith(f"{node}/")):
                     continue
@@ -331,92 +313,3 @@ def verify(
                 n_bytes += check.n_bytes
                 n_incomplete += int(check.plan is not None and not check.sealed)
     return Verification(tuple(findings), n_chunks, n_bytes, n_incomplete)
-
-
-def check_path(lake: Lake, path: str) -> str:
-    """Return `path` if it names a node of the lake.
-
-    Raises
-    ------
-    InvalidInput
-        It would leave the lake.
-    NameNotFound
-        There is nothing; the sentence names what is near.
-    """
-    parts = path.strip("/").split("/")
-    if any(part in ("", ".", "..") for part in parts):
-        raise InvalidInput(f"{path!r} is no path inside a lake; give names as `layerlake ls` does")
-    clean = "/".join(parts)
-    if not lake.location.exists(f"{clean}/{schema.METADATA}"):
-        parent = "/".join(parts[:-1])
-        known = _nodes(lake.location, parent)
-        raise NameNotFound(
-            f"nothing called {clean} in {lake.location.name}; {nearest(parts[-1], known)}"
-        )
-    return clean
-
-
-def remove(lake: Lake, path: str) -> None:
-    """Remove a corpus, variant, set or result for good.
-
-    A set gets its tombstone first, so that a removal killed half-way never shows half a set.
-
-    Raises
-    ------
-    InvalidInput
-        The path names a whole section, or a corpus or variant that activations still use.
-    LakeBusy
-        Another process writes the set.
-    """
-    lake.require_writable()
-    clean = check_path(lake, path)
-    parts = clean.split("/")
-    if len(parts) < 2 or parts[0] not in schema.SECTIONS:
-        raise InvalidInput(f"{clean} cannot be removed; name a corpus, variant, set or result")
-    users = lake.location.children("activations")
-    if parts[0] == "corpora" and parts[1] in users:
-        raise InvalidInput(
-            f"corpus {parts[1]} is used by activations; remove activations/{parts[1]} first"
-        )
-    if parts[0] == "variants":
-        using = [c for c in users if parts[1] in lake.location.children(f"activations/{c}")]
-        if using:
-            raise InvalidInput(
-                f"variant {parts[1]} has activations over {', '.join(using)}; remove "
-                f"activations/{using[0]}/{parts[1]} first"
-            )
-    if parts[0] == "activations" and len(parts) > 4:
-        raise InvalidInput(f"{clean} is part of a set, which is kept or removed whole")
-    if parts[0] == "activations":
-        sets = [p for p in lake.set_paths(parts[1]) if p == clean or p.startswith(f"{clean}/")]
-        for node in sets:
-            _remove_set(lake.location, node)
-        if len(parts) == 4:
-            return
-    lake.location.remove(clean)
-
-
-def _remove_set(location: Location, path: str) -> None:
-    with location.lock(path):
-        try:
-            plan = parse_plan(path, read_attributes(location, path))
-            write_attributes(location, plan, sealed=False, tombstone=True)
-        except LakeCorrupt:
-            # What cannot be read cannot be taken for a sealed set either.
-            pass
-        location.remove(path)
-
-
-def gc(lake: Lake) -> int:
-    """Finish interrupted removals, delete what dead writers left; return the bytes freed."""
-    lake.require_writable()
-    freed = lake.location.sweep()
-    for path in lake.set_paths():
-        try:
-            dead = bool(read_attributes(lake.location, path).get("tombstone"))
-        except LakeCorrupt:
-            continue
-        if dead:
-            freed += sum(lake.location.size(key) for key in _subtree(lake.location, path))
-            lake.location.remove(path)
-    return freed

@@ -15,9 +15,9 @@ from layerlake.analyses.similarity.inference import (
     value_of,
 )
 from layerlake.analyses.similarity.kernels import Frame, Kernel, frame_of
+from layerlake.analyses.similarity.moment_state import MomentState
 from layerlake.analyses.similarity.moments import (
     GroupMoments,
-    MomentState,
     PairSums,
     drift,
     mean_feature,

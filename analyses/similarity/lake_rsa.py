@@ -15,7 +15,8 @@ from layerlake.engine.catalogue import load_rows
 from layerlake.engine.extraction_plan import parse_layers
 from layerlake.engine.rowsets import RowSet, draw
 from layerlake.store.errors import InvalidInput, NameNotFound
-from layerlake.store.reader import Lake, Space, nearest
+from layerlake.store.reader import Lake, nearest
+from layerlake.store.space import Space
 from layerlake.store.tables import table_paths
 
 

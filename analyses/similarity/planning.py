@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from layerlake.analyses.similarity.kernels import LOUD_COORDINATES
-from layerlake.analyses.similarity.moments import TILE_ROWS, pairs_of
+from layerlake.analyses.similarity.moment_state import pairs_of
+from layerlake.analyses.similarity.moments import TILE_ROWS
 from layerlake.analyses.similarity.preparation import CACHED_ROWS
 from layerlake.engine.memory import MemoryPlan
 

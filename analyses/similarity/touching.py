@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import blas
 
-from layerlake.analyses.similarity.moments import MomentState, Pair
+from layerlake.analyses.similarity.moment_state import MomentState, Pair
 from layerlake.analyses.similarity.preparation import Prepared
 from layerlake.engine.arrays import Array, is_numpy, namespace, to_host
 

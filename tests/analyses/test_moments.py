@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from layerlake.analyses.similarity.kernels import KERNELS, Frame, frame_of, prepare
-from layerlake.analyses.similarity.moments import GroupMoments, MomentState, pair_sums
+from layerlake.analyses.similarity.moment_state import MomentState
+from layerlake.analyses.similarity.moments import GroupMoments, pair_sums
 from layerlake.analyses.similarity.preparation import Preparation, Prepared
 from layerlake.engine.arrays import to_host
 from layerlake.engine.passes import Block, cut_blocks

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from layerlake.engine.corpora import Corpus, corpus_from_texts, guess_format, read_corpus
 from layerlake.engine.corpora.corpus import WordSpans, string_array
 from layerlake.store.errors import InvalidInput
-from layerlake.store.location import MemoryLocation
+from layerlake.store.in_memory import MemoryLocation
 from layerlake.store.tables import read_table, write_table
 
 CONLLU = """\

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from layerlake.store import location as location_module
+from layerlake.store import folder as folder_module
 from layerlake.store.errors import (
     InvalidInput,
     LakeBusy,
@@ -21,8 +21,9 @@ from layerlake.store.errors import (
     StorageFailed,
 )
 from layerlake.store.reader import open_lake
+from layerlake.store.removal import gc, remove
 from layerlake.store.sets import read_state
-from layerlake.store.verify import gc, remove, verify
+from layerlake.store.verify import verify
 from layerlake.store.writer import SetWriter, write_attributes
 
 
@@ -94,7 +95,7 @@ def test_a_failing_disk_leaves_a_set_that_resumes(
         return real(descriptor, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(location_module.os, "write", failing)
+        patch.setattr(folder_module.os, "write", failing)
         with pytest.raises(StorageFailed, match="cannot write"):
             fill(lake, plan(), range(1, 3))
     assert calls == nth

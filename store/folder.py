@@ -1,0 +1,240 @@
+"""Lakes in a folder: files are built aside, made durable, then renamed into place."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+import stat
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from layerlake.store.errors import InvalidInput, LakeBusy, LakeReadOnly, StorageFailed
+from layerlake.store.location import Buffer, Location, view_of
+from layerlake.store.schema import STAGING
+
+if TYPE_CHECKING:
+    from zarr.abc.store import Store
+
+_ADVICE = {
+    errno.ENOSPC: "the disk is full; free some space and run the same line again, it resumes",
+    errno.EDQUOT: "the disk quota is used up; free some space and run the same line again",
+    errno.EFBIG: "the file would exceed the largest size allowed here",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "permission denied",
+}
+
+
+@contextmanager
+def _reported(action: str, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        cause = _ADVICE.get(error.errno or 0, os.strerror(error.errno or errno.EIO))
+        message = f"cannot {action} {path}: {cause}"
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise LakeReadOnly(message) from error
+        raise StorageFailed(message) from error
+
+
+def _fsync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_durably(path: Path, parts: Sequence[Buffer]) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        for part in parts:
+            view = view_of(part)
+            while view.nbytes:
+                view = view[os.write(descriptor, view) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _flock(descriptor: int) -> bool:
+    # Only POSIX has it; writing elsewhere was refused when the lake was opened.
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+class LocalLocation(Location):
+    """A folder. Files are built under `staging`, made durable, then renamed into place."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.name = str(root)
+        self._workshop: Path | None = None
+        self._workshop_lock = threading.Lock()
+
+    def _path(self, key: str) -> Path:
+        parts = key.split("/") if key else []
+        if any(part in ("", ".", "..") or "\0" in part for part in parts):
+            raise InvalidInput(f"{key!r} is no path inside a lake; give names without . and ..")
+        return self.root.joinpath(*parts)
+
+    def local_path(self, key: str) -> Path | None:
+        return self._path(key)
+
+    def read(self, key: str) -> bytes:
+        path = self._path(key)
+        try:
+            with _reported("read", path):
+                return path.read_bytes()
+        except FileNotFoundError:
+            raise KeyError(key) from None
+
+    def size(self, key: str) -> int:
+        try:
+            found = self._path(key).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise KeyError(key) from None
+        if not stat.S_ISREG(found.st_mode):
+            raise KeyError(key)
+        return found.st_size
+
+    def children(self, key: str) -> list[str]:
+        try:
+            return sorted(entry.name for entry in os.scandir(self._path(key)))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def _staging(self) -> Path:
+        """Return this writer's own folder for files under construction.
+
+        Its lock lives as long as the process: `sweep` deletes only folders nobody holds.
+        """
+        with self._workshop_lock:
+            if self._workshop is None or not self._workshop.is_dir():
+                folder = self.root / STAGING / secrets.token_hex(8)
+                folder.mkdir(parents=True)
+                descriptor = os.open(folder, os.O_RDONLY)
+                _flock(descriptor)
+                # The descriptor is left open on purpose: it is the lock.
+                self._workshop = folder
+            return self._workshop
+
+    def _create_parents(self, folder: Path) -> None:
+        missing = []
+        while not folder.is_dir():
+            missing.append(folder)
+            folder = folder.parent
+        for path in reversed(missing):
+            path.mkdir(exist_ok=True)
+            _fsync_folder(path.parent)
+
+    def put(self, key: str, parts: Sequence[Buffer]) -> None:
+        target = self._path(key)
+        temporary: Path | None = None
+        with _reported("write", target):
+            try:
+                temporary = self._staging() / secrets.token_hex(8)
+                _write_durably(temporary, parts)
+                self._create_parents(target.parent)
+                temporary.replace(target)
+                _fsync_folder(target.parent)
+            except BaseException:
+                if temporary is not None:
+                    with contextlib.suppress(OSError):
+                        temporary.unlink(missing_ok=True)
+                raise
+
+    def publish(self, path: str, files: Mapping[str, Sequence[Buffer]]) -> bool:
+        target = self._path(path)
+        if target.is_dir():
+            return False
+        draft: Path | None = None
+        with _reported("write", target):
+            try:
+                draft = self._staging() / secrets.token_hex(8)
+                draft.mkdir()
+                folders = {draft}
+                for key, parts in files.items():
+                    file = draft.joinpath(*key.split("/"))
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    _write_durably(file, parts)
+                    folders.update(p for p in file.parents if p.is_relative_to(draft))
+                for folder in folders:
+                    _fsync_folder(folder)
+                try:
+                    draft.rename(target)
+                except OSError as error:
+                    if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                        return False
+                    raise
+                _fsync_folder(target.parent)
+                return True
+            finally:
+                if draft is not None:
+                    shutil.rmtree(draft, ignore_errors=True)
+
+    def delete(self, key: str) -> None:
+        path = self._path(key)
+        with _reported("delete", path):
+            try:
+                path.unlink()
+            except FileNotFoundError:
+                return
+            _fsync_folder(path.parent)
+
+    def remove(self, path: str) -> None:
+        target = self._path(path)
+        with _reported("remove", target):
+            grave = self._staging() / secrets.token_hex(8)
+            try:
+                target.rename(grave)
+            except FileNotFoundError:
+                return
+            _fsync_folder(target.parent)
+            shutil.rmtree(grave)
+
+    @contextmanager
+    def lock(self, path: str) -> Iterator[None]:
+        with _reported("lock", self._path(path)):
+            descriptor = os.open(self._path(path), os.O_RDONLY)
+        try:
+            if not _flock(descriptor):
+                raise LakeBusy(
+                    f"{path} is being written by another process; wait for it, or stop it, and "
+                    "run the same line again"
+                )
+            yield
+        finally:
+            os.close(descriptor)
+
+    def sweep(self) -> int:
+        freed = 0
+        for entry in list(os.scandir(self.root / STAGING)):
+            if not entry.is_dir() or Path(entry.path) == self._workshop:
+                continue
+            descriptor = os.open(entry.path, os.O_RDONLY)
+            try:
+                if _flock(descriptor):
+                    freed += sum(f.stat().st_size for f in Path(entry.path).rglob("*"))
+                    shutil.rmtree(entry.path)
+            finally:
+                os.close(descriptor)
+        return freed
+
+    def zarr_store(self) -> Store:
+        from zarr.storage import LocalStore
+
+        return LocalStore(self.root, read_only=True)

@@ -1,0 +1,208 @@
+"""Representation spaces: the rows of one layer, read in blocks or one by one, verified or not."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layerlake.store import schema
+from layerlake.store.errors import LakeCorrupt, SetIncomplete
+from layerlake.store.location import Location
+from layerlake.store.schema import ActivationLayout
+from layerlake.store.sets import SetState
+from layerlake.store.shards import Shard, ShardSource
+
+BLOCK_ROWS = 4096
+
+
+def incomplete(state: SetState, windows: NDArray[np.int64]) -> SetIncomplete:
+    """Return the error that names the windows of a set that are not committed."""
+    layout = state.plan.layout
+    first = layout.window(int(windows[0]))
+    return SetIncomplete(
+        f"{state.plan.path} is incomplete: {int((~state.committed).sum())} of {layout.n_windows} "
+        f"windows are not committed, among them window {windows[0]} (rows {first[0]} to {first[1] - 1}); run "
+        "the extraction again, it resumes"
+    )
+
+
+@dataclass(frozen=True)
+class Space:
+    """One representation space: a lazy matrix of shape (rows, hidden).
+
+    Rows are read from committed windows only; asking for others raises `SetIncomplete`.
+    """
+
+    location: Location = field(repr=False)
+    state: SetState = field(repr=False)
+    site: str
+    layer: int
+    verified: bool = False
+    direct: bool = True
+    _shards: dict[int, Shard] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def corpus(self) -> str:
+        """Name of the corpus."""
+        return self.state.plan.corpus
+
+    @property
+    def variant(self) -> str:
+        """Name of the variant."""
+        return self.state.plan.variant
+
+    @property
+    def path(self) -> str:
+        """Path of the array in the lake."""
+        return f"{self.state.plan.path}/{self.site}/{self.layer}"
+
+    @property
+    def layout(self) -> ActivationLayout:
+        """Shapes on disk."""
+        return self.state.plan.layout
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, hidden)."""
+        return self.layout.n_rows, self.layout.hidden
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Stored dtype, which is also the dtype of what is read."""
+        return np.dtype(self.layout.dtype)
+
+    @property
+    def _number(self) -> int:
+        return self.state.plan.arrays.index(f"{self.site}/{self.layer}")
+
+    def _shard(self, window: int) -> Shard:
+        if window not in self._shards:
+            key = f"{self.path}/{schema.shard_key(window)}"
+            path = self.location.local_path(key)
+            try:
+                content: Path | bytes = path if path is not None else self.location.read(key)
+                source = ShardSource(content, key)
+            except (KeyError, FileNotFoundError):
+                raise LakeCorrupt(
+                    f"{key} is missing though its window is committed; `layerlake verify "
+                    f"--repair {self.state.plan.path}` reopens the set"
+                ) from None
+            self._shards[window] = Shard(self.layout, source, self.layout.chunks_in(window))
+        return self._shards[window]
+
+    def _require_committed(self, windows: NDArray[np.int64]) -> None:
+        missing = windows[~self.state.committed[windows]]
+        if len(missing):
+            raise incomplete(self.state, missing)
+
+    def _chunk(self, window: int, chunk: int) -> NDArray[Any]:
+        shard = self._shard(window)
+        if self.verified:
+            commit = int(self.state.commits[window, self._number, chunk])
+            return shard.decode(shard.verified(chunk, commit))
+        return shard.decode(shard.encoded(chunk))
+
+    def _range(self, start: int, stop: int, out: NDArray[Any]) -> None:
+        """Read rows [start, stop) into `out`."""
+        layout = self.layout
+        plain = layout.codec == "none" and not self.verified
+        done = start
+        while done < stop:
+            window, within = divmod(done, layout.window_rows)
+            if plain:
+                count = min(stop - done, layout.window_rows - within)
+                row_bytes = layout.hidden * self.dtype.itemsize
+                target = out[done - start : done - start + count].reshape(-1).view(np.uint8)
+                self._shard(window).source.fetch(within * row_bytes, count * row_bytes, target)
+            else:
+                chunk, offset = divmod(within, layout.chunk_rows)
+                count = min(stop - done, layout.chunk_rows - offset)
+                rows = self._chunk(window, chunk)
+                out[done - start : done - start + count] = rows[offset : offset + count]
+            done += count
+
+    def _scattered(self, index: NDArray[np.int64], out: NDArray[Any]) -> None:
+        layout = self.layout
+        plain = layout.codec == "none" and not self.verified
+        step = layout.window_rows if plain else layout.chunk_rows
+        groups = index // step
+        bounds = np.flatnonzero(np.diff(groups)) + 1
+        edges = [0, *bounds.tolist(), len(index)]
+        for low, high in itertools.pairwise(edges):
+            group = int(groups[low])
+            local = index[low:high] - group * step
+            if plain:
+                shard = self._shard(group)
+                size = layout.chunks_in(group) * layout.chunk_bytes
+                rows = shard.source.mapped()[:size].view(self.dtype).reshape(-1, layout.hidden)
+                np.take(rows, local, axis=0, out=out[low:high])
+            else:
+                rows = self._chunk(*divmod(group, layout.chunks_per_window))
+                out[low:high] = rows[local]
+
+    def rows(self, index: Any) -> NDArray[Any]:
+        """Return the rows of an index, in its order.
+
+        Parameters
+        ----------
+        index
+            Integers in [0, rows), shape (n,).
+
+        Returns
+        -------
+        numpy array of shape (n, hidden), stored dtype.
+
+        Raises
+        ------
+        IndexError
+            A row that the space does not have.
+        SetIncomplete, LakeCorrupt, StorageFailed
+            Rows not committed; damage; the storage failed.
+        """
+        wanted = np.asarray(index, dtype=np.int64)
+        if not len(wanted):
+            return np.empty((0, self.layout.hidden), self.dtype)
+        if wanted.min() < 0 or wanted.max() >= self.layout.n_rows:
+            raise IndexError(f"rows {wanted.min()} to {wanted.max()} asked of {self.shape[0]} rows")
+        self._require_committed(np.unique(wanted // self.layout.window_rows))
+        if not self.direct:
+            return self._through_zarr(wanted)
+        out = np.empty((len(wanted), self.layout.hidden), self.dtype)
+        ascending = bool((np.diff(wanted) > 0).all())
+        if ascending and wanted[-1] - wanted[0] + 1 == len(wanted):
+            self._range(int(wanted[0]), int(wanted[-1]) + 1, out)
+        elif ascending:
+            self._scattered(wanted, out)
+        else:
+            order = np.argsort(wanted, kind="stable")
+            sorted_rows = np.empty_like(out)
+            self._scattered(wanted[order], sorted_rows)
+            out[order] = sorted_rows
+        return out
+
+    def _through_zarr(self, wanted: NDArray[np.int64]) -> NDArray[Any]:
+        import zarr
+
+        if self.verified:
+            step = self.layout.chunk_rows
+            for group in np.unique(wanted // step).tolist():
+                self._chunk(*divmod(group, self.layout.chunks_per_window))
+        array = zarr.open_array(self.location.zarr_store(), path=self.path, mode="r")
+        low, high = int(wanted.min()), int(wanted.max()) + 1
+        if high - low == len(wanted) and bool((np.diff(wanted) == 1).all()):
+            return np.asarray(array[low:high])
+        return np.asarray(array.oindex[wanted])
+
+    def blocks(
+        self, start: int = 0, stop: int | None = None, *, block_rows: int = BLOCK_ROWS
+    ) -> Iterator[NDArray[Any]]:
+        """Yield consecutive rows in arrays of at most `block_rows` rows."""
+        end = self.layout.n_rows if stop is None else stop
+        for low in range(start, end, block_rows):
+            yield self.rows(np.arange(low, min(low + block_rows, end)))
