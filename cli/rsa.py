@@ -34,7 +34,10 @@ from layerlake.cli.options import json_option, lake_option
 )
 @click.option("--confidence", type=float, default=0.95, show_default=True)
 @click.option("--memory", default="4GiB", show_default=True)
-@click.option("--verified", is_flag=True, help="Compare what is read with its checksums.")
+@click.option(
+    "--verified", is_flag=True, help="Compare what is read with its checksums; implies --fresh."
+)
+@click.option("--fresh", is_flag=True, help="Compute though the lake holds the answer.")
 @click.option("--plot", metavar="FILE", help="Draw the curves: .png, .svg or .pdf.")
 @lake_option()
 @json_option()
@@ -43,18 +46,25 @@ def rsa(
 ) -> None:
     """Compare variants with a reference, layer by layer.
 
+    The result is kept in the lake: the same line again answers from there.
+
     \b
     Example:
       layerlake rsa --corpus wiki --reference base --rows 5000 --plot curves.png
     """
     from layerlake.analyses.similarity.lake_rsa import rsa as compare
-    from layerlake.store.errors import InvalidInput
+    from layerlake.engine.progress import to_terminal
+    from layerlake.store.errors import InvalidInput, LakeReadOnly
     from layerlake.store.reader import open_lake
 
     if rows != "all" and not rows.isdigit():
         raise InvalidInput(f"rows {rows!r} is neither a number nor all")
     n_rows = None if rows == "all" else int(rows)
-    result = compare(open_lake(lake, verified=verified), rows=n_rows, **options)
+    try:
+        opened = open_lake(lake, "r+", verified=verified)
+    except LakeReadOnly:
+        opened = open_lake(lake, verified=verified)
+    result = compare(opened, rows=n_rows, progress=to_terminal, **options)
     if plot:
         result.plot(file=plot)
     if as_json:

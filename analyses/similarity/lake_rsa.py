@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from layerlake.analyses.kept_results import find_result, keep_result
 from layerlake.analyses.results import MEASURES, SimilarityResult
+from layerlake.analyses.similarity.inference import RsaValue
 from layerlake.analyses.similarity.rsa import rsa_group
 from layerlake.engine.catalogue import load_rows
 from layerlake.engine.extraction_plan import parse_layers
+from layerlake.engine.progress import Progress, silent
 from layerlake.engine.rowsets import RowSet, draw
 from layerlake.store.errors import InvalidInput, NameNotFound
+from layerlake.store.identity import columns_fingerprint
 from layerlake.store.reader import Lake, nearest
 from layerlake.store.space import Space
 from layerlake.store.tables import table_paths
@@ -72,7 +76,8 @@ def rsa(
     interval: str = "cluster",
     confidence: float = 0.95,
     memory: int | str = "4GiB",
-    on_layer: Callable[[int], None] | None = None,
+    fresh: bool = False,
+    progress: Progress = silent,
 ) -> SimilarityResult:
     """Compare variants with a reference, layer by layer (Merchant et al. 2020, section 5).
 
@@ -96,8 +101,16 @@ def rsa(
         Include special pieces.
     kernel, interval, confidence, memory
         As `rsa_group`; the clusters are the examples of the corpus.
-    on_layer
-        Called with each layer when it is done.
+    fresh
+        Compute though the lake holds the answer (a verified lake is always read afresh).
+    progress
+        Told of the rows read; see `engine.progress`.
+
+    Returns
+    -------
+    The result, kept in the lake under `results/rsa/<identity>` where the lake may be written. The
+    identity covers the settings, the corpus and the checksums of every set that was read, so that
+    the same question of the same bytes is answered from there.
 
     Raises
     ------
@@ -140,7 +153,6 @@ def rsa(
         for layer in wanted
         if layer in held[v]
     }
-    index, clusters = _draw(lake, corpus, spaces, rows, seed, specials)
     settings = {
         "corpus": corpus,
         "reference": reference,
@@ -156,13 +168,24 @@ def rsa(
         "interval": interval,
         "confidence": confidence,
     }
-    sets = sorted({space.state.plan.path for space in spaces.values()})
+    identity = {
+        "corpus": lake.attributes(f"corpora/{corpus}")["fingerprint"],
+        "sets": _set_digests(lake, spaces.values()),
+    }
+    if not fresh and not lake.verified:
+        kept = find_result(lake, "rsa", settings, identity)
+        if kept is not None:
+            return kept
+    index, clusters = _draw(lake, corpus, spaces, rows, seed, specials)
+    groups = {layer: [v for v in [reference, *chosen] if (v, layer) in spaces] for layer in wanted}
+    groups = {layer: names for layer, names in groups.items() if len(names) > 1}
     records: list[dict[str, Any]] = []
-    notes: dict[str, None] = {}
-    for layer in wanted:
-        present = [v for v in chosen if (v, layer) in spaces]
-        if present:
-            group = [spaces[v, layer] for v in [reference, *present]]
+    noted: dict[tuple[str, str], list[int]] = {}
+    passes = 1 if interval == "none" else 2
+    total = passes * len(clusters) * len(groups)
+    with progress(f"rsa of {corpus}", total, "rows") as stage:
+        for layer, names in groups.items():
+            group = [spaces[name, layer] for name in names]
             values = rsa_group(
                 group[0],
                 group[1:],
@@ -172,11 +195,12 @@ def rsa(
                 interval=interval,
                 confidence=confidence,
                 memory=memory,
-                names=[reference, *present],
+                names=names,
+                on_progress=stage.advance,
             )
-            for variant, value in zip(present, values, strict=True):
-                notes.update(dict.fromkeys(value.notes))
-                fields = dataclasses.asdict(value)
+            for variant, value in zip(names[1:], values, strict=True):
+                for note in value.notes:
+                    noted.setdefault((variant, note), []).append(layer)
                 shared = {
                     "corpus": corpus,
                     "reference": reference,
@@ -184,28 +208,42 @@ def rsa(
                     "site": site,
                     "layer": layer,
                 }
-                counts = {
-                    "n": value.n_rows,
-                    "n_clusters": value.n_clusters,
-                    "rows_per_cluster": value.rows_per_cluster,
-                    "within_pair_share": value.within_pair_share,
-                    "n_dropped": value.n_dropped,
-                }
-                records += [
-                    {
-                        **shared,
-                        "measure": measure,
-                        "value": fields[measure],
-                        "low": fields[f"{measure}_low"],
-                        "high": fields[f"{measure}_high"],
-                        **counts,
-                    }
-                    for measure in MEASURES
-                ]
-        if on_layer:
-            on_layer(layer)
-    identity = {"corpus": lake.attributes(f"corpora/{corpus}")["fingerprint"], "sets": sets}
-    return SimilarityResult(settings, identity, tuple(records), tuple(notes))
+                records += _records(shared, value)
+    notes = tuple(
+        f"{variant}, layer {', '.join(map(str, layers))}: {note}"
+        for (variant, note), layers in noted.items()
+    )
+    result = SimilarityResult(settings, identity, tuple(records), notes)
+    return keep_result(lake, "rsa", result)
+
+
+def _records(shared: Mapping[str, Any], value: RsaValue) -> list[dict[str, Any]]:
+    """Return a record for each measure of a comparison."""
+    fields = dataclasses.asdict(value)
+    counts = {
+        "n": value.n_rows,
+        "n_clusters": value.n_clusters,
+        "rows_per_cluster": value.rows_per_cluster,
+        "within_pair_share": value.within_pair_share,
+        "n_dropped": value.n_dropped,
+    }
+    return [
+        {
+            **shared,
+            "measure": measure,
+            "value": fields[measure],
+            "low": fields[f"{measure}_low"],
+            "high": fields[f"{measure}_high"],
+            **counts,
+        }
+        for measure in MEASURES
+    ]
+
+
+def _set_digests(lake: Lake, spaces: Iterable[Space]) -> dict[str, str]:
+    """Return, for each set that is read, what tells its bytes from those of any other."""
+    states = {space.state.plan.path: space.state for space in spaces}
+    return {path: columns_fingerprint({"commits": states[path].commits}) for path in sorted(states)}
 
 
 def _draw(

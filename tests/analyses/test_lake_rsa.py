@@ -13,12 +13,15 @@ from layerlake.analyses.similarity.rsa import rsa_arrays
 from layerlake.cli.main import main
 from layerlake.engine.catalogue import add_corpus, load_corpus
 from layerlake.engine.corpora.corpus import corpus_from_texts
+from layerlake.engine.progress import to_function
 from layerlake.engine.rowsets import RowSet, draw
 from layerlake.store.errors import InvalidInput, NameNotFound, SetIncomplete
 from layerlake.store.identity import short
 from layerlake.store.reader import open_lake
+from layerlake.store.removal import remove
 from layerlake.store.schema import ActivationLayout
 from layerlake.store.sets import SetPlan
+from layerlake.store.verify import verify
 from layerlake.store.writer import SetWriter
 
 N = 600
@@ -133,3 +136,47 @@ def test_the_command(lake, capsys):
         main(["rsa", *where[:-1], "9000"])
     assert stopped.value.code == 1
     assert capsys.readouterr().err.startswith("error: 9000 rows asked for")
+
+
+def test_the_same_question_is_answered_from_the_lake(lake):
+    opened = lake[0]
+    asked = {"variants": ["near"], "rows": 300, "interval": "none"}
+    seen = []
+    progress = to_function(seen.append)
+    first = rsa(opened, **asked, progress=progress)
+    assert (seen[-1].done, seen[-1].total, seen[-1].state) == (600, 600, "finished")
+    (kept,) = opened.location.nodes("results/rsa")
+    assert verify(opened, f"results/rsa/{kept}").findings == ()
+    seen.clear()
+    assert rsa(opened, **asked, progress=progress) == first
+    assert seen == []
+    assert rsa(opened, **asked, fresh=True, progress=progress) == first
+    assert seen
+    assert opened.location.nodes("results/rsa") == [kept]
+    seen.clear()
+    other = rsa(opened, **{**asked, "rows": 301}, progress=progress)
+    assert seen
+    assert other.records != first.records
+    assert len(opened.location.nodes("results/rsa")) == 2
+
+
+def test_other_bits_under_the_same_names_are_another_question(lake):
+    opened, spaces, _ = lake
+    asked = {"variants": ["near"], "rows": 300, "interval": "none"}
+    first = rsa(opened, **asked)
+    (state,) = opened.sets("wiki", "near")
+    remove(opened, state.plan.path)
+    with SetWriter(opened.location, state.plan) as writer:
+        writer.write_window(0, {f"resid/{i}": spaces["base"][0] for i in range(2)})
+        writer.seal()
+    second = rsa(opened, **asked)
+    assert second.identity != first.identity
+    assert second.records[2]["value"] != first.records[2]["value"]
+
+
+def test_a_lake_open_for_reading_keeps_no_result_and_says_so(lake):
+    opened = open_lake(lake[0].location.name)
+    result = rsa(opened, variants=["near"], rows=300, interval="none")
+    assert result.notes[0] == "near, layer 0: both spaces hold the same values, bit for bit"
+    assert result.notes[-1].startswith("the result was not kept in the lake (")
+    assert opened.location.nodes("results") == []

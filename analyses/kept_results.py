@@ -1,0 +1,67 @@
+"""Results kept in a lake: the same question of the same bytes is answered without computing."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Final
+
+from layerlake.analyses.results import SimilarityResult
+from layerlake.store.errors import LakeReadOnly, NameNotFound, StorageFailed
+from layerlake.store.identity import settings_fingerprint, short
+from layerlake.store.reader import Lake
+
+METHOD_VERSION: Final = 1
+"""Counts the changes of the computation that move a reported digit: older results are not reused."""
+
+
+def _fingerprint(settings: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
+    """Return what names a result: the question and the bytes it was asked of."""
+    return settings_fingerprint(
+        {"settings": settings, "identity": identity, "method_version": METHOD_VERSION}
+    )
+
+
+def _path(analysis: str, fingerprint: str) -> str:
+    return f"results/{analysis}/{short(fingerprint)}"
+
+
+def find_result(
+    lake: Lake, analysis: str, settings: Mapping[str, Any], identity: Mapping[str, Any]
+) -> SimilarityResult | None:
+    """Return the kept answer to a question, or None where there is none.
+
+    Raises
+    ------
+    LakeCorrupt
+        It is there and damaged.
+    """
+    fingerprint = _fingerprint(settings, identity)
+    try:
+        columns, attributes = lake.table(_path(analysis, fingerprint))
+    except NameNotFound:
+        return None
+    if attributes.get("fingerprint") != fingerprint:
+        return None  # another question with the same short name
+    return SimilarityResult.from_columns(columns, attributes)
+
+
+def keep_result(lake: Lake, analysis: str, result: SimilarityResult) -> SimilarityResult:
+    """Keep a result in the lake, in the place of an older one, and return it.
+
+    Where the lake was opened for reading, or cannot be written to, the result comes back with a
+    note that says so.
+    """
+    fingerprint = _fingerprint(result.settings, result.identity)
+    path = _path(analysis, fingerprint)
+    attributes = {"kind": "result", "fingerprint": fingerprint, **result.to_attributes()}
+    columns = result.to_columns()
+    dimensions = dict.fromkeys(columns, ("record",))
+    try:
+        lake.require_writable()
+        lake.location.remove(path)
+        lake.add_table(path, columns, attributes, dimensions=dimensions)
+    except (LakeReadOnly, StorageFailed) as error:
+        note = f"the result was not kept in the lake ({error})"
+        return dataclasses.replace(result, notes=(*result.notes, note))
+    return result
