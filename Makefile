@@ -9,7 +9,7 @@ CONSTRAINTS := requirements/constraints.txt
 STAMP := $(VENV)/.complete
 
 .DEFAULT_GOAL := help
-.PHONY: help env test check clean
+.PHONY: help env demo test check clean
 
 help:  ## print this list
 	@sed -n -E 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST))
@@ -25,6 +25,9 @@ $(STAMP): pyproject.toml $(CONSTRAINTS)
 	$(PIP) --constraint $(CONSTRAINTS) setuptools wheel
 	$(PIP) --constraint $(CONSTRAINTS) --no-build-isolation --editable '.[all]' --group dev
 	@touch $@
+
+demo: env  ## install everything into .venv and run the demo, into the folder demo
+	$(BIN)/layerlake demo
 
 test: env  ## run the test suite
 	$(BIN)/pytest

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from layerlake.cli.options import json_option, lake_option, reading_options
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from layerlake.engine.extraction_plan import ExtractionPlan
 
 
 @click.command()
@@ -62,9 +56,12 @@ if TYPE_CHECKING:
 @click.option("--token-budget", type=int, default=2048, show_default=True, help="Pieces a batch.")
 @click.option("--window-rows", type=int, default=16384, show_default=True, help="Rows a shard.")
 @click.option("--memory", default="8GiB", show_default=True, help="For windows in memory.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done; write nothing.")
 @lake_option()
 @json_option()
-def extract(model: str, source: str, lake: str | None, as_json: bool, **options: Any) -> None:
+def extract(
+    model: str, source: str, lake: str | None, as_json: bool, dry_run: bool, **options: Any
+) -> None:
     """Run MODEL (hub name or folder) over SOURCE (corpus in the lake, or a file).
 
     The same line again resumes where it was stopped, or does nothing.
@@ -78,15 +75,18 @@ def extract(model: str, source: str, lake: str | None, as_json: bool, **options:
     from layerlake.engine.progress import to_terminal
     from layerlake.store.reader import open_lake
 
-    with ExitStack() as resources:
-
-        def start(plan: ExtractionPlan) -> Callable[[int], None]:
-            stage = to_terminal(plan.set_plan.path, plan.n_pieces, "pieces")
-            return resources.enter_context(stage).advance
-
-        report = run(open_lake(lake, "a"), model, source, on_start=start, **options)
+    opened = open_lake(lake, "a")
+    report = run(opened, model, source, dry_run=dry_run, progress=to_terminal, **options)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(report)))
+        return
+    if dry_run:
+        click.echo(
+            f"{report.path}: {report.n_rows:,} rows, {report.n_bytes / 1e6:,.1f} MB; would run "
+            f"{report.n_pieces:,} pieces for {report.n_missing} of {report.n_windows} windows in "
+            f"about {report.seconds:.0f} s, holding {report.peak_bytes / 1e6:,.1f} MB of "
+            "windows beside the model; nothing was written"
+        )
         return
     done = f"{report.n_computed} of {report.n_windows} windows computed"
     click.echo(

@@ -44,6 +44,7 @@ COMMANDS = {
     "rm": CommandHome("layerlake.cli.lake", "rm", "Remove something from a lake."),
     "gc": CommandHome("layerlake.cli.lake", "gc", "Free what nothing refers to any more."),
     "rsa": CommandHome("layerlake.cli.rsa", "rsa", "Compare variants layer by layer."),
+    "demo": CommandHome("layerlake.cli.demo", "demo", "Show all of it on a real model, offline."),
 }
 """In the order of use. Summaries are kept here so that `layerlake --help` imports no command."""
 

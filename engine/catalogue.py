@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from layerlake.engine.corpora import read_corpus
 from layerlake.engine.corpora.corpus import Corpus, corpus_from_texts
+from layerlake.engine.progress import Progress, silent
 from layerlake.engine.rowsets import RowSet, choose_rows
 from layerlake.engine.tokenization import Tokenization, tokenize, tokenizer_fingerprint
 from layerlake.store import schema
@@ -61,24 +62,16 @@ def add_corpus(
     NameConflict
         The name is taken by other content.
     """
-    if isinstance(source, Corpus):
-        corpus = source
-    elif isinstance(source, str | os.PathLike):
-        corpus = read_corpus(
-            Path(source),
-            format,
-            segment=segment,
-            text_field=text_field,
-            pair_field=pair_field,
-            words_field=words_field,
-            licence=licence,
-        )
-        name = name or schema.name_from(Path(source).name.split(".")[0])
-    else:
-        corpus = corpus_from_texts(list(source))
-    if name is None:
-        raise InvalidInput("a corpus that is no file needs a name; give one")
-    schema.check_name(name, "corpus")
+    name, corpus = _read_named(
+        name,
+        source,
+        format,
+        segment=segment,
+        text_field=text_field,
+        pair_field=pair_field,
+        words_field=words_field,
+        licence=licence,
+    )
     attributes = {
         **corpus.to_attributes(),
         "kind": "corpus",
@@ -90,15 +83,34 @@ def add_corpus(
     return name
 
 
+def _read_named(
+    name: str | None, source: Source, format: str | None = None, **options: Any
+) -> tuple[str, Corpus]:
+    """Return the name and the content of what `add_corpus` is given."""
+    if isinstance(source, Corpus):
+        corpus = source
+    elif isinstance(source, str | os.PathLike):
+        corpus = read_corpus(Path(source), format, **options)
+        name = name or schema.name_from(Path(source).name.split(".")[0])
+    else:
+        corpus = corpus_from_texts(list(source))
+    if name is None:
+        raise InvalidInput("a corpus that is no file needs a name; give one")
+    return schema.check_name(name, "corpus"), corpus
+
+
 def load_corpus(lake: Lake, name: str) -> Corpus:
     """Return a corpus of the lake; raise `NameNotFound` where there is none."""
     return Corpus.from_columns(*lake.table(f"corpora/{lake.check_corpus(name)}"))
 
 
-def resolve_corpus(lake: Lake, source: Source, **options: Any) -> tuple[str, Corpus]:
+def resolve_corpus(
+    lake: Lake, source: Source, *, keep: bool = True, **options: Any
+) -> tuple[str, Corpus]:
     """Return name and content of a corpus given by name, file, `Corpus` or list of strings.
 
-    A name in the lake comes first; a file is added under its stem (or `options["name"]`).
+    A name in the lake comes first; a file is added under its stem (or `options["name"]`), unless
+    `keep` is false.
     """
     name = options.pop("name", None)
     if isinstance(source, str) and source in lake.corpora() and not name:
@@ -108,6 +120,8 @@ def resolve_corpus(lake: Lake, source: Source, **options: Any) -> tuple[str, Cor
             f"{source!r} is neither a file nor a corpus of {lake.location.name}; "
             f"{nearest(source, lake.corpora())}"
         )
+    if not keep:
+        return _read_named(name, source, **options)
     added = add_corpus(lake, name, source, **options)
     return added, load_corpus(lake, added)
 
@@ -134,18 +148,32 @@ def add_tokenization(
     packing: str = "single",
     long: str = "refuse",
     limit: int | None = None,
-    on_progress: Callable[[int], None] | None = None,
+    keep: bool = True,
+    progress: Progress = silent,
 ) -> Tokenization:
-    """Return the corpus cut into pieces: from the lake where it was done before, else made."""
+    """Return the corpus cut into pieces: from the lake where it was done before, else made.
+
+    What is made is kept in the lake, unless `keep` is false.
+    """
     parent = f"corpora/{corpus_name}/tokenizations"
     fingerprint = tokenizer_fingerprint(tokenizer)
     for name in table_paths(lake.location, parent):
         attributes = lake.attributes(f"{parent}/{name}")
         if _reusable(attributes, fingerprint, packing, long, limit):
             return Tokenization.from_columns(*lake.table(f"{parent}/{name}"))
-    made = tokenize(
-        corpus, tokenizer, packing=packing, long=long, limit=limit, on_progress=on_progress
-    )
+    with progress(f"tokenising {corpus_name}", corpus.n_examples, "examples") as stage:
+        seen = 0
+
+        def advance(done: int) -> None:
+            nonlocal seen
+            stage.advance(done - seen)
+            seen = done
+
+        made = tokenize(
+            corpus, tokenizer, packing=packing, long=long, limit=limit, on_progress=advance
+        )
+    if not keep:
+        return made
     attributes = {
         **made.to_attributes(),
         "kind": "tokenization",
@@ -159,10 +187,19 @@ def add_tokenization(
 
 
 def add_rows(
-    lake: Lake, corpus_name: str, corpus: Corpus, tokenization: Tokenization, rows: str, unit: str
+    lake: Lake,
+    corpus_name: str,
+    corpus: Corpus,
+    tokenization: Tokenization,
+    rows: str,
+    unit: str,
+    *,
+    keep: bool = True,
 ) -> RowSet:
-    """Return the row set, kept in the lake."""
+    """Return the row set, kept in the lake unless `keep` is false."""
     chosen = choose_rows(corpus, tokenization, rows, unit)
+    if not keep:
+        return chosen
     path = f"corpora/{corpus_name}/rows/{short(chosen.fingerprint)}"
     attributes = {
         **chosen.to_attributes(),

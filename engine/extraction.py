@@ -22,16 +22,22 @@ from layerlake.engine.catalogue import (
 )
 from layerlake.engine.extraction_plan import ExtractionPlan, plan_extraction, variant_name
 from layerlake.engine.memory import parse_bytes, require
+from layerlake.engine.progress import Progress, silent
 from layerlake.engine.tokenization import tokenizer_fingerprint
 from layerlake.store import schema
 from layerlake.store.errors import InvalidInput
 from layerlake.store.reader import Lake
+from layerlake.store.sets import read_state
 from layerlake.store.writer import SetWriter
 
 if TYPE_CHECKING:
     import torch
 
     from layerlake.engine.models import LoadedModel
+
+
+TRIAL_BATCHES = 4
+"""Batches that a dry run computes to say how long all will take."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +50,18 @@ class ExtractionReport:
     n_rows: int
     n_windows: int
     """Windows of the set."""
+    n_missing: int
+    """Windows that were missing when the call began."""
     n_computed: int
-    """Windows computed by this call (0 where all was there)."""
+    """Windows computed by this call (0 where all was there, and in a dry run)."""
     n_pieces: int
-    """Pieces run through the model by this call."""
+    """Pieces that the missing windows run through the model."""
     n_bytes: int
+    """Bytes of the set's activations, uncompressed."""
+    peak_bytes: int
+    """Most bytes of the windows in memory at a time."""
     seconds: float
+    """Time that the call took; of a dry run, the time that the work would take."""
 
 
 def _pooled(hidden: torch.Tensor, counts: torch.Tensor, pooling: str) -> torch.Tensor:
@@ -81,6 +93,29 @@ class _Runner:
         self.plan = plan
         self.capture = Capture(model, plan.layers, plan.site)
         self.dtype = getattr(torch, plan.set_plan.layout.dtype)
+
+    def seconds(self, windows: Sequence[int]) -> float:
+        """Return about how long windows will take, from batches spread over the first of them."""
+        plan = self.plan
+        offsets = plan.tokenization.input_offsets
+        batches = plan.batches(windows[0])
+        chosen = np.linspace(0, len(batches) - 1, min(len(batches), TRIAL_BATCHES)).astype(int)
+        pieces = 0
+        self._trial(batches[chosen[0]])  # the first forward pass is slower
+        began = time.perf_counter()
+        for number in chosen:
+            self._trial(batches[number])
+            pieces += int((offsets[batches[number] + 1] - offsets[batches[number]]).sum())
+        return (time.perf_counter() - began) / pieces * plan.n_pieces(windows)
+
+    def _trial(self, batch: NDArray[np.int64]) -> None:
+        import torch
+
+        cut = self.plan.tokenization
+        laid = pad_batch(
+            cut.piece_ids, cut.segment_ids, cut.input_offsets, batch, self.model.pad_id
+        )
+        self.capture.run(*map(torch.from_numpy, laid))
 
     def window(self, window: int, on_pieces: Callable[[int], None]) -> dict[str, NDArray[Any]]:
         """Return the rows of a window, an array of shape (rows, hidden) for each layer."""
@@ -160,28 +195,44 @@ def run_extraction(
     model: LoadedModel,
     plan: ExtractionPlan,
     *,
-    on_pieces: Callable[[int], None] | None = None,
+    progress: Progress = silent,
 ) -> ExtractionReport:
     """Compute and write the windows that are missing, then seal the set."""
     began = time.perf_counter()
-    seen = 0
-
-    def count(pieces: int) -> None:
-        nonlocal seen
-        seen += pieces
-        if on_pieces:
-            on_pieces(pieces)
-
     computed = 0
     with SetWriter(lake.location, plan.set_plan) as writer:
         missing = np.flatnonzero(~writer.committed).tolist()
         if missing:
             runner = _Runner(model, plan)
-            with runner.capture, ThreadPoolExecutor(1, "layerlake-writer") as pool:
-                for _ in _overlapped(pool, writer, runner, missing, count):
+            with (
+                runner.capture,
+                ThreadPoolExecutor(1, "layerlake-writer") as pool,
+                progress(plan.set_plan.path, plan.n_pieces(missing), "pieces") as stage,
+            ):
+                for _ in _overlapped(pool, writer, runner, missing, stage.advance):
                     computed += 1
         if not writer.sealed:
             writer.seal()
+    return _report(plan, missing, computed, time.perf_counter() - began)
+
+
+def forecast(lake: Lake, model: LoadedModel, plan: ExtractionPlan) -> ExtractionReport:
+    """Say what `run_extraction` would do, and how long it would take; nothing is written."""
+    layout = plan.set_plan.layout
+    missing = list(range(layout.n_windows))
+    if plan.set_plan.path in lake.set_paths():
+        missing = np.flatnonzero(~read_state(lake.location, plan.set_plan.path).committed).tolist()
+    seconds = 0.0
+    if missing:
+        runner = _Runner(model, plan)
+        with runner.capture:
+            seconds = runner.seconds(missing)
+    return _report(plan, missing, 0, seconds)
+
+
+def _report(
+    plan: ExtractionPlan, missing: Sequence[int], computed: int, seconds: float
+) -> ExtractionReport:
     layout = plan.set_plan.layout
     return ExtractionReport(
         plan.set_plan.path,
@@ -189,10 +240,12 @@ def run_extraction(
         plan.set_plan.variant,
         layout.n_rows,
         layout.n_windows,
+        len(missing),
         computed,
-        seen,
+        plan.n_pieces(missing),
         plan.n_bytes,
-        time.perf_counter() - began,
+        plan.peak_bytes,
+        seconds,
     )
 
 
@@ -245,7 +298,8 @@ def extract(
     token_budget: int = DEFAULT_TOKEN_BUDGET,
     window_rows: int = schema.WINDOW_ROWS,
     memory: int | str = "8GiB",
-    on_start: Callable[[ExtractionPlan], Callable[[int], None] | None] | None = None,
+    dry_run: bool = False,
+    progress: Progress = silent,
 ) -> ExtractionReport:
     """Run a model once over a corpus and keep its layers in a lake.
 
@@ -284,13 +338,14 @@ def extract(
         Rows of a shard, a multiple of 1024.
     memory
         Bytes that the windows in memory may take.
-    on_start
-        Called with the plan before the first forward pass; what it returns is called with the
-        pieces of each batch.
+    dry_run
+        Say what would be done, and how long it would take, and write nothing.
+    progress
+        Told of examples tokenised, then of pieces run; see `engine.progress`.
 
     Returns
     -------
-    What was done; the set's path among it.
+    What was done, or would be; the set's path among it.
 
     Raises
     ------
@@ -299,7 +354,8 @@ def extract(
     """
     from layerlake.engine.models import load_model
 
-    lake.require_writable()
+    if not dry_run:
+        lake.require_writable()
     if isinstance(model, str):
         name = variant or variant_name(model, randomize, truncate)
         schema.check_name(name, "variant")
@@ -338,6 +394,8 @@ def extract(
         codec=codec,
         token_budget=token_budget,
         window_rows=window_rows,
+        keep=not dry_run,
+        progress=progress,
     )
     require(
         plan.peak_bytes,
@@ -345,6 +403,7 @@ def extract(
         "extraction",
         "ask for fewer --layers or smaller --window-rows, or allow more --memory",
     )
+    if dry_run:
+        return forecast(lake, loaded, plan)
     add_variant(lake, name, loaded, tokenizer_fingerprint(loaded.tokenizer))
-    on_pieces = on_start(plan) if on_start else None
-    return run_extraction(lake, loaded, plan, on_pieces=on_pieces)
+    return run_extraction(lake, loaded, plan, progress=progress)

