@@ -14,6 +14,7 @@ from layerlake.engine.catalogue import add_corpus, load_rows
 from layerlake.engine.corpora.corpus import corpus_from_texts
 from layerlake.engine.extraction import extract
 from layerlake.engine.extraction_plan import parse_layers
+from layerlake.engine.progress import to_function
 from layerlake.store.errors import (
     InvalidInput,
     LakeReadOnly,
@@ -182,6 +183,27 @@ def test_bad_values_name_layer_and_example(lake, minilm, value, said):
     finally:
         blocks[3] = kept
     assert not lake.sets("harbour", "spoilt")[0].committed.any()
+
+
+def test_a_dry_run_foretells_and_writes_nothing(lake, minilm, tmp_path):
+    elsewhere = open_lake(tmp_path / "other", "a")
+    options = {"variant": "base", "window_rows": 1024}
+    told = extract(elsewhere, minilm, TEXTS * 8, corpus_name="t", dry_run=True, **options)
+    assert not (tmp_path / "other").exists()
+    assert told.seconds > 0
+    seen = []
+    done = extract(
+        elsewhere, minilm, TEXTS * 8, corpus_name="t", progress=to_function(seen.append), **options
+    )
+    assert {e.label for e in seen} == {"tokenising t", done.path}
+    assert [e.done for e in seen if e.state == "finished"] == [len(TEXTS) * 8, done.n_pieces]
+    assert [e.total for e in seen if e.state == "finished"] == [len(TEXTS) * 8, done.n_pieces]
+    assert done.n_computed == done.n_missing == told.n_missing == done.n_windows > 1
+    assert told.n_computed == 0
+    same = {"seconds": 0.0, "n_computed": 0}
+    assert dataclasses.replace(done, **same) == dataclasses.replace(told, **same)
+    left = extract(elsewhere, minilm, "t", dry_run=True, **options)
+    assert (left.n_missing, left.n_pieces, left.seconds) == (0, 0, 0)
 
 
 def test_what_is_refused_before_anything_runs(lake, minilm, tmp_path):
