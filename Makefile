@@ -9,7 +9,7 @@ CONSTRAINTS := requirements/constraints.txt
 STAMP := $(VENV)/.complete
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test check clean
+.PHONY: help env demo test check bench clean
 
 help:  ## print this list
 	@sed -n -E 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST))
@@ -37,6 +37,9 @@ check: env  ## check style, types and the direction of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest --quiet tests/test_imports.py
+
+bench: env  ## measure RSA against plain numpy (about 11 GiB of memory and two minutes)
+	$(BIN)/layerlake bench rsa
 
 clean:  ## remove .venv, builds and caches; lakes stay
 	rm -rf $(VENV) build dist layerlake.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -45,6 +45,7 @@ COMMANDS = {
     "gc": CommandHome("layerlake.cli.lake", "gc", "Free what nothing refers to any more."),
     "rsa": CommandHome("layerlake.cli.rsa", "rsa", "Compare variants layer by layer."),
     "demo": CommandHome("layerlake.cli.demo", "demo", "Show all of it on a real model, offline."),
+    "bench": CommandHome("layerlake.cli.bench", "bench", "Measure against named baselines."),
 }
 """In the order of use. Summaries are kept here so that `layerlake --help` imports no command."""
 

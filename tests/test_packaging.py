@@ -165,3 +165,11 @@ def test_the_installed_demo_runs(site_packages: Path, tmp_path: Path) -> None:
     assert found["settings"]["reference"] == "base"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["demo"]
     assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == ["lake", "rsa.png"]
+
+
+def test_the_installed_benchmark_runs(site_packages: Path, tmp_path: Path) -> None:
+    pytest.importorskip("threadpoolctl")
+    toy = ("bench", "rsa", "--rows", "100", "--hidden", "8", "--repeats", "1", "--json")
+    found = json.loads(installed_run(site_packages, tmp_path, *toy))
+    assert found["about"]["layerlake"] == layerlake.__version__
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,113 @@
+"""Timing methods side by side, on a machine that is described with the figures."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from layerlake.store.errors import MissingExtra
+
+
+class Timing(NamedTuple):
+    """Medians over the repeats of one method."""
+
+    wall_seconds: float
+    cpu_seconds: float
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """Figures of one suite, with what is needed to read them."""
+
+    suite: str
+    about: dict[str, Any]
+    """Machine, versions, commit (None outside a checkout) and threads."""
+    settings: dict[str, Any]
+    records: tuple[dict[str, Any], ...]
+    """One mapping a workload and method; all have the same keys."""
+
+    def to_json(self) -> str:
+        """Return one JSON object."""
+        return json.dumps(asdict(self), allow_nan=False)
+
+    def table(self) -> str:
+        """Return a table for people, and a line about the machine."""
+        head = list(self.records[0])
+        rows = [head] + [[_cell(record[key]) for key in head] for record in self.records]
+        widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
+        lines = ["  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
+        about = ", ".join(f"{key} {value}" for key, value in self.about.items())
+        return "\n".join([*lines, about])
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def interleaved(methods: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, Timing]:
+    """Run every method in turn, `repeats` times, so that a noisy minute hits them all."""
+    taken: dict[str, list[Timing]] = {name: [] for name in methods}
+    for _ in range(repeats):
+        for name, method in methods.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            method()
+            taken[name].append(Timing(time.perf_counter() - wall, time.process_time() - cpu))
+    return {
+        name: Timing(*map(statistics.median, zip(*runs, strict=True)))
+        for name, runs in taken.items()
+    }
+
+
+@contextmanager
+def blas_threads(count: int) -> Iterator[None]:
+    """Hold the BLAS to a number of threads; raise `MissingExtra` without threadpoolctl."""
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError as error:
+        raise MissingExtra(
+            "benchmarks need threadpoolctl, which is not installed; install it with: "
+            "pip install 'layerlake[bench]'"
+        ) from error
+    with threadpool_limits(count):
+        yield
+
+
+def about(threads: int, *packages: str) -> dict[str, Any]:
+    """Describe the machine, the versions, the commit and the threads."""
+    cpu = platform.processor() or platform.machine()
+    listed = Path("/proc/cpuinfo")
+    if listed.exists():
+        names = [line for line in listed.read_text().splitlines() if line.startswith("model name")]
+        cpu = names[0].partition(":")[2].strip() if names else cpu
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in ("layerlake", *packages)},
+        "commit": _commit(),
+        "blas_threads": threads,
+    }
+
+
+def _commit() -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return None
+    return done.stdout.strip() or None
