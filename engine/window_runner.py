@@ -1,0 +1,148 @@
+"""Computing the windows of a plan: batches through the model, rows taken out, pooled, checked."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layerlake.engine.batching import pad_batch
+from layerlake.engine.extraction_plan import ExtractionPlan
+from layerlake.store.errors import InvalidInput
+
+if TYPE_CHECKING:
+    import torch
+
+    from layerlake.engine.models import LoadedModel
+
+TRIAL_BATCHES = 4
+"""Batches that a dry run computes to say how long all will take."""
+
+
+def _pooled(hidden: torch.Tensor, counts: torch.Tensor, pooling: str) -> torch.Tensor:
+    """Pool consecutive pieces, shape (piece, hidden), into rows of `counts` pieces each."""
+    import torch
+
+    ends = torch.cumsum(counts, 0)
+    if pooling == "first":
+        return hidden[ends - counts]
+    if pooling == "last":
+        return hidden[ends - 1]
+    owner = torch.repeat_interleave(torch.arange(len(counts), device=hidden.device), counts)
+    out = torch.zeros(len(counts), hidden.shape[1], dtype=torch.float32, device=hidden.device)
+    if pooling == "max":
+        index = owner[:, None].expand_as(hidden)
+        return out.scatter_reduce(0, index, hidden.float(), "amax", include_self=False)
+    return out.index_add_(0, owner, hidden.float()) / counts[:, None]
+
+
+class WindowRunner:
+    """Computes the windows of a plan."""
+
+    def __init__(self, model: LoadedModel, plan: ExtractionPlan) -> None:
+        import torch
+
+        from layerlake.engine.sites import Capture
+
+        self.model = model
+        self.plan = plan
+        self.capture = Capture(model, plan.layers, plan.site)
+        self.dtype = getattr(torch, plan.set_plan.layout.dtype)
+
+    def seconds(self, windows: Sequence[int]) -> float:
+        """Return about how long windows will take, from batches spread over the first of them."""
+        plan = self.plan
+        offsets = plan.tokenization.input_offsets
+        batches = plan.batches(windows[0])
+        chosen = np.linspace(0, len(batches) - 1, min(len(batches), TRIAL_BATCHES)).astype(int)
+        pieces = 0
+        self._trial(batches[chosen[0]])  # the first forward pass is slower
+        began = time.perf_counter()
+        for number in chosen:
+            self._trial(batches[number])
+            pieces += int((offsets[batches[number] + 1] - offsets[batches[number]]).sum())
+        return (time.perf_counter() - began) / pieces * plan.n_pieces(windows)
+
+    def _trial(self, batch: NDArray[np.int64]) -> None:
+        import torch
+
+        cut = self.plan.tokenization
+        laid = pad_batch(
+            cut.piece_ids, cut.segment_ids, cut.input_offsets, batch, self.model.pad_id
+        )
+        self.capture.run(*map(torch.from_numpy, laid))
+
+    def window(self, window: int, on_pieces: Callable[[int], None]) -> dict[str, NDArray[Any]]:
+        """Return the rows of a window, an array of shape (rows, hidden) for each layer."""
+        plan = self.plan
+        layout = plan.set_plan.layout
+        start, stop = layout.window(window)
+        out = {
+            layer: np.empty((stop - start, layout.hidden), layout.dtype) for layer in plan.layers
+        }
+        offsets = plan.tokenization.input_offsets
+        spans = plan.row_pieces[start:stop]
+        # Rows ascend through the corpus, so those of an input are neighbours.
+        row_input = np.searchsorted(offsets, spans[:, 0], "right") - 1
+        for batch in plan.batches(window):
+            low = np.searchsorted(row_input, batch, "left")
+            high = np.searchsorted(row_input, batch, "right")
+            self._batch(batch, low, high, spans, start, out)
+            on_pieces(int((offsets[batch + 1] - offsets[batch]).sum()))
+        return {f"{plan.site}/{layer}": rows for layer, rows in out.items()}
+
+    def _batch(
+        self,
+        batch: NDArray[np.int64],
+        low: NDArray[np.int64],
+        high: NDArray[np.int64],
+        spans: NDArray[np.int64],
+        start: int,
+        out: dict[int, NDArray[Any]],
+    ) -> None:
+        import torch
+
+        cut = self.plan.tokenization
+        ids, mask, segments = pad_batch(
+            cut.piece_ids, cut.segment_ids, cut.input_offsets, batch, self.model.pad_id
+        )
+        width = ids.shape[1]
+        rows = np.concatenate([np.arange(a, b) for a, b in zip(low, high, strict=True)])
+        owner = np.repeat(np.arange(len(batch)), high - low)
+        counts = spans[rows, 1] - spans[rows, 0]
+        firsts = owner * width + spans[rows, 0] - cut.input_offsets[batch][owner]
+        within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+        flat = torch.from_numpy(np.repeat(firsts, counts) + within).to(self.model.device)
+        sizes = torch.from_numpy(counts).to(self.model.device)
+        taken = self.capture.run(*map(torch.from_numpy, (ids, mask, segments)))
+        with torch.inference_mode():
+            for layer, hidden in taken.items():
+                values = hidden.reshape(-1, hidden.shape[-1]).index_select(0, flat)
+                if self.plan.rows.unit == "word":
+                    values = _pooled(values, sizes, self.plan.pooling)
+                stored = values.to(self.dtype)
+                if not bool(torch.isfinite(stored).all()):
+                    self._refuse(layer, values, stored, rows + start)
+                out[layer][rows] = stored.cpu().numpy()
+
+    def _refuse(
+        self, layer: int, values: torch.Tensor, stored: torch.Tensor, rows: NDArray[np.int64]
+    ) -> None:
+        import torch
+
+        bad = int(torch.nonzero(~torch.isfinite(stored).all(dim=1))[0, 0])
+        example = int(self.plan.rows.row_example[rows[bad]])
+        where = f"layer {layer}, example {self.plan.corpus.example_name(example)!r}"
+        if bool(torch.isfinite(values[bad]).all()):
+            largest = float(values[bad].abs().max())
+            raise InvalidInput(
+                f"{where}: a value of {largest:.0f} does not fit float16 (65504 at most); extract "
+                "with --store-dtype float32"
+            )
+        raise InvalidInput(
+            f"{where}: the model gave NaN or infinite values; check the checkpoint, or compute "
+            "with --compute-dtype float32"
+        )
