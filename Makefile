@@ -38,8 +38,10 @@ check: env  ## check style, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/pytest --quiet tests/test_imports.py
 
-bench: env  ## measure RSA against plain numpy (about 11 GiB of memory and two minutes)
+bench: env  ## measure RSA, extraction and storage (about 11 GiB of memory and five minutes)
 	$(BIN)/layerlake bench rsa
+	$(BIN)/layerlake bench extract
+	$(BIN)/layerlake bench store
 
 clean:  ## remove .venv, builds and caches; lakes stay
 	rm -rf $(VENV) build dist layerlake.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import multiprocessing
 import os
 import platform
 import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -51,6 +53,8 @@ class BenchResult:
 
 
 def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
@@ -82,8 +86,28 @@ def blas_threads(count: int) -> Iterator[None]:
         yield
 
 
-def about(threads: int, *packages: str) -> dict[str, Any]:
-    """Describe the machine, the versions, the commit and the threads."""
+def peak_bytes_of(function: Callable[..., Any], *arguments: Any) -> int:
+    """Run a function in a new process; return the most bytes that were resident in it.
+
+    The function and its arguments are pickled, as `multiprocessing` does where it spawns.
+    """
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_peak_after, function, *arguments).result()
+
+
+def _peak_after(function: Callable[..., Any], *arguments: Any) -> int:
+    function(*arguments)
+    status = Path("/proc/self/status")
+    if status.exists():  # what getrusage says of a child includes the parent's, on Linux
+        (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+        return int(line.split()[1]) * 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def about(*packages: str, **threads: int) -> dict[str, Any]:
+    """Describe the machine, the versions, the commit and the threads (`blas_threads=1`)."""
     cpu = platform.processor() or platform.machine()
     listed = Path("/proc/cpuinfo")
     if listed.exists():
@@ -96,7 +120,7 @@ def about(threads: int, *packages: str) -> dict[str, Any]:
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in ("layerlake", *packages)},
         "commit": _commit(),
-        "blas_threads": threads,
+        **threads,
     }
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from layerlake.cli.options import json_option
+
+if TYPE_CHECKING:
+    from layerlake.bench.measuring import BenchResult
 
 
 @click.group()
@@ -14,7 +19,13 @@ def bench() -> None:
     \b
     Example:
       layerlake bench rsa
+      layerlake bench extract MODEL wiki.raw.gz --format wikitext
+      layerlake bench store
     """
+
+
+def _say(result: BenchResult, as_json: bool) -> None:
+    click.echo(result.to_json() if as_json else result.table())
 
 
 @bench.command()
@@ -40,5 +51,80 @@ def rsa(n_rows: tuple[int, ...], hidden: int, repeats: int, threads: int, as_jso
     """
     from layerlake.bench.rsa import run
 
-    result = run(n_rows, hidden, repeats=repeats, threads=threads)
-    click.echo(result.to_json() if as_json else result.table())
+    _say(run(n_rows, hidden, repeats=repeats, threads=threads), as_json)
+
+
+@bench.command()
+@click.argument("model", required=False)
+@click.argument("corpus", required=False)
+@click.option("--format", metavar="NAME", help="text, jsonl, wikitext or conllu.")
+@click.option(
+    "--examples",
+    "n_examples",
+    type=click.IntRange(min=1),
+    multiple=True,
+    help="How many of the first examples; give it several times for several  [default: all]",
+)
+@click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), help="Of torch  [default: one a core]")
+@click.option(
+    "--memory/--no-memory",
+    default=True,
+    show_default=True,
+    help="Also the peak memory of each method, in a process of its own.",
+)
+@json_option()
+def extract(
+    model: str | None,
+    corpus: str | None,
+    format: str | None,
+    n_examples: tuple[int, ...],
+    repeats: int,
+    threads: int | None,
+    memory: bool,
+    as_json: bool,
+) -> None:
+    """Extraction against its forward passes alone, and against the loop one usually writes.
+
+    MODEL and CORPUS are those of the demo where they are not given.
+
+    \b
+    Example:
+      layerlake bench extract
+      layerlake bench extract MODEL wiki.raw.gz --format wikitext --examples 2000
+    """
+    from layerlake.bench.extract import run
+    from layerlake.cli.demo import model_folder, text_file
+
+    with text_file() as shipped:
+        result = run(
+            model or str(model_folder()),
+            corpus or shipped,
+            format=format,
+            n_examples=n_examples,
+            repeats=repeats,
+            threads=threads,
+            memory=memory,
+        )
+    _say(result, as_json)
+
+
+@bench.command()
+@click.option("--rows", type=click.IntRange(min=1), default=200_000, show_default=True)
+@click.option("--hidden", type=click.IntRange(min=1), default=768, show_default=True)
+@click.option("--scattered", type=click.IntRange(min=1), default=5000, show_default=True)
+@click.option("--repeats", type=click.IntRange(min=1), default=5, show_default=True)
+@click.option("--folder", metavar="PATH", help="For the files  [default: the temporary folder]")
+@json_option()
+def store(
+    rows: int, hidden: int, scattered: int, repeats: int, folder: str | None, as_json: bool
+) -> None:
+    """Writing and reading a generated layer against numpy's files and other readers of Zarr.
+
+    \b
+    Example:
+      layerlake bench store --rows 50000 --json
+    """
+    from layerlake.bench.store import run
+
+    _say(run(rows, hidden, scattered=scattered, repeats=repeats, folder=folder), as_json)

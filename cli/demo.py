@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shlex
+from contextlib import AbstractContextManager
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,11 @@ def model_folder() -> Path:
     return Path(found.origin).parent / "model"
 
 
+def text_file() -> AbstractContextManager[Path]:
+    """Return the path of the text that comes with LayerLake, for as long as it is open."""
+    return resources.as_file(resources.files("layerlake.cli") / "data" / "lighthouse.txt")
+
+
 @click.command()
 @click.option(
     "--out", metavar="FOLDER", default="demo", show_default=True, help="For lake and figure."
@@ -74,10 +80,9 @@ def demo(out: str, as_json: bool) -> None:
         "It runs over a short text that comes with LayerLake, as does a copy cut after three\n"
         "layers and a twin with random weights. By hand:\n"
     )
-    source = resources.files("layerlake.cli") / "data" / "lighthouse.txt"
     lake = open_lake(place, "a")
     sets: list[dict[str, Any]] = []
-    with resources.as_file(source) as text:
+    with text_file() as text:
         for variant, options in VARIANTS.items():
             flags = [f"--{name} {value}" for name, value in options.items()]
             line = ["layerlake extract", shlex.quote(model), shlex.quote(str(text))]

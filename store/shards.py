@@ -155,8 +155,8 @@ class Shard:
             raise self.source._damaged(f"the checksum of chunk {chunk} does not match")
         return data
 
-    def decode(self, data: NDArray[np.uint8]) -> NDArray[Any]:
-        """Return the rows, shape (chunk rows, hidden), of a chunk's stored bytes."""
+    def decode(self, data: NDArray[np.uint8], out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Return the rows, shape (chunk rows, hidden), of a chunk's stored bytes (in `out`)."""
         layout = self.layout
         if layout.codec == "lz4":
             # Bytes 4 to 8 of a blosc frame are its decoded size: checked before allocation.
@@ -164,9 +164,15 @@ class Shard:
             if claimed != layout.chunk_bytes:
                 raise self.source._damaged(f"a chunk claims {claimed} bytes")
             try:
-                decoded = _codec(layout).decode(data)
+                decoded = _codec(layout).decode(data, out)
             except (RuntimeError, ValueError) as error:
                 raise self.source._damaged("a chunk cannot be decompressed") from error
+            if out is not None:
+                return out
             data = np.frombuffer(decoded, np.uint8)
         rows: NDArray[Any] = data.view(np.dtype(layout.dtype).newbyteorder("<"))
-        return rows.reshape(layout.chunk_rows, layout.hidden)
+        rows = rows.reshape(layout.chunk_rows, layout.hidden)
+        if out is None:
+            return rows
+        out[:] = rows
+        return out

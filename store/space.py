@@ -19,6 +19,7 @@ from layerlake.store.sets import SetState
 from layerlake.store.shards import Shard, ShardSource
 
 BLOCK_ROWS = 4096
+CACHE_LINE = 64
 
 
 def incomplete(state: SetState, windows: NDArray[np.int64]) -> SetIncomplete:
@@ -101,12 +102,12 @@ class Space:
         if len(missing):
             raise incomplete(self.state, missing)
 
-    def _chunk(self, window: int, chunk: int) -> NDArray[Any]:
+    def _chunk(self, window: int, chunk: int, out: NDArray[Any] | None = None) -> NDArray[Any]:
         shard = self._shard(window)
         if self.verified:
             commit = int(self.state.commits[window, self._number, chunk])
-            return shard.decode(shard.verified(chunk, commit))
-        return shard.decode(shard.encoded(chunk))
+            return shard.decode(shard.verified(chunk, commit), out)
+        return shard.decode(shard.encoded(chunk), out)
 
     def _range(self, start: int, stop: int, out: NDArray[Any]) -> None:
         """Read rows [start, stop) into `out`."""
@@ -123,8 +124,11 @@ class Space:
             else:
                 chunk, offset = divmod(within, layout.chunk_rows)
                 count = min(stop - done, layout.chunk_rows - offset)
-                rows = self._chunk(window, chunk)
-                out[done - start : done - start + count] = rows[offset : offset + count]
+                target = out[done - start : done - start + count]
+                if count == layout.chunk_rows:
+                    self._chunk(window, chunk, target)
+                else:
+                    target[:] = self._chunk(window, chunk)[offset : offset + count]
             done += count
 
     def _scattered(self, index: NDArray[np.int64], out: NDArray[Any]) -> None:
@@ -141,7 +145,8 @@ class Space:
                 shard = self._shard(group)
                 size = layout.chunks_in(group) * layout.chunk_bytes
                 rows = shard.source.mapped()[:size].view(self.dtype).reshape(-1, layout.hidden)
-                np.take(rows, local, axis=0, out=out[low:high])
+                # "raise" would copy a second time, and every index is known to be in range.
+                np.take(rows, local, axis=0, out=out[low:high], mode="clip")
             else:
                 rows = self._chunk(*divmod(group, layout.chunks_per_window))
                 out[low:high] = rows[local]
@@ -152,7 +157,7 @@ class Space:
         Parameters
         ----------
         index
-            Integers in [0, rows), shape (n,).
+            Integers in [0, rows), shape (n,), or a slice of step 1.
 
         Returns
         -------
@@ -165,26 +170,55 @@ class Space:
         SetIncomplete, LakeCorrupt, StorageFailed
             Rows not committed; damage; the storage failed.
         """
+        if isinstance(index, slice):
+            return self._slice(index)
         wanted = np.asarray(index, dtype=np.int64)
         if not len(wanted):
-            return np.empty((0, self.layout.hidden), self.dtype)
-        if wanted.min() < 0 or wanted.max() >= self.layout.n_rows:
-            raise IndexError(f"rows {wanted.min()} to {wanted.max()} asked of {self.shape[0]} rows")
-        self._require_committed(np.unique(wanted // self.layout.window_rows))
+            return self._room(0)
+        low, high = int(wanted.min()), int(wanted.max()) + 1
+        if low < 0 or high > self.layout.n_rows:
+            raise IndexError(f"rows {low} to {high - 1} asked of {self.shape[0]} rows")
+        ascending = bool((np.diff(wanted) > 0).all())
+        if ascending and high - low == len(wanted):
+            return self._slice(slice(low, high))
+        touched = np.bincount(wanted // self.layout.window_rows)
+        self._require_committed(np.flatnonzero(touched))
         if not self.direct:
             return self._through_zarr(wanted)
-        out = np.empty((len(wanted), self.layout.hidden), self.dtype)
-        ascending = bool((np.diff(wanted) > 0).all())
-        if ascending and wanted[-1] - wanted[0] + 1 == len(wanted):
-            self._range(int(wanted[0]), int(wanted[-1]) + 1, out)
-        elif ascending:
+        out = self._room(len(wanted))
+        if ascending:
             self._scattered(wanted, out)
         else:
             order = np.argsort(wanted, kind="stable")
-            sorted_rows = np.empty_like(out)
+            sorted_rows = self._room(len(wanted))
             self._scattered(wanted[order], sorted_rows)
             out[order] = sorted_rows
         return out
+
+    def _slice(self, index: slice) -> NDArray[Any]:
+        start, stop, step = index.indices(self.layout.n_rows)
+        if step != 1:
+            raise IndexError(f"a slice of step {step}; only consecutive rows can be sliced")
+        if stop <= start:
+            return self._room(0)
+        window_rows = self.layout.window_rows
+        self._require_committed(np.arange(start // window_rows, (stop - 1) // window_rows + 1))
+        if not self.direct:
+            return self._through_zarr(np.arange(start, stop))
+        out = self._room(stop - start)
+        self._range(start, stop, out)
+        return out
+
+    def _room(self, n_rows: int) -> NDArray[Any]:
+        """Return memory for rows that begins with a cache line.
+
+        The kernel copies a file's pages far slower to where `np.empty` begins (16 bytes past the
+        start of a page) than to a cache line: 33 against 23 ms for 150 MB.
+        """
+        size = n_rows * self.layout.hidden * self.dtype.itemsize
+        room = np.empty(size + CACHE_LINE, np.uint8)
+        first = -room.ctypes.data % CACHE_LINE
+        return room[first : first + size].view(self.dtype).reshape(n_rows, self.layout.hidden)
 
     def _through_zarr(self, wanted: NDArray[np.int64]) -> NDArray[Any]:
         import zarr
@@ -205,4 +239,4 @@ class Space:
         """Yield consecutive rows in arrays of at most `block_rows` rows."""
         end = self.layout.n_rows if stop is None else stop
         for low in range(start, end, block_rows):
-            yield self.rows(np.arange(low, min(low + block_rows, end)))
+            yield self.rows(slice(low, min(low + block_rows, end)))

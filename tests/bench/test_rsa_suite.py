@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import pdist
 
-from layerlake.bench.rsa import BASELINE, dense, generated, reference, run
+from layerlake.bench.rsa import BASELINE, PRODUCTS, dense, generated, reference, run
 from layerlake.cli.main import main
 
 pytest.importorskip("threadpoolctl")
@@ -25,11 +25,13 @@ def test_the_reference_is_the_textbook_form() -> None:
 def test_the_records_agree_with_each_other() -> None:
     result = run((300,), 16, repeats=2)
     taken = {record["method"]: record for record in result.records}
-    assert set(taken) == {"layerlake", "layerlake, jackknife", BASELINE}
+    assert set(taken) == {"layerlake", "layerlake, jackknife", PRODUCTS, BASELINE}
     for record in taken.values():
         assert record["baseline"] == BASELINE
         ratio = taken[BASELINE]["cpu_seconds"] / record["cpu_seconds"]
         assert record["ratio"] == pytest.approx(ratio)
+        share = taken[PRODUCTS]["cpu_seconds"] / record["cpu_seconds"]
+        assert record["of_products"] == pytest.approx(share)
     assert taken["layerlake"]["error"] < 1e-8
     assert taken["layerlake, jackknife"]["value"] == taken["layerlake"]["value"]
     assert result.about["blas_threads"] == 1

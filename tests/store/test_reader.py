@@ -47,6 +47,25 @@ def test_any_index_in_any_order(lake, plan, fill, values, index):
     assert rows.tobytes() == values[index].tobytes()
 
 
+@pytest.mark.parametrize("direct", [False, True])
+@pytest.mark.parametrize(
+    "part",
+    [slice(None), slice(1000, 1100), slice(-3, None), slice(7, 7), slice(2400, 9999), slice(9, 2)],
+    ids=str,
+)
+def test_slices_are_those_of_an_array(lake, plan, fill, values, part, direct):
+    fill(lake, plan("lz4"))
+    space = Lake(lake.location, "r", direct=direct).space("wiki", "base", 0)
+    assert space.rows(part).shape == values[part].shape
+    assert space.rows(part).tobytes() == values[part].tobytes()
+
+
+def test_a_slice_with_a_step_is_refused(lake, plan, fill):
+    fill(lake, plan())
+    with pytest.raises(IndexError, match="step 2"):
+        lake.space("wiki", "base", 0).rows(slice(0, 9, 2))
+
+
 @pytest.mark.parametrize("codec", ["none", "lz4"])
 def test_stock_zarr_reads_all_without_a_warning(lake, plan, fill, values, codec):
     fill(lake, plan(codec))

@@ -1,0 +1,253 @@
+"""Reading and writing a layer against plain files and the other readers of Zarr, page cache warm."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layerlake.bench.measuring import BenchResult, about, interleaved
+from layerlake.store import schema
+from layerlake.store.errors import InvalidInput, MissingExtra
+from layerlake.store.reader import open_lake
+from layerlake.store.schema import ActivationLayout
+from layerlake.store.sets import SetPlan
+from layerlake.store.space import Space
+from layerlake.store.writer import SetWriter
+
+BASELINE = "numpy"
+"""`np.save` to write, `np.load` to read a layer, `np.load` memory-mapped for scattered rows."""
+
+Method = Callable[[], Any]
+
+
+def generated(n_rows: int, hidden: int, dtype: str) -> NDArray[Any]:
+    """Return rows, (row, hidden), of about the spread that real layers have."""
+    rng = np.random.default_rng(n_rows)
+    scale = np.exp(rng.normal(-1, 0.5, hidden)).astype("float32")
+    out = np.empty((n_rows, hidden), dtype)
+    for low in range(0, n_rows, 16384):
+        part = rng.standard_normal((min(16384, n_rows - low), hidden), "float32")
+        out[low : low + len(part)] = part * scale
+    return out
+
+
+class _Copies:
+    """The same rows in a file of numpy's and in lakes of each codec, with ways to read them."""
+
+    def __init__(self, folder: Path, rows: NDArray[Any], window_rows: int) -> None:
+        self.folder = folder
+        self.rows = rows
+        self.window_rows = window_rows
+        self._opened: dict[str, Space] = {}
+
+    def plan(self, codec: str) -> SetPlan:
+        layout = ActivationLayout(
+            len(self.rows), self.rows.shape[1], self.rows.dtype.name, codec, self.window_rows
+        )
+        contents = {"row_set": "generated", "unit": "piece", "rows": "all", "codec": codec}
+        return SetPlan("bench", codec, contents, {}, {}, ("resid/0",), layout)
+
+    def write_lake(self, codec: str) -> None:
+        plan = self.plan(codec)
+        shutil.rmtree(self.folder / "lake" / plan.path, ignore_errors=True)
+        lake = open_lake(self.folder / "lake", "a")
+        lake.add_table("corpora/bench", {"row": np.zeros(1, "int64")}, {"fingerprint": "bench"})
+        with SetWriter(lake.location, plan) as writer:
+            for window in range(plan.layout.n_windows):
+                part = self.rows[slice(*plan.layout.window(window))]
+                writer.write_window(window, {"resid/0": part})
+            writer.seal()
+
+    def write_numpy(self, *, durable: bool = False) -> None:
+        with (self.folder / "rows.npy").open("wb") as file:
+            np.save(file, self.rows)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+
+    def write_zarr(self, codec: str) -> None:
+        import zarr
+        from zarr.codecs import BloscCodec, BytesCodec
+
+        plan = self.plan(codec)
+        blosc = BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle")
+        array = zarr.create_array(
+            self.folder / "zarr",
+            shape=self.rows.shape,
+            dtype=self.rows.dtype,
+            chunks=(plan.layout.chunk_rows, self.rows.shape[1]),
+            shards=(self.window_rows, self.rows.shape[1]),
+            serializer=BytesCodec(),
+            compressors=[blosc] if codec == "lz4" else None,
+            overwrite=True,
+        )
+        for low in range(0, len(self.rows), self.window_rows):
+            array[low : low + self.window_rows] = self.rows[low : low + self.window_rows]
+
+    def rows_of_lake(self, codec: str, index: Any, *, verified: bool = False) -> Any:
+        """Open the lake and read: nothing is known of its files when a reading begins."""
+        space = open_lake(self.folder / "lake", verified=verified).space("bench", codec, 0)
+        return space.rows(slice(None) if index is None else index)
+
+    def rows_of_opened(self, codec: str, index: Any) -> Any:
+        """Read from a lake that stays open, as analyses do."""
+        if codec not in self._opened:
+            self._opened[codec] = open_lake(self.folder / "lake").space("bench", codec, 0)
+        return self._opened[codec].rows(slice(None) if index is None else index)
+
+    def rows_of_numpy(self, index: Any) -> Any:
+        file = self.folder / "rows.npy"
+        return np.load(file) if index is None else np.load(file, mmap_mode="r")[index]
+
+    def rows_of_zarr(self, codec: str, index: Any, pipeline: str | None = None) -> Any:
+        import zarr
+
+        settings = {} if pipeline is None else {"codec_pipeline.path": pipeline}
+        with zarr.config.set(settings):
+            array = zarr.open_array(self._array_folder(codec), mode="r")
+            return array[:] if index is None else array.oindex[index]
+
+    def rows_of_tensorstore(self, codec: str, index: Any) -> Any:
+        import tensorstore
+
+        where = {"driver": "file", "path": str(self._array_folder(codec))}
+        opened = tensorstore.open({"driver": "zarr3", "kvstore": where}, open=True).result()
+        return opened[slice(None) if index is None else index].read().result()
+
+    def _array_folder(self, codec: str) -> Path:
+        return self.folder / "lake" / self.plan(codec).path / "resid/0"
+
+    def bytes_per_value(self, codec: str) -> float:
+        """Return the bytes on disk for each value of the lake's array."""
+        shards = [file for file in (self._array_folder(codec) / "c").rglob("*") if file.is_file()]
+        return sum(file.stat().st_size for file in shards) / self.rows.size
+
+    def writers(self, codec: str) -> dict[str, Method]:
+        return {
+            BASELINE: self.write_numpy,
+            "numpy, fsync": partial(self.write_numpy, durable=True),
+            "layerlake": partial(self.write_lake, codec),
+            "zarr-python": partial(self.write_zarr, codec),
+        }
+
+    def readers(self, codec: str, index: NDArray[np.int64] | None) -> dict[str, Method]:
+        return {
+            BASELINE: partial(self.rows_of_numpy, index),
+            "layerlake": partial(self.rows_of_lake, codec, index),
+            "layerlake, opened": partial(self.rows_of_opened, codec, index),
+            "layerlake, verified": partial(self.rows_of_lake, codec, index, verified=True),
+            "zarr-python": partial(self.rows_of_zarr, codec, index),
+            "zarrs": partial(self.rows_of_zarr, codec, index, "zarrs.ZarrsCodecPipeline"),
+            "tensorstore": partial(self.rows_of_tensorstore, codec, index),
+        }
+
+
+def _require_peers() -> None:
+    for name in ("tensorstore", "zarrs"):
+        if importlib.util.find_spec(name) is None:
+            raise MissingExtra(
+                f"benchmarks need {name}, which is not installed; install it with: "
+                "pip install 'layerlake[bench]'"
+            )
+
+
+def run(
+    n_rows: int = 200_000,
+    hidden: int = 768,
+    *,
+    scattered: int = 5000,
+    dtype: str = "float16",
+    codecs: Sequence[str] = ("none", "lz4"),
+    repeats: int = 5,
+    window_rows: int = schema.WINDOW_ROWS,
+    folder: str | Path | None = None,
+) -> BenchResult:
+    """Measure one layer, written and read whole or by rows, once for each codec.
+
+    Parameters
+    ----------
+    n_rows, hidden, dtype
+        Of the generated layer.
+    scattered
+        Rows of a scattered reading: a seeded draw, ascending.
+    codecs
+        Of the lakes; the baseline is never compressed.
+    repeats
+        Runs of each method, medians taken. Every method has read the same bytes before, so what
+        is measured is a warm page cache.
+    window_rows
+        Rows of a shard.
+    folder
+        Where the files lie meanwhile; by default the system's temporary folder.
+
+    Returns
+    -------
+    `ratio` is the baseline's wall time over the method's, `bytes_per_value` what is on disk.
+
+    Raises
+    ------
+    InvalidInput, MissingExtra, StorageFailed
+        As their names say.
+    RuntimeError
+        A reader returned other bits than were written.
+    """
+    _require_peers()
+    if not 1 <= scattered <= n_rows:
+        raise InvalidInput(f"{scattered} scattered rows asked of {n_rows} rows; give fewer")
+    rows = generated(n_rows, hidden, dtype)
+    index = np.sort(np.random.default_rng(0).choice(n_rows, scattered, replace=False))
+    records: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(prefix="layerlake-bench-", dir=folder) as place:
+        copies = _Copies(Path(place), rows, window_rows)
+        for codec in codecs:
+            operations = {
+                "write": (copies.writers(codec), rows),
+                "read layer": (copies.readers(codec, None), rows),
+                "scattered rows": (copies.readers(codec, index), rows[index]),
+            }
+            for operation, (methods, expected) in operations.items():
+                for name, method in methods.items():
+                    found = method()
+                    if operation != "write" and not np.array_equal(found, expected):
+                        raise RuntimeError(f"{operation}, {codec}: {name} gives other bits")
+                records += [
+                    {"operation": operation, "codec": codec, **record}
+                    for record in _timed(methods, expected, repeats, copies.bytes_per_value(codec))
+                ]
+    settings = {
+        "rows": n_rows,
+        "hidden": hidden,
+        "dtype": dtype,
+        "scattered": scattered,
+        "repeats": repeats,
+        "window_rows": window_rows,
+        "page_cache": "warm",
+    }
+    described = about("numpy", "zarr", "zarrs", "tensorstore")
+    return BenchResult("store", described, settings, tuple(records))
+
+
+def _timed(
+    methods: Mapping[str, Method], moved: NDArray[Any], repeats: int, lake_bytes: float
+) -> Iterator[dict[str, Any]]:
+    timings = interleaved(methods, repeats)
+    for name, timing in timings.items():
+        value_bytes = moved.itemsize if name.startswith(BASELINE) else lake_bytes
+        yield {
+            "method": name,
+            "wall_seconds": timing.wall_seconds,
+            "cpu_seconds": timing.cpu_seconds,
+            "gigabytes_per_second": moved.nbytes / timing.wall_seconds / 1e9,
+            "baseline": BASELINE,
+            "ratio": timings[BASELINE].wall_seconds / timing.wall_seconds,
+            "bytes_per_value": value_bytes,
+        }
