@@ -11,7 +11,7 @@ from layerlake.store.errors import LakeReadOnly, NameNotFound, StorageFailed
 from layerlake.store.identity import settings_fingerprint, short
 from layerlake.store.reader import Lake
 
-METHOD_VERSION: Final = 1
+METHOD_VERSION: Final = 2
 """Counts the changes of the computation that move a reported digit: older results are not reused."""
 
 

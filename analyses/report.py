@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -13,6 +14,28 @@ if TYPE_CHECKING:
 
 SUFFIXES: Final = (".png", ".svg", ".pdf")
 _MEASURE: Final = "r_all"
+
+
+def check_figure(file: str | Path) -> Path:
+    """Return the path of a figure that can be written: a known suffix, a folder that is there.
+
+    Raises
+    ------
+    InvalidInput
+        The suffix is another one, or there is no such folder.
+    """
+    target = Path(file)
+    if target.suffix.lower() not in SUFFIXES:
+        raise InvalidInput(
+            f"{target.name} does not end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}; "
+            "the suffix says what kind of figure to write"
+        )
+    if not target.absolute().parent.is_dir():
+        raise InvalidInput(
+            f"there is no folder {target.parent} for the figure {target.name}; create it, or "
+            "choose another place"
+        )
+    return target
 
 
 def layer_curves(result: SimilarityResult, ax: Any = None, file: str | Path | None = None) -> Any:
@@ -35,18 +58,13 @@ def layer_curves(result: SimilarityResult, ax: Any = None, file: str | Path | No
     Raises
     ------
     InvalidInput
-        The suffix is another one, or there is nothing to draw.
+        The suffix is another one, there is no such folder, or there is nothing to draw.
     MissingExtra
         matplotlib is not installed.
     StorageFailed
         The file cannot be written.
     """
-    target = None if file is None else Path(file)
-    if target is not None and target.suffix.lower() not in SUFFIXES:
-        raise InvalidInput(
-            f"{target.name} does not end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}; "
-            "the suffix says what kind of figure to write"
-        )
+    target = None if file is None else check_figure(file)
     curves = _curves(result)
     if not curves:
         raise InvalidInput(f"the result holds no {_MEASURE}; there is nothing to draw")
@@ -71,8 +89,10 @@ def layer_curves(result: SimilarityResult, ax: Any = None, file: str | Path | No
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend()
     if target is not None:
+        drawn = io.BytesIO()
+        ax.figure.savefig(drawn, dpi=150, format=target.suffix[1:].lower())
         try:
-            ax.figure.savefig(target, dpi=150)
+            target.write_bytes(drawn.getvalue())
         except OSError as error:
             raise StorageFailed(
                 f"the figure cannot be written to {target}: {error.strerror}; choose another place"

@@ -41,6 +41,7 @@ def add(
       layerlake corpus add wiki wiki.test.raw.gz --format wikitext
     """
     from layerlake.engine.catalogue import add_corpus
+    from layerlake.engine.progress import to_terminal
     from layerlake.store.reader import open_lake
 
     opened = open_lake(lake, "a")
@@ -54,6 +55,7 @@ def add(
         pair_field=pair_field,
         words_field=words_field,
         licence=licence,
+        progress=to_terminal,
     )
     about = opened.attributes(f"corpora/{name}")
     click.echo(f"corpora/{name}: {about['n_examples']:,} examples, {about['n_words']:,} words")

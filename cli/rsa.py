@@ -52,6 +52,7 @@ def rsa(
     Example:
       layerlake rsa --corpus wiki --reference base --rows 5000 --plot curves.png
     """
+    from layerlake.analyses.report import check_figure
     from layerlake.analyses.similarity.lake_rsa import rsa as compare
     from layerlake.engine.progress import to_terminal
     from layerlake.store.errors import InvalidInput, LakeReadOnly
@@ -59,6 +60,8 @@ def rsa(
 
     if rows != "all" and not rows.isdigit():
         raise InvalidInput(f"rows {rows!r} is neither a number nor all")
+    if plot:
+        check_figure(plot)
     n_rows = None if rows == "all" else int(rows)
     try:
         opened = open_lake(lake, "r+", verified=verified)

@@ -37,6 +37,7 @@ def add_corpus(
     pair_field: str | None = None,
     words_field: str | None = None,
     licence: str | None = None,
+    progress: Progress = silent,
 ) -> str:
     """Put a corpus into a lake.
 
@@ -48,7 +49,7 @@ def add_corpus(
         Name in the lake; by default the stem of the file.
     source
         A file, a `Corpus`, or a list of strings (an example each).
-    format, segment, text_field, pair_field, words_field, licence
+    format, segment, text_field, pair_field, words_field, licence, progress
         As `read_corpus`.
 
     Returns
@@ -71,6 +72,7 @@ def add_corpus(
         pair_field=pair_field,
         words_field=words_field,
         licence=licence,
+        progress=progress,
     )
     attributes = {
         **corpus.to_attributes(),
@@ -91,7 +93,8 @@ def _read_named(
         corpus = source
     elif isinstance(source, str | os.PathLike):
         corpus = read_corpus(Path(source), format, **options)
-        name = name or schema.name_from(Path(source).name.split(".")[0])
+        if name is None:
+            name = schema.name_from(Path(source).name.split(".")[0])
     else:
         corpus = corpus_from_texts(list(source))
     if name is None:

@@ -218,6 +218,7 @@ def extract(
     """
     from layerlake.engine.models import load_model
 
+    allowed = parse_bytes(memory)
     if not dry_run:
         lake.require_writable()
     if isinstance(model, str):
@@ -263,7 +264,7 @@ def extract(
     )
     require(
         plan.peak_bytes,
-        parse_bytes(memory),
+        allowed,
         "extraction",
         "ask for fewer --layers or smaller --window-rows, or allow more --memory",
     )

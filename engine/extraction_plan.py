@@ -161,7 +161,9 @@ def plan_extraction(
         raise InvalidInput(f"token budget {token_budget} is not a positive number of pieces")
     chosen = parse_layers(layers, model.n_layers)
     check_variant(lake, variant, model.weights_digest)
-    corpus_name, content = resolve_corpus(lake, corpus, keep=keep, **(corpus_options or {}))
+    corpus_name, content = resolve_corpus(
+        lake, corpus, keep=keep, **(corpus_options or {}), progress=progress
+    )
     cut = add_tokenization(
         lake,
         corpus_name,

@@ -56,6 +56,7 @@ class Group:
     cache_bytes: int | None  # most bytes kept between passes; None keeps every block
     float64_bytes: int  # what the comparison needs if it has to go on in float64
     allowed_bytes: int
+    on_dropped: Callable[[NDArray[np.int64]], None] | None = None
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -205,7 +206,9 @@ def _first_pass(
     on_block: Callable[[Prepared], None] | None = report
     attempts_left = ATTEMPTS
     while True:
-        preparation = Preparation(frames, group.clusters, group.lengths, precision, group.describe)
+        preparation = Preparation(
+            frames, group.clusters, group.lengths, precision, group.describe, group.on_dropped
+        )
         accumulator = GroupMoments(frames, group.lengths)
         prepared = blocks.prepared(preparation, keep=keep)
         state: MomentState = run_pass(prepared, [accumulator], on_block)[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from layerlake.analyses.kept_results import find_result, keep_result
 from layerlake.analyses.results import MEASURES, SimilarityResult
+from layerlake.analyses.similarity.comparison import require_rows
 from layerlake.analyses.similarity.inference import RsaValue
 from layerlake.analyses.similarity.rsa import rsa_group
 from layerlake.engine.catalogue import load_rows
@@ -96,7 +97,8 @@ def rsa(
         `piece` or `word`.
     rows, seed
         How many of the rows that all variants hold, drawn by identity: the same stimuli in every
-        layer and variant. None for all.
+        layer and variant. None for all. A row without a direction (zero norm, or constant under
+        `correlation`) in any layer or variant is left out of all, and counted in `n_dropped`.
     specials
         Include special pieces.
     kernel, interval, confidence, memory
@@ -179,36 +181,54 @@ def rsa(
     index, clusters = _draw(lake, corpus, spaces, rows, seed, specials)
     groups = {layer: [v for v in [reference, *chosen] if (v, layer) in spaces] for layer in wanted}
     groups = {layer: names for layer, names in groups.items() if len(names) > 1}
-    records: list[dict[str, Any]] = []
-    noted: dict[tuple[str, str], list[int]] = {}
     passes = 1 if interval == "none" else 2
     total = passes * len(clusters) * len(groups)
+    lost = np.zeros(len(clusters), dtype=np.bool_)
+
+    def lose(positions: NDArray[np.int64]) -> None:
+        lost[positions] = True
+
+    def compared(
+        layer: int, kept: NDArray[np.int64], on_progress: Callable[[int], None] | None = None
+    ) -> list[RsaValue]:
+        group = [spaces[name, layer] for name in groups[layer]]
+        return rsa_group(
+            group[0],
+            group[1:],
+            [index[space.state.plan.path][kept] for space in group],
+            clusters[kept],
+            kernel=kernel,
+            interval=interval,
+            confidence=confidence,
+            memory=memory,
+            names=groups[layer],
+            on_progress=on_progress,
+            on_dropped=lose,
+        )
+
+    every = np.arange(len(clusters))
     with progress(f"rsa of {corpus}", total, "rows") as stage:
-        for layer, names in groups.items():
-            group = [spaces[name, layer] for name in names]
-            values = rsa_group(
-                group[0],
-                group[1:],
-                [index[space.state.plan.path] for space in group],
-                clusters,
-                kernel=kernel,
-                interval=interval,
-                confidence=confidence,
-                memory=memory,
-                names=names,
-                on_progress=stage.advance,
-            )
-            for variant, value in zip(names[1:], values, strict=True):
-                for note in value.notes:
-                    noted.setdefault((variant, note), []).append(layer)
-                shared = {
-                    "corpus": corpus,
-                    "reference": reference,
-                    "variant": variant,
-                    "site": site,
-                    "layer": layer,
-                }
-                records += _records(shared, value)
+        values = {layer: compared(layer, every, stage.advance) for layer in groups}
+        if lost.any():
+            # A stimulus without a direction in one layer is no stimulus in any: otherwise the
+            # curve over layers would be one of different rows. Rare, so found out in passing.
+            left = np.flatnonzero(~lost)
+            require_rows(len(left), int(lost.sum()))
+            values = {layer: compared(layer, left) for layer in groups}
+    records: list[dict[str, Any]] = []
+    noted: dict[tuple[str, str], list[int]] = {}
+    for layer, names in groups.items():
+        for variant, value in zip(names[1:], values[layer], strict=True):
+            for note in value.notes:
+                noted.setdefault((variant, note), []).append(layer)
+            shared = {
+                "corpus": corpus,
+                "reference": reference,
+                "variant": variant,
+                "site": site,
+                "layer": layer,
+            }
+            records += _records(shared, dataclasses.replace(value, n_dropped=int(lost.sum())))
     notes = tuple(
         f"{variant}, layer {', '.join(map(str, layers))}: {note}"
         for (variant, note), layers in noted.items()

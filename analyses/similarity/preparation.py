@@ -62,6 +62,8 @@ class Preparation:
     """The working precision: the dtype of the matrix products, float32 or float64."""
     describe: Callable[[int, int], str]
     """Names a row (space, position in the selection) for a person."""
+    on_dropped: Callable[[NDArray[np.int64]], None] | None = None
+    """Told the positions in the selection of rows that a kernel cannot take."""
 
     def __call__(self, block: Block) -> Prepared:
         """Prepare one block.
@@ -77,6 +79,8 @@ class Preparation:
             if usable.all():
                 return prepared
             self._refuse_non_finite(block, usable)
+            if self.on_dropped is not None:
+                self.on_dropped(block.start + np.flatnonzero(~usable))
             del prepared  # so that one block of features lies in memory, not two
             return self._prepare(block, np.flatnonzero(usable))[0]
 

@@ -40,6 +40,7 @@ def rsa_group(
     memory: int | str = DEFAULT_ALLOWED_BYTES,
     names: Sequence[str] | None = None,
     on_progress: Callable[[int], None] | None = None,
+    on_dropped: Callable[[NDArray[np.int64]], None] | None = None,
 ) -> list[RsaValue]:
     """Compare a reference space with variants over the same stimuli, reading each space once.
 
@@ -74,6 +75,9 @@ def rsa_group(
     on_progress
         Called after each block with the number of rows just absorbed: all rows once, and once
         more where an interval is asked for.
+    on_dropped
+        Called with the entries of `rows` that were dropped, block by block; the same ones may
+        come again.
 
     Returns
     -------
@@ -139,6 +143,7 @@ def rsa_group(
         None if fitting.reserve == wished.reserve < CACHE_BYTES else fitting.reserve,
         plan("float64").needed,
         allowed,
+        on_dropped,
     )
     return compare(group, interval, confidence, precision, on_progress)
 

@@ -14,6 +14,7 @@ from layerlake.engine.corpora.files import check_file
 from layerlake.engine.corpora.jsonl import read_jsonl
 from layerlake.engine.corpora.text import read_text
 from layerlake.engine.corpora.wikitext import read_wikitext
+from layerlake.engine.progress import Progress, silent
 from layerlake.store.errors import InvalidInput
 
 __all__ = ["FORMATS", "Corpus", "corpus_from_texts", "guess_format", "read_corpus"]
@@ -56,6 +57,7 @@ def read_corpus(
     pair_field: str | None = None,
     words_field: str | None = None,
     licence: str | None = None,
+    progress: Progress = silent,
 ) -> Corpus:
     """Read a corpus from a file, plain or gzip, in UTF-8.
 
@@ -71,6 +73,8 @@ def read_corpus(
         For jsonl: the fields with the text (or words) and the second text.
     licence
         Kept with the corpus.
+    progress
+        Told of the lines read; see `engine.progress`.
 
     Raises
     ------
@@ -88,10 +92,12 @@ def read_corpus(
             raise InvalidInput(f"{name} is for the format jsonl, and {path.name} is read as {kind}")
     if segment != "sentence" and kind != "wikitext":
         raise InvalidInput(f"segment is for the format wikitext, and {path.name} is read as {kind}")
-    if kind == "jsonl":
-        return read_jsonl(path, licence=licence, **fields)
-    if kind == "wikitext":
-        return read_wikitext(path, segment=segment, licence=licence)
-    return (
-        read_conllu(path, licence=licence) if kind == "conllu" else read_text(path, licence=licence)
-    )
+    with progress(f"reading {path.name}", None, "lines") as stage:
+        told = stage.advance
+        if kind == "jsonl":
+            return read_jsonl(path, licence=licence, on_lines=told, **fields)
+        if kind == "wikitext":
+            return read_wikitext(path, segment=segment, licence=licence, on_lines=told)
+        if kind == "conllu":
+            return read_conllu(path, licence=licence, on_lines=told)
+        return read_text(path, licence=licence, on_lines=told)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from array import array
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -19,7 +20,9 @@ _EMPTY_NODE = re.compile(r"[0-9]+\.[0-9]+")
 _COMMENT = re.compile(r"#\s*(newdoc id|newdoc|sent_id|text)\s*(?:=\s*(.*?)\s*)?")
 
 
-def read_conllu(path: Path, *, licence: str | None = None) -> Corpus:
+def read_conllu(
+    path: Path, *, licence: str | None = None, on_lines: Callable[[int], None] | None = None
+) -> Corpus:
     """Read a CoNLL-U file; an example a sentence.
 
     Lines of multi-word tokens (3-4) and of empty nodes (8.1) give no word; sentences with empty
@@ -40,7 +43,7 @@ def read_conllu(path: Path, *, licence: str | None = None) -> Corpus:
     """
     reader = _Sentences(path.name)
     number = 0
-    for number, line in read_lines(path):
+    for number, line in read_lines(path, on_lines):
         reader.add_line(number, line)
     reader.end_sentence()
     if not reader.texts:

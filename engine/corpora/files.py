@@ -5,11 +5,14 @@ from __future__ import annotations
 import gzip
 import hashlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from layerlake.store.errors import InvalidInput
+
+LINES_TOLD = 1000
+"""Lines from one word of progress to the next."""
 
 _GZIP_MAGIC = b"\x1f\x8b"
 
@@ -36,10 +39,13 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+def read_lines(
+    path: Path, on_lines: Callable[[int], None] | None = None
+) -> Iterator[tuple[int, str]]:
     """Yield (line number from 1, line without its end) of a plain or gzip file in UTF-8.
 
     Lines end at a newline; a carriage return before it and a byte order mark are left out.
+    `on_lines` is told how many lines have been read since it was told last.
 
     Raises
     ------
@@ -51,6 +57,8 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
         try:
             for number, raw in enumerate(file, start=1):
                 yield number, _decode(raw, number, path)
+                if on_lines is not None and number % LINES_TOLD == 0:
+                    on_lines(LINES_TOLD)
         except EOFError:
             raise InvalidInput(
                 f"{path.name} ends in the middle of its gzip data (after line {number}); "

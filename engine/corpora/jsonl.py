@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ def read_jsonl(
     pair_field: str | None = None,
     words_field: str | None = None,
     licence: str | None = None,
+    on_lines: Callable[[int], None] | None = None,
 ) -> Corpus:
     """Read a file of one JSON object a line; blank lines are skipped.
 
@@ -66,7 +67,7 @@ def read_jsonl(
         raise InvalidInput("text_field and words_field exclude each other; name one of them")
     objects: list[dict[str, Any]] = []
     lines: list[int] = []
-    for number, line in read_lines(path):
+    for number, line in read_lines(path, on_lines):
         if line.strip():
             objects.append(_parse(line, f"line {number} of {path.name}"))
             lines.append(number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,13 @@ _SENTENCE_END = re.compile(r"(?<= [.?!]) ")
 SEGMENTS = ("sentence", "paragraph")
 
 
-def read_wikitext(path: Path, *, segment: str = "sentence", licence: str | None = None) -> Corpus:
+def read_wikitext(
+    path: Path,
+    *,
+    segment: str = "sentence",
+    licence: str | None = None,
+    on_lines: Callable[[int], None] | None = None,
+) -> Corpus:
     """Read a WikiText file; headings become columns, not examples.
 
     A heading is known by its form alone: the few formula lines of published WikiText that begin
@@ -48,7 +55,7 @@ def read_wikitext(path: Path, *, segment: str = "sentence", licence: str | None 
     paragraphs: list[int] = []
     article = section = ""
     paragraph = 0
-    for number, line in read_lines(path):
+    for number, line in read_lines(path, on_lines):
         line = line.strip()
         heading = _HEADING.fullmatch(line)
         if heading:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -83,6 +84,43 @@ def test_equals_the_same_rows_in_memory(lake):
         assert overall["low"] == pytest.approx(expected.r_all_low, abs=1e-12)
         assert overall["n"] == 400
     assert result.records[0]["value"] == 1
+
+
+@pytest.mark.parametrize(("kernel", "lost"), [("cosine", 2), ("correlation", 3), ("linear", 0)])
+def test_a_row_without_direction_in_one_layer_is_dropped_from_all(lake, kernel, lost):
+    opened, spaces, special = lake
+    values = [array.copy() for array in spaces["near"]]
+    values[1][[31, 77]] = 0
+    values[0][200] = 0.5  # no direction about its own mean
+    (state,) = opened.sets("wiki", "near")
+    plan = dataclasses.replace(state.plan, variant="holed")
+    with SetWriter(opened.location, plan) as writer:
+        writer.write_window(0, {f"resid/{i}": value for i, value in enumerate(values)})
+        writer.seal()
+    result = rsa(opened, variants=["near", "holed"], rows=None, kernel=kernel)
+    gone = [31, 77, 200][:lost]
+    index = np.setdiff1d(np.flatnonzero(~special), gone)
+    assert len(index) == 500 - lost
+    assert {(r["n"], r["n_dropped"]) for r in result.records} == {(500 - lost, lost)}
+    found = {(r["variant"], r["layer"]): r for r in result.records if r["measure"] == "r_all"}
+    for (variant, layer), record in found.items():
+        other = values if variant == "holed" else spaces["near"]
+        pair = (spaces["base"][layer][index], other[layer][index])
+        expected = rsa_arrays(*pair, index // 6, kernel=kernel)
+        assert record["value"] == pytest.approx(expected.r_all, abs=1e-12)
+        assert record["low"] == pytest.approx(expected.r_all_low, abs=1e-12)
+
+
+def test_too_few_rows_with_a_direction_are_refused(lake):
+    opened, spaces, _ = lake
+    (state,) = opened.sets("wiki", "near")
+    plan = dataclasses.replace(state.plan, variant="empty")
+    nothing = {f"resid/{i}": np.zeros_like(value) for i, value in enumerate(spaces["near"])}
+    with SetWriter(opened.location, plan) as writer:
+        writer.write_window(0, nothing)
+        writer.seal()
+    with pytest.raises(InvalidInput, match="0 rows are left after 100 without a direction"):
+        rsa(opened, variants=["empty"], rows=100)
 
 
 def test_different_tokenizers_are_not_compared_by_piece(lake):

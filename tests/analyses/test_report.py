@@ -87,8 +87,12 @@ def test_other_suffixes_are_refused_before_anything_is_drawn(tmp_path: Path) -> 
 
 def test_a_place_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    curves = result_of(("twin", "wiki", True))
+    with pytest.raises(InvalidInput, match=r"no folder .* for the figure curves.png"):
+        layer_curves(curves, file=tmp_path / "no" / "curves.png")
+    (tmp_path / "taken.png").mkdir()
     with pytest.raises(StorageFailed, match="choose another place"):
-        layer_curves(result_of(("twin", "wiki", True)), file=tmp_path / "no" / "curves.png")
+        layer_curves(curves, file=tmp_path / "taken.png")
 
 
 def test_nothing_to_draw_is_refused() -> None:
