@@ -19,7 +19,6 @@ from layerlake.engine.catalogue import Source, add_variant
 from layerlake.engine.extraction_plan import ExtractionPlan, plan_extraction, variant_name
 from layerlake.engine.memory import parse_bytes, require
 from layerlake.engine.progress import Progress, silent
-from layerlake.engine.tokenization import tokenizer_fingerprint
 from layerlake.engine.window_runner import WindowRunner
 from layerlake.store import schema
 from layerlake.store.reader import Lake
@@ -270,5 +269,5 @@ def extract(
     )
     if dry_run:
         return forecast(lake, loaded, plan)
-    add_variant(lake, name, loaded, tokenizer_fingerprint(loaded.tokenizer))
+    add_variant(lake, name, loaded, plan.tokenization.settings["tokenizer"])
     return run_extraction(lake, loaded, plan, progress=progress)

@@ -85,6 +85,10 @@ class _Reached(Exception):
     """The highest layer asked for is captured, so what follows need not run."""
 
 
+def _ignore(layer: int, hidden: torch.Tensor) -> None:
+    """Take nothing: no batch of ours is running."""
+
+
 class Capture:
     """Take layers out of a running model by hooks; a context manager.
 
@@ -117,7 +121,7 @@ class Capture:
         self._model = model
         self._layers = sorted({int(layer) for layer in layers})
         self._hooks = ExitStack()
-        self._taken: dict[int, torch.Tensor] = {}
+        self._take: Callable[[int, torch.Tensor], None] = _ignore
         accepted = inspect.signature(model.module.forward).parameters
         self._takes_segments = "token_type_ids" in accepted
         # A decoder would otherwise keep the keys and values of every block.
@@ -148,6 +152,8 @@ class Capture:
         input_ids: torch.Tensor | NDArray[Any],
         attention_mask: torch.Tensor | NDArray[Any] | None = None,
         token_type_ids: torch.Tensor | NDArray[Any] | None = None,
+        *,
+        on_layer: Callable[[int, torch.Tensor], None] | None = None,
     ) -> dict[int, torch.Tensor]:
         """Run one batch, up to the highest layer asked for and no further.
 
@@ -156,6 +162,9 @@ class Capture:
         input_ids, attention_mask, token_type_ids
             Integers, shape (batch, sequence), padded at the right; the mask is 1 on real pieces
             (None: nothing is padded). Segments are left out where the model takes none.
+        on_layer
+            Called with each layer and its hidden states when they are there, still in the cache;
+            nothing is kept then, nor returned.
 
         Returns
         -------
@@ -179,14 +188,25 @@ class Capture:
             for name, value in inputs.items()
             if value is not None
         }
-        self._taken = {}
+        taken: dict[int, torch.Tensor] = {}
+        reached: set[int] = set()
+
+        def take(layer: int, hidden: torch.Tensor) -> None:
+            reached.add(layer)
+            if on_layer is None:
+                taken[layer] = hidden
+            else:
+                on_layer(layer, hidden)
+
+        self._take = take
         try:
             with torch.inference_mode():
                 self._model.module(**tensors, **self._options)
         except _Reached:
             pass
-        taken, self._taken = self._taken, {}
-        if missing := [layer for layer in self._layers if layer not in taken]:
+        finally:
+            self._take = _ignore
+        if missing := [layer for layer in self._layers if layer not in reached]:
             raise RuntimeError(
                 f"layers {missing} of a {self._model.architecture} model were not reached: "
                 "outside `with`, or the architecture skips blocks"
@@ -194,7 +214,7 @@ class Capture:
         return taken
 
     def _keep(self, layer: int, hidden: Any) -> None:
-        self._taken[layer] = hidden
+        self._take(layer, hidden)
         if layer == self._layers[-1]:
             raise _Reached
 

@@ -117,16 +117,20 @@ class WindowRunner:
         within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
         flat = torch.from_numpy(np.repeat(firsts, counts) + within).to(self.model.device)
         sizes = torch.from_numpy(counts).to(self.model.device)
-        taken = self.capture.run(*map(torch.from_numpy, (ids, mask, segments)))
-        with torch.inference_mode():
-            for layer, hidden in taken.items():
-                values = hidden.reshape(-1, hidden.shape[-1]).index_select(0, flat)
-                if self.plan.rows.unit == "word":
-                    values = _pooled(values, sizes, self.plan.pooling)
-                stored = values.to(self.dtype)
-                if not bool(torch.isfinite(stored).all()):
-                    self._refuse(layer, values, stored, rows + start)
-                out[layer][rows] = stored.cpu().numpy()
+
+        def keep(layer: int, hidden: torch.Tensor) -> None:
+            values = hidden.reshape(-1, hidden.shape[-1]).index_select(0, flat)
+            if self.plan.rows.unit == "word":
+                values = _pooled(values, sizes, self.plan.pooling)
+            stored = values.to(self.dtype)
+            # One NaN or infinity makes the sum one, and a sum is far cheaper than looking at every
+            # value; a float32 sum may also overflow by itself.
+            total = stored.sum(dtype=torch.float32)
+            if not torch.isfinite(total) and not torch.isfinite(stored).all():
+                self._refuse(layer, values, stored, rows + start)
+            out[layer][rows] = stored.cpu().numpy()
+
+        self.capture.run(*map(torch.from_numpy, (ids, mask, segments)), on_layer=keep)
 
     def _refuse(
         self, layer: int, values: torch.Tensor, stored: torch.Tensor, rows: NDArray[np.int64]
