@@ -90,7 +90,8 @@ def _create(location: Location) -> None:
             location.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise LakeReadOnly(
-                f"cannot create a lake at {location.name}: {error.strerror}"
+                f"cannot create a lake at {location.name}: {error.strerror}; name another place "
+                "with --lake"
             ) from error
     empty = schema.dump_json(schema.group_document({}))
     location.put(
