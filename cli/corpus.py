@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 
-from layerlake.cli.options import lake_option, reading_options
+from layerlake.cli.options import json_option, lake_option, reading_options
 
 
 @click.group()
@@ -23,6 +25,7 @@ def corpus() -> None:
 @reading_options
 @click.option("--licence", help="Kept with the corpus.")
 @lake_option()
+@json_option()
 def add(
     name: str,
     source: str,
@@ -33,6 +36,7 @@ def add(
     words_field: str | None,
     licence: str | None,
     lake: str | None,
+    as_json: bool,
 ) -> None:
     """Add SOURCE, a file (plain or .gz), as corpus NAME.
 
@@ -57,5 +61,10 @@ def add(
         licence=licence,
         progress=to_terminal,
     )
-    about = opened.attributes(f"corpora/{name}")
-    click.echo(f"corpora/{name}: {about['n_examples']:,} examples, {about['n_words']:,} words")
+    path = f"corpora/{name}"
+    about = opened.attributes(path)
+    counts = {key: about[key] for key in ("n_examples", "n_words", "fingerprint")}
+    if as_json:
+        click.echo(json.dumps({"path": path, **counts}))
+        return
+    click.echo(f"{path}: {about['n_examples']:,} examples, {about['n_words']:,} words")

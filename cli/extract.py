@@ -14,11 +14,19 @@ from layerlake.cli.options import json_option, lake_option, reading_options
 @click.command()
 @click.argument("model")
 @click.argument("source")
-@click.option("--as", "variant", metavar="NAME", help="Name of the variant.")
-@click.option("--corpus", "corpus_name", metavar="NAME", help="Name of the corpus.")
+@click.option("--as", "variant", metavar="NAME", help="Name of the variant  [default: from MODEL]")
+@click.option(
+    "--corpus", "corpus_name", metavar="NAME", help="Name of the corpus  [default: from SOURCE]"
+)
 @reading_options
 @click.option("--rows", default="all", show_default=True, help="all, or sample:N[@SEED].")
-@click.option("--unit", type=click.Choice(["piece", "word"]), default="piece", show_default=True)
+@click.option(
+    "--unit",
+    type=click.Choice(["piece", "word"]),
+    default="piece",
+    show_default=True,
+    help="What a row is: a piece of the tokenizer, or a word of the corpus.",
+)
 @click.option(
     "--pooling",
     type=click.Choice(["mean", "first", "last", "max"]),
@@ -27,7 +35,11 @@ from layerlake.cli.options import json_option, lake_option, reading_options
     help="How the pieces of a word become its row.",
 )
 @click.option(
-    "--packing", type=click.Choice(["single", "pair"]), default="single", show_default=True
+    "--packing",
+    type=click.Choice(["single", "pair"]),
+    default="single",
+    show_default=True,
+    help="Whether the two texts of a pair make one input.",
 )
 @click.option(
     "--long",
@@ -36,7 +48,7 @@ from layerlake.cli.options import json_option, lake_option, reading_options
     show_default=True,
     help="What to do with examples over the model's limit.",
 )
-@click.option("--layers", metavar="LIST", help="0,8,16 or 0-4 [default: all].")
+@click.option("--layers", metavar="LIST", help="0,8,16 or 0-4  [default: all]")
 @click.option("--randomize", type=int, metavar="SEED", help="Draw all weights anew.")
 @click.option("--truncate", type=int, metavar="K", help="Keep the embeddings and K blocks.")
 @click.option(
@@ -44,13 +56,21 @@ from layerlake.cli.options import json_option, lake_option, reading_options
     type=click.Choice(["float16", "float32"]),
     default="float16",
     show_default=True,
+    help="What is written; float16 errs by 3e-4 of a value.",
 )
-@click.option("--codec", type=click.Choice(["none", "lz4"]), default="none", show_default=True)
+@click.option(
+    "--codec",
+    type=click.Choice(["none", "lz4"]),
+    default="none",
+    show_default=True,
+    help="lz4 saves about a tenth, and reads at a third of the speed.",
+)
 @click.option(
     "--compute-dtype",
     type=click.Choice(["float32", "bfloat16", "float16"]),
     default="float32",
     show_default=True,
+    help="What the forward pass runs in.",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:N].")
 @click.option("--token-budget", type=int, default=2048, show_default=True, help="Pieces a batch.")

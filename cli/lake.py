@@ -16,7 +16,7 @@ from layerlake.cli.options import json_option, lake_option
 @lake_option()
 @json_option()
 def ls(path: str, lake: str | None, as_json: bool) -> None:
-    """List corpora, variants and sets, or those whose path begins with PATH.
+    """List corpora, variants, sets and results, or those whose path begins with PATH.
 
     \b
     Example:
@@ -49,6 +49,14 @@ def ls(path: str, lake: str | None, as_json: bool) -> None:
         missing = int((~state.committed).sum())
         what += "sealed" if state.sealed else f"{missing} of {layout.n_windows} windows missing"
         records.append({"path": plan.path, "what": what})
+    for analysis in opened.location.nodes("results"):
+        for identity in opened.location.nodes(f"results/{analysis}"):
+            asked = opened.attributes(f"results/{analysis}/{identity}")["settings"]
+            what = (
+                f"{', '.join(asked['variants'])} against {asked['reference']} over "
+                f"{asked['corpus']}, {asked['kernel']}, {asked['rows'] or 'all'} rows"
+            )
+            records.append({"path": f"results/{analysis}/{identity}", "what": what})
     records = [record for record in records if record["path"].startswith(path.strip("/"))]
     if as_json:
         click.echo(json.dumps({"lake": opened.location.name, "records": records}))
@@ -111,7 +119,8 @@ def verify(path: str | None, repair: bool, lake: str | None, as_json: bool) -> N
 @click.command()
 @click.argument("path")
 @lake_option()
-def rm(path: str, lake: str | None) -> None:
+@json_option()
+def rm(path: str, lake: str | None, as_json: bool) -> None:
     """Remove the corpus, variant, set or result at PATH for good.
 
     \b
@@ -122,12 +131,13 @@ def rm(path: str, lake: str | None) -> None:
     from layerlake.store.removal import remove
 
     remove(open_lake(lake, "r+"), path)
-    click.echo(f"removed {path}")
+    click.echo(json.dumps({"removed": path}) if as_json else f"removed {path}")
 
 
 @click.command()
 @lake_option()
-def gc(lake: str | None) -> None:
+@json_option()
+def gc(lake: str | None, as_json: bool) -> None:
     """Finish interrupted removals and delete what dead writers left behind.
 
     \b
@@ -137,4 +147,5 @@ def gc(lake: str | None) -> None:
     from layerlake.store.reader import open_lake
     from layerlake.store.removal import gc as collect
 
-    click.echo(f"freed {collect(open_lake(lake, 'r+')):,} bytes")
+    freed = collect(open_lake(lake, "r+"))
+    click.echo(json.dumps({"freed_bytes": freed}) if as_json else f"freed {freed:,} bytes")

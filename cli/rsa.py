@@ -10,12 +10,28 @@ from layerlake.cli.options import json_option, lake_option
 
 
 @click.command()
-@click.option("--corpus", metavar="NAME", help="[default: the only one]")
-@click.option("--reference", metavar="NAME", help="[default: base]")
-@click.option("--variant", "variants", multiple=True, metavar="NAME", help="[default: all]")
-@click.option("--layers", metavar="LIST", help="0,8,16 or 0-4 [default: all].")
-@click.option("--site", default="resid", show_default=True)
-@click.option("--unit", type=click.Choice(["piece", "word"]), default="piece", show_default=True)
+@click.option(
+    "--corpus", metavar="NAME", help="Whose activations  [default: the only corpus with any]"
+)
+@click.option("--reference", metavar="NAME", help="The variant to compare with  [default: base]")
+@click.option(
+    "--variant",
+    "variants",
+    multiple=True,
+    metavar="NAME",
+    help="What to compare; give it several times for several  [default: all others]",
+)
+@click.option("--layers", metavar="LIST", help="0,8,16 or 0-4  [default: all]")
+@click.option(
+    "--site", default="resid", show_default=True, help="Where in a block; resid is its output."
+)
+@click.option(
+    "--unit",
+    type=click.Choice(["piece", "word"]),
+    default="piece",
+    show_default=True,
+    help="What a row is; words compare models with different tokenizers.",
+)
 @click.option("--rows", default="5000", show_default=True, help="How many rows, or all.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the draw of rows.")
 @click.option("--specials", is_flag=True, help="Include special pieces.")
@@ -24,6 +40,7 @@ from layerlake.cli.options import json_option, lake_option
     type=click.Choice(["cosine", "correlation", "linear", "sqeuclidean"]),
     default="cosine",
     show_default=True,
+    help="How alike two rows of one space are.",
 )
 @click.option(
     "--interval",
@@ -32,8 +49,10 @@ from layerlake.cli.options import json_option, lake_option
     show_default=True,
     help="Jackknife over examples, over rows, or none.",
 )
-@click.option("--confidence", type=float, default=0.95, show_default=True)
-@click.option("--memory", default="4GiB", show_default=True)
+@click.option("--confidence", type=float, default=0.95, show_default=True, help="Of the intervals.")
+@click.option(
+    "--memory", default="4GiB", show_default=True, help="Most that may be held; more is refused."
+)
 @click.option(
     "--verified", is_flag=True, help="Compare what is read with its checksums; implies --fresh."
 )

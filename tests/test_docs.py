@@ -67,6 +67,23 @@ def test_the_code_of_the_format_page_reads_a_lake(
         assert page["texts"](where, "corpora/shore", name) == columns[name].tolist()
 
 
+def test_the_code_of_the_readme_runs(
+    tmp_path: Path, small_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("pandas")
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    Path("path/to").mkdir(parents=True)
+    Path("path/to/model").symlink_to(small_bert)
+    Path("corpus.txt").write_text("".join(f"line {n * n} of a text\n" for n in range(1000)))
+    Path("page.py").write_text(code, "utf-8")
+    names = runpy.run_path("page.py")
+    assert names["some"].shape == (3, 32)
+    assert names["result"].labels("variant") == ["random"]
+    assert {record["n"] for record in names["result"].records} == {1000}
+
+
 def test_every_command_is_in_the_readme() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     assert [name for name in COMMANDS if f"layerlake {name}" not in readme] == []

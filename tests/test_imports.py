@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "store": {"store"},
     "engine": {"store", "engine"},
     "analyses": {"store", "engine", "analyses"},
-    "bench": {"store", "engine", "analyses", "bench", "cli"},
+    "bench": {"store", "engine", "analyses", "bench"},
     "cli": {"store", "engine", "analyses", "bench", "cli"},
 }
 

@@ -59,6 +59,8 @@ def read_lines(
                 yield number, _decode(raw, number, path)
                 if on_lines is not None and number % LINES_TOLD == 0:
                     on_lines(LINES_TOLD)
+            if on_lines is not None:
+                on_lines(number % LINES_TOLD)
         except EOFError:
             raise InvalidInput(
                 f"{path.name} ends in the middle of its gzip data (after line {number}); "

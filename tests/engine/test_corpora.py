@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from layerlake.engine.corpora import Corpus, corpus_from_texts, guess_format, read_corpus
 from layerlake.engine.corpora.corpus import WordSpans, string_array
+from layerlake.engine.progress import ProgressEvent, to_function
 from layerlake.store.errors import InvalidInput
 from layerlake.store.in_memory import MemoryLocation
 from layerlake.store.tables import read_table, write_table
@@ -365,3 +366,15 @@ def test_spans_take_little_memory() -> None:
     arrays = spans.arrays()
     assert sum(arrays[name].itemsize for name in arrays if name != "word_offsets") == 9
     assert arrays["word_offsets"].tolist() == list(range(0, 301, 3))
+
+
+@pytest.mark.parametrize("format", ["text", "wikitext", "jsonl", "conllu"])
+def test_reading_tells_of_its_lines(tmp_path: Path, format: str) -> None:
+    one = {"jsonl": '{"text": "a"}\n', "conllu": "1\ta\ta\tX\tX\t_\t0\troot\t_\t_\n\n"}
+    path = tmp_path / "a"
+    path.write_text(one.get(format, "words here\n") * 2500)
+    events: list[ProgressEvent] = []
+    read_corpus(path, format, progress=to_function(events.append))
+    assert (events[0].label, events[0].total, events[0].unit) == ("reading a", None, "lines")
+    n_lines = 5000 if format == "conllu" else 2500
+    assert (events[-1].done, events[-1].state) == (n_lines, "finished")
