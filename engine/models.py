@@ -307,10 +307,14 @@ def _truncate(module: torch.nn.Module, keep: int) -> None:
         raise InvalidInput(
             f"truncation to {keep} layers asked of a model with {n_layers} layers; give 0-{n_layers}"
         )
+    # Models may look up how the first block attends before they run it.
+    attends = getattr(blocks[0], "attention_type", None)
     del blocks[keep:]
     if keep == 0:
         # Layer 0 is taken where it enters the first block; this one holds the place and never runs.
-        blocks.append(Identity())
+        place: Any = Identity()
+        place.attention_type = attends
+        blocks.append(place)
     config: Any = module.config
     for name, value in config.to_dict().items():
         if "layer" in name and isinstance(value, list) and len(value) == n_layers:
