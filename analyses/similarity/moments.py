@@ -325,4 +325,5 @@ def _tile(u: Array, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDAr
     left = take_rows(u, rows)
     right = left if len(rows) == len(columns) else take_rows(u, columns)
     product = xp.matmul(left, xp.matrix_transpose(right))
-    return to_host(xp.astype(product, xp.float64))
+    # Some libraries lend their memory for reading only, and the caller goes on in place.
+    return np.require(to_host(xp.astype(product, xp.float64)), requirements="W")
