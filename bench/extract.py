@@ -61,7 +61,6 @@ class _Job:
             variant="bench",
             corpus_options={"name": "bench"},
             window_rows=self.window_rows,
-            keep=False,
         )
 
     @cached_property

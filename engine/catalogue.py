@@ -12,7 +12,7 @@ import numpy as np
 from layerlake.engine.corpora import read_corpus
 from layerlake.engine.corpora.corpus import Corpus, corpus_from_texts
 from layerlake.engine.progress import Progress, silent
-from layerlake.engine.rowsets import RowSet, choose_rows
+from layerlake.engine.rowsets import RowSet
 from layerlake.engine.tokenization import Tokenization, tokenize, tokenizer_fingerprint
 from layerlake.store import schema
 from layerlake.store.errors import InvalidInput, NameConflict, NameNotFound
@@ -74,6 +74,11 @@ def add_corpus(
         licence=licence,
         progress=progress,
     )
+    _keep_corpus(lake, name, corpus)
+    return name
+
+
+def _keep_corpus(lake: Lake, name: str, corpus: Corpus) -> None:
     attributes = {
         **corpus.to_attributes(),
         "kind": "corpus",
@@ -82,7 +87,6 @@ def add_corpus(
         "n_words": corpus.n_words,
     }
     lake.add_table(f"corpora/{name}", corpus.to_columns(), attributes)
-    return name
 
 
 def _read_named(
@@ -107,13 +111,18 @@ def load_corpus(lake: Lake, name: str) -> Corpus:
     return Corpus.from_columns(*lake.table(f"corpora/{lake.check_corpus(name)}"))
 
 
-def resolve_corpus(
-    lake: Lake, source: Source, *, keep: bool = True, **options: Any
-) -> tuple[str, Corpus]:
+def resolve_corpus(lake: Lake, source: Source, **options: Any) -> tuple[str, Corpus]:
     """Return name and content of a corpus given by name, file, `Corpus` or list of strings.
 
-    A name in the lake comes first; a file is added under its stem (or `options["name"]`), unless
-    `keep` is false.
+    A name in the lake comes first; a file is read, to be kept under its stem (or
+    `options["name"]`). Nothing is written.
+
+    Raises
+    ------
+    InvalidInput, NameNotFound
+        The source cannot be read; see `read_corpus`.
+    NameConflict
+        The name is taken by other content.
     """
     name = options.pop("name", None)
     if isinstance(source, str) and source in lake.corpora() and name in (None, source):
@@ -128,10 +137,9 @@ def resolve_corpus(
             f"{source!r} is neither a file nor a corpus of {lake.location.name}; "
             f"{nearest(source, lake.corpora())}"
         )
-    if not keep:
-        return _read_named(name, source, **options)
-    added = add_corpus(lake, name, source, **options)
-    return added, load_corpus(lake, added)
+    name, corpus = _read_named(name, source, **options)
+    lake.holds_table(f"corpora/{name}", corpus.fingerprint)
+    return name, corpus
 
 
 def _reusable(
@@ -147,7 +155,7 @@ def _reusable(
     )
 
 
-def add_tokenization(
+def find_tokenization(
     lake: Lake,
     corpus_name: str,
     corpus: Corpus,
@@ -156,13 +164,9 @@ def add_tokenization(
     packing: str = "single",
     long: str = "refuse",
     limit: int | None = None,
-    keep: bool = True,
     progress: Progress = silent,
 ) -> Tokenization:
-    """Return the corpus cut into pieces: from the lake where it was done before, else made.
-
-    What is made is kept in the lake, unless `keep` is false.
-    """
+    """Return the corpus cut into pieces: from the lake where it was done before, else made."""
     parent = f"corpora/{corpus_name}/tokenizations"
     fingerprint = tokenizer_fingerprint(tokenizer)
     for name in table_paths(lake.location, parent):
@@ -177,46 +181,32 @@ def add_tokenization(
             stage.advance(done - seen)
             seen = done
 
-        made = tokenize(
+        return tokenize(
             corpus, tokenizer, packing=packing, long=long, limit=limit, on_progress=advance
         )
-    if not keep:
-        return made
-    attributes = {
-        **made.to_attributes(),
-        "kind": "tokenization",
-        "fingerprint": made.fingerprint,
-        "n_pieces": made.n_pieces,
-        "n_inputs": made.n_inputs,
-        "longest": int(np.diff(made.input_offsets).max(initial=0)),
-    }
-    lake.add_table(f"{parent}/{short(made.fingerprint)}", made.to_columns(), attributes)
-    return made
 
 
-def add_rows(
-    lake: Lake,
-    corpus_name: str,
-    corpus: Corpus,
-    tokenization: Tokenization,
-    rows: str,
-    unit: str,
-    *,
-    keep: bool = True,
-) -> RowSet:
-    """Return the row set, kept in the lake unless `keep` is false."""
-    chosen = choose_rows(corpus, tokenization, rows, unit)
-    if not keep:
-        return chosen
-    path = f"corpora/{corpus_name}/rows/{short(chosen.fingerprint)}"
-    attributes = {
-        **chosen.to_attributes(),
-        "kind": "rows",
-        "fingerprint": chosen.fingerprint,
-        "n_rows": len(chosen.row_id),
-    }
-    lake.add_table(path, chosen.to_columns(), attributes)
-    return chosen
+def keep_inputs(
+    lake: Lake, corpus_name: str, corpus: Corpus, tokenization: Tokenization, rows: RowSet
+) -> None:
+    """Put into the lake what an extraction stands on, where it is not there yet."""
+    place = f"corpora/{corpus_name}"
+    if not lake.holds_table(place, corpus.fingerprint):
+        _keep_corpus(lake, corpus_name, corpus)
+    path = f"{place}/tokenizations/{short(tokenization.fingerprint)}"
+    if not lake.holds_table(path, tokenization.fingerprint):
+        attributes = {
+            **tokenization.to_attributes(),
+            "kind": "tokenization",
+            "n_pieces": tokenization.n_pieces,
+            "n_inputs": tokenization.n_inputs,
+            "longest": int(np.diff(tokenization.input_offsets).max(initial=0)),
+        }
+        lake.add_table(path, tokenization.to_columns(), attributes)
+    path = f"{place}/rows/{short(rows.fingerprint)}"
+    if not lake.holds_table(path, rows.fingerprint):
+        attributes = {**rows.to_attributes(), "kind": "rows", "n_rows": rows.n_rows}
+        lake.add_table(path, rows.to_columns(), attributes)
 
 
 def load_rows(lake: Lake, corpus_name: str, fingerprint: str) -> RowSet:

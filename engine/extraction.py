@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from layerlake.engine.batching import DEFAULT_TOKEN_BUDGET
-from layerlake.engine.catalogue import Source, add_variant
+from layerlake.engine.catalogue import Source, add_variant, keep_inputs
 from layerlake.engine.extraction_plan import ExtractionPlan, plan_extraction, variant_name
 from layerlake.engine.memory import parse_bytes, require
 from layerlake.engine.progress import Progress, silent
@@ -258,7 +258,6 @@ def extract(
         codec=codec,
         token_budget=token_budget,
         window_rows=window_rows,
-        keep=not dry_run,
         progress=progress,
     )
     require(
@@ -269,5 +268,6 @@ def extract(
     )
     if dry_run:
         return forecast(lake, loaded, plan)
+    keep_inputs(lake, plan.set_plan.corpus, plan.corpus, plan.tokenization, plan.rows)
     add_variant(lake, name, loaded, plan.tokenization.settings["tokenizer"])
     return run_extraction(lake, loaded, plan, progress=progress)

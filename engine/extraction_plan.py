@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 from layerlake.engine.batching import DEFAULT_TOKEN_BUDGET, plan_digest, plan_window
 from layerlake.engine.catalogue import (
     Source,
-    add_rows,
-    add_tokenization,
     check_variant,
+    find_tokenization,
     resolve_corpus,
 )
 from layerlake.engine.corpora.corpus import Corpus
 from layerlake.engine.progress import Progress, silent
-from layerlake.engine.rowsets import RowSet
+from layerlake.engine.rowsets import RowSet, choose_rows
 from layerlake.engine.tokenization import Tokenization
 from layerlake.store import schema
 from layerlake.store.errors import InvalidInput
@@ -144,14 +143,9 @@ def plan_extraction(
     codec: str = "none",
     token_budget: int = DEFAULT_TOKEN_BUDGET,
     window_rows: int = schema.WINDOW_ROWS,
-    keep: bool = True,
     progress: Progress = silent,
 ) -> ExtractionPlan:
-    """Tokenise, choose rows and lay out the set; parameters as `extract`.
-
-    What is made on the way (corpus, tokenization, row set) is kept in the lake, unless `keep` is
-    false.
-    """
+    """Tokenise, choose rows and lay out the set, writing nothing; parameters as `extract`."""
     import torch
 
     schema.check_name(variant, "variant")
@@ -161,10 +155,8 @@ def plan_extraction(
         raise InvalidInput(f"token budget {token_budget} is not a positive number of pieces")
     chosen = parse_layers(layers, model.n_layers)
     check_variant(lake, variant, model.weights_digest)
-    corpus_name, content = resolve_corpus(
-        lake, corpus, keep=keep, **(corpus_options or {}), progress=progress
-    )
-    cut = add_tokenization(
+    corpus_name, content = resolve_corpus(lake, corpus, **(corpus_options or {}), progress=progress)
+    cut = find_tokenization(
         lake,
         corpus_name,
         content,
@@ -172,10 +164,9 @@ def plan_extraction(
         packing=packing,
         long=long,
         limit=model.max_positions,
-        keep=keep,
         progress=progress,
     )
-    row_set = add_rows(lake, corpus_name, content, cut, rows, unit, keep=keep)
+    row_set = choose_rows(content, cut, rows, unit)
     layout = ActivationLayout(len(row_set.row_id), model.hidden, store_dtype, codec, window_rows)
     contents = {
         "row_set": row_set.fingerprint,

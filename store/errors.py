@@ -10,6 +10,7 @@ LayerLakeError
 ├── LakeReadOnly      (PermissionError)
 ├── LakeBusy          (BlockingIOError)  another process holds the set
 ├── LakeCorrupt       (ValueError)       bytes are not what was written
+├── OutOfRange        (IndexError)       rows asked for that a space does not have
 ├── SetIncomplete     (LookupError)      rows asked for that are not committed yet
 ├── StorageFailed     (OSError)          disk full, I/O error
 ├── MemoryRefused     (MemoryError)      a pass would need more than is allowed
@@ -79,6 +80,12 @@ class LakeCorrupt(LayerLakeError, ValueError):
     """Stored bytes are not the bytes that were written."""
 
     kind = "lake-corrupt"
+
+
+class OutOfRange(LayerLakeError, IndexError):
+    """Rows were asked for that a space does not have, or in a way that names no rows."""
+
+    kind = "out-of-range"
 
 
 class SetIncomplete(LayerLakeError, LookupError):

@@ -226,14 +226,26 @@ class Lake:
             _create(self.location)
         if write_table(self.location, path, columns, attributes, dimensions):
             return True
-        kept = self.attributes(path).get("fingerprint")
-        if kept != attributes.get("fingerprint"):
-            raise NameConflict(
-                f"{path} is taken by other content ({str(kept)[:12]}, given "
-                f"{str(attributes.get('fingerprint'))[:12]}); choose another name, or remove it "
-                f"with `layerlake rm {path}`"
-            )
+        self.holds_table(path, str(attributes.get("fingerprint")))
         return False
+
+    def holds_table(self, path: str, fingerprint: str) -> bool:
+        """Say whether a table of that content lies at the path; False where nothing does.
+
+        Raises
+        ------
+        NameConflict
+            The path holds a table with another fingerprint.
+        """
+        if not self.location.exists(f"{path}/{schema.METADATA}"):
+            return False
+        kept = str(self.attributes(path).get("fingerprint"))
+        if kept != fingerprint:
+            raise NameConflict(
+                f"{path} is taken by other content ({kept[:12]}, given {fingerprint[:12]}); choose "
+                f"another name, or remove it with `layerlake rm {path}`"
+            )
+        return True
 
     def check_corpus(self, name: str) -> str:
         """Return `name` if there is such a corpus; raise `NameNotFound` otherwise."""

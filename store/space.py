@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.store import schema
-from layerlake.store.errors import LakeCorrupt, SetIncomplete
+from layerlake.store.errors import LakeCorrupt, OutOfRange, SetIncomplete
 from layerlake.store.location import Location
 from layerlake.store.schema import ActivationLayout
 from layerlake.store.sets import SetState
@@ -157,7 +157,8 @@ class Space:
         Parameters
         ----------
         index
-            Integers in [0, rows), shape (n,), or a slice of step 1.
+            Integers in [0, rows), shape (n,); a mask, shape (rows,); or a slice of step 1, which
+            is cut to the rows that there are, as an array's is.
 
         Returns
         -------
@@ -165,22 +166,27 @@ class Space:
 
         Raises
         ------
-        IndexError
-            A row that the space does not have.
+        OutOfRange
+            A row that the space does not have, or an index that names none.
         SetIncomplete, LakeCorrupt, StorageFailed
             Rows not committed; damage; the storage failed.
         """
         if isinstance(index, slice):
-            return self._slice(index)
-        wanted = np.asarray(index, dtype=np.int64)
+            start, stop, step = index.indices(self.layout.n_rows)
+            if step != 1:
+                raise OutOfRange(
+                    f"a slice of step {step} was asked for; only consecutive rows can be sliced"
+                )
+            return self._consecutive(start, stop)
+        wanted = self._places(index)
         if not len(wanted):
             return self._room(0)
         low, high = int(wanted.min()), int(wanted.max()) + 1
         if low < 0 or high > self.layout.n_rows:
-            raise IndexError(f"rows {low} to {high - 1} asked of {self.shape[0]} rows")
+            raise OutOfRange(f"rows {low} to {high - 1} asked of {self.shape[0]} rows")
         ascending = bool((np.diff(wanted) > 0).all())
         if ascending and high - low == len(wanted):
-            return self._slice(slice(low, high))
+            return self._consecutive(low, high)
         touched = np.bincount(wanted // self.layout.window_rows)
         self._require_committed(np.flatnonzero(touched))
         if not self.direct:
@@ -195,10 +201,19 @@ class Space:
             out[order] = sorted_rows
         return out
 
-    def _slice(self, index: slice) -> NDArray[Any]:
-        start, stop, step = index.indices(self.layout.n_rows)
-        if step != 1:
-            raise IndexError(f"a slice of step {step}; only consecutive rows can be sliced")
+    def _places(self, index: Any) -> NDArray[np.int64]:
+        """Return the numbers of the rows that an index, or a mask over all rows, names."""
+        given = np.asarray(index)
+        if given.dtype == np.bool_ and given.shape == (self.layout.n_rows,):
+            return np.flatnonzero(given)
+        if given.ndim != 1 or (len(given) and given.dtype.kind not in "iu"):
+            raise OutOfRange(
+                f"an index of shape {given.shape} and dtype {given.dtype} names no rows; give "
+                f"whole numbers, a mask of shape ({self.layout.n_rows},), or a slice"
+            )
+        return given.astype(np.int64)
+
+    def _consecutive(self, start: int, stop: int) -> NDArray[Any]:
         if stop <= start:
             return self._room(0)
         window_rows = self.layout.window_rows
@@ -236,7 +251,17 @@ class Space:
     def blocks(
         self, start: int = 0, stop: int | None = None, *, block_rows: int = BLOCK_ROWS
     ) -> Iterator[NDArray[Any]]:
-        """Yield consecutive rows in arrays of at most `block_rows` rows."""
+        """Yield the rows [start, stop) in arrays of at most `block_rows` rows.
+
+        Raises
+        ------
+        OutOfRange
+            The rows are not all there, or `block_rows` is below 1.
+        """
         end = self.layout.n_rows if stop is None else stop
+        if not 0 <= start <= end <= self.layout.n_rows or block_rows < 1:
+            raise OutOfRange(
+                f"blocks of {block_rows} rows from {start} to {end} asked of {self.shape[0]} rows"
+            )
         for low in range(start, end, block_rows):
-            yield self.rows(slice(low, min(low + block_rows, end)))
+            yield self._consecutive(low, min(low + block_rows, end))

@@ -162,16 +162,13 @@ def test_an_example_over_the_limit_is_named_and_can_be_dropped_or_split(
 ) -> None:
     path = tmp_path / "long.txt"
     path.write_text(f"short\n{'gull ' * 40}\n")
-    sentence = refused("extract", small_bert, path, "--as", "base", same=False)
+    sentence = refused("extract", small_bert, path, "--as", "base")
     assert "line 2" in sentence
     assert f"{LIMIT}" in sentence
     assert "drop" in sentence
     assert "split" in sentence
-    opened = open_lake(lake)
-    assert verify(opened).findings == ()
-    assert all("/long/" not in path for path in opened.set_paths())
     for choice, rows in (("drop", 3), ("split", 3 + 80 + 3 * 2)):
-        line = ["extract", str(small_bert), "long", "--as", "base", "--long", choice, "--json"]
+        line = ["extract", str(small_bert), str(path), "--as", "base", "--long", choice, "--json"]
         with pytest.raises(SystemExit, match="0"):
             main([*line, "--lake", str(lake)])
         assert json.loads(capsys.readouterr().out)["n_rows"] == rows
@@ -335,8 +332,6 @@ def test_memory_and_figures_are_refused_before_the_work(
 ) -> None:
     line = ("extract", small_bert, text, "--as", "base", "--unit", "word")
     assert "no amount of memory" in refused(*line, "--memory", "plenty")
-    # The row set of words is made first: it says how much memory is needed.
-    assert "are allowed" in refused(*line, "--memory", "1kB", same=False)
     assert "are allowed" in refused(*line, "--memory", "1kB")
     assert "are allowed" in refused("rsa", "--rows", "all", "--memory", "1kB")
     assert "does not end in .png" in refused("rsa", "--rows", "all", "--plot", tmp_path / "a.gif")

@@ -20,6 +20,7 @@ from layerlake.store.errors import (
     NameConflict,
     NameNotFound,
     NotALake,
+    OutOfRange,
     SetIncomplete,
 )
 from layerlake.store.reader import Lake, open_lake
@@ -62,7 +63,7 @@ def test_slices_are_those_of_an_array(lake, plan, fill, values, part, direct):
 
 def test_a_slice_with_a_step_is_refused(lake, plan, fill):
     fill(lake, plan())
-    with pytest.raises(IndexError, match="step 2"):
+    with pytest.raises(OutOfRange, match="step 2"):
         lake.space("wiki", "base", 0).rows(slice(0, 9, 2))
 
 
@@ -104,8 +105,19 @@ def test_uncommitted_windows_are_refused_by_name(lake, plan, fill, values):
 
 def test_rows_outside_are_refused(lake, plan, fill):
     fill(lake, plan())
-    with pytest.raises(IndexError, match="2500 rows"):
-        lake.space("wiki", "base", 0).rows([2500])
+    space = lake.space("wiki", "base", 0)
+    for index in ([2500], [-1], [0.7], 5, [[0, 1]], ["a"], np.ones(7, bool)):
+        with pytest.raises(OutOfRange):
+            space.rows(index)
+    for start, stop, block_rows in ((-5, 2, 9), (0, 2501, 9), (9, 2, 9), (0, 9, 0)):
+        with pytest.raises(OutOfRange, match="asked of 2500 rows"):
+            next(space.blocks(start, stop, block_rows=block_rows))
+
+
+def test_a_mask_chooses_rows(lake, plan, fill, values):
+    fill(lake, plan())
+    mask = np.random.default_rng(0).random(2500) < 0.1
+    assert (lake.space("wiki", "base", 0).rows(mask) == values[mask]).all()
 
 
 def test_names_that_are_not_there(lake, plan, fill):
