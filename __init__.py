@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from layerlake.engine.extraction import extract
     from layerlake.store.errors import LayerLakeError
     from layerlake.store.reader import Lake, open_lake
+    from layerlake.store.removal import gc, remove
     from layerlake.store.space import Space
     from layerlake.store.verify import verify
 
@@ -29,8 +30,10 @@ __all__ = [
     "__version__",
     "add_corpus",
     "extract",
+    "gc",
     "open_lake",
     "read_corpus",
+    "remove",
     "rsa",
     "verify",
 ]
@@ -42,8 +45,10 @@ _HOMES = {
     "Space": "layerlake.store.space",
     "add_corpus": "layerlake.engine.catalogue",
     "extract": "layerlake.engine.extraction",
+    "gc": "layerlake.store.removal",
     "open_lake": "layerlake.store.reader",
     "read_corpus": "layerlake.engine.corpora",
+    "remove": "layerlake.store.removal",
     "rsa": "layerlake.analyses.similarity.lake_rsa",
     "verify": "layerlake.store.verify",
 }
@@ -60,4 +65,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """List the public names, imported yet or not."""
-    return sorted({*globals(), *_HOMES})
+    return list(__all__)

@@ -27,8 +27,8 @@ def check_figure(file: str | Path) -> Path:
     target = Path(file)
     if target.suffix.lower() not in SUFFIXES:
         raise InvalidInput(
-            f"{target.name} does not end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}; "
-            "the suffix says what kind of figure to write"
+            f"{target.name!r} does not name a figure; give a name that ends in "
+            f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
         )
     if not target.absolute().parent.is_dir():
         raise InvalidInput(

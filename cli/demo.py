@@ -103,7 +103,7 @@ def demo(out: str, as_json: bool) -> None:
             sets.append({"path": done.path, "n_computed": done.n_computed, "n_rows": done.n_rows})
     where = f"--lake {shlex.quote(str(place))}"
     say(f"layerlake rsa {where} --rows all --plot {shlex.quote(str(figure))}\n")
-    result = rsa(lake, rows=None, progress=to_terminal)
+    result = rsa(lake, rows="all", progress=to_terminal)
     result.plot(file=figure)
     if as_json:
         document = json.loads(result.to_json())

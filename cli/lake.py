@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import click
 
@@ -58,6 +60,8 @@ def ls(path: str, lake: str | None, as_json: bool) -> None:
             )
             records.append({"path": f"results/{analysis}/{identity}", "what": what})
     records = [record for record in records if record["path"].startswith(path.strip("/"))]
+    if path and not records:
+        opened.check_path(path)
     if as_json:
         click.echo(json.dumps({"lake": opened.location.name, "records": records}))
         return
@@ -69,8 +73,9 @@ def ls(path: str, lake: str | None, as_json: bool) -> None:
 @click.command()
 @click.argument("path")
 @lake_option()
-def info(path: str, lake: str | None) -> None:
-    """Show the attributes of the node at PATH, as JSON.
+@json_option()
+def info(path: str, lake: str | None, as_json: bool) -> None:
+    """Show the attributes of the node at PATH.
 
     \b
     Example:
@@ -79,7 +84,22 @@ def info(path: str, lake: str | None) -> None:
     from layerlake.store.reader import open_lake
 
     opened = open_lake(lake)
-    click.echo(json.dumps(opened.attributes(opened.check_path(path)), indent=2))
+    attributes = opened.attributes(opened.check_path(path))
+    if as_json:
+        click.echo(json.dumps(attributes, ensure_ascii=False))
+        return
+    for name, value in _flat(attributes):
+        click.echo(f"{name}: {value}")
+
+
+def _flat(attributes: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the dotted name of every attribute and its value as text."""
+    for name, value in attributes.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            yield prefix + name, text
 
 
 @click.command()

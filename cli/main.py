@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import os
 import sys
@@ -48,6 +49,8 @@ COMMANDS = {
     "bench": CommandHome("layerlake.cli.bench", "bench", "Measure against named baselines."),
 }
 """In the order of use. Summaries are kept here so that `layerlake --help` imports no command."""
+
+_OUTPUT_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
@@ -124,7 +127,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """
     try:
         code = commands.main(arguments, prog_name="layerlake", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # None where the shell closed it
+            sys.stdout.flush()
     except LayerLakeError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
@@ -139,6 +143,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         _discard_stdout()
+        sys.exit(1)
+    except OSError as error:
+        # Files have names; what has none here is the output itself.
+        if error.filename is not None or error.errno not in _OUTPUT_FAILS:
+            raise
+        _discard_stdout()
+        click.echo(f"error: the output cannot be written: {os.strerror(error.errno)}", err=True)
         sys.exit(1)
     # An integer is what `Context.exit` was given; what a command returns otherwise is no code.
     sys.exit(code if isinstance(code, int) else 0)

@@ -32,7 +32,14 @@ from layerlake.cli.options import json_option, lake_option
     show_default=True,
     help="What a row is; words compare models with different tokenizers.",
 )
-@click.option("--rows", default="5000", show_default=True, help="How many rows, or all.")
+@click.option(
+    "--pooling",
+    type=click.Choice(["mean", "first", "last", "max"]),
+    default="mean",
+    show_default=True,
+    help="How the pieces of a word became its row.",
+)
+@click.option("--rows", help="How many, or all  [default: 5000, or all where there are fewer]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the draw of rows.")
 @click.option("--specials", is_flag=True, help="Include special pieces.")
 @click.option(
@@ -60,9 +67,7 @@ from layerlake.cli.options import json_option, lake_option
 @click.option("--plot", metavar="FILE", help="Draw the curves: .png, .svg or .pdf.")
 @lake_option()
 @json_option()
-def rsa(
-    lake: str | None, as_json: bool, rows: str, verified: bool, plot: str | None, **options: Any
-) -> None:
+def rsa(lake: str | None, as_json: bool, verified: bool, plot: str | None, **options: Any) -> None:
     """Compare variants with a reference, layer by layer.
 
     The result is kept in the lake: the same line again answers from there.
@@ -74,20 +79,18 @@ def rsa(
     from layerlake.analyses.report import check_figure
     from layerlake.analyses.similarity.lake_rsa import rsa as compare
     from layerlake.engine.progress import to_terminal
-    from layerlake.store.errors import InvalidInput, LakeReadOnly
+    from layerlake.store.errors import LakeReadOnly
     from layerlake.store.reader import open_lake
 
-    if rows != "all" and not rows.isdigit():
-        raise InvalidInput(f"rows {rows!r} is neither a number nor all")
-    if plot:
+    if plot is not None:
         check_figure(plot)
-    n_rows = None if rows == "all" else int(rows)
     try:
         opened = open_lake(lake, "r+", verified=verified)
     except LakeReadOnly:
         opened = open_lake(lake, verified=verified)
-    result = compare(opened, rows=n_rows, progress=to_terminal, **options)
-    if plot:
+    options["variants"] = options["variants"] or None
+    result = compare(opened, progress=to_terminal, **options)
+    if plot is not None:
         result.plot(file=plot)
     if as_json:
         click.echo(result.to_json())

@@ -15,7 +15,7 @@ from layerlake.engine.progress import Progress, silent
 from layerlake.engine.rowsets import RowSet
 from layerlake.engine.tokenization import Tokenization, tokenize, tokenizer_fingerprint
 from layerlake.store import schema
-from layerlake.store.errors import InvalidInput, NameConflict, NameNotFound
+from layerlake.store.errors import InvalidInput, NameConflict, NameNotFound, is_a
 from layerlake.store.identity import short
 from layerlake.store.reader import Lake, nearest
 from layerlake.store.tables import table_paths
@@ -99,8 +99,13 @@ def _read_named(
         corpus = read_corpus(Path(source), format, **options)
         if name is None:
             name = schema.name_from(Path(source).name.split(".")[0])
-    else:
+    elif is_a(source, Sequence, np.ndarray) and not is_a(source, bytes):
         corpus = corpus_from_texts(list(source))
+    else:
+        raise InvalidInput(
+            f"a {type(source).__name__} is no corpus; give a file, a name in the lake, a Corpus, "
+            "or a list of strings"
+        )
     if name is None:
         raise InvalidInput("a corpus that is no file needs a name; give one")
     return schema.check_name(name, "corpus"), corpus
@@ -125,6 +130,8 @@ def resolve_corpus(lake: Lake, source: Source, **options: Any) -> tuple[str, Cor
         The name is taken by other content.
     """
     name = options.pop("name", None)
+    if isinstance(source, str) and not source:
+        raise InvalidInput("no corpus is named; give a file, or a corpus of the lake")
     if isinstance(source, str) and source in lake.corpora() and name in (None, source):
         return source, load_corpus(lake, source)
     if isinstance(source, str) and not Path(source).exists():

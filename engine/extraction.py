@@ -6,8 +6,9 @@ fixed before the first forward pass (`ExtractionPlan`), so that it can be shown,
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from layerlake.engine.memory import parse_bytes, require
 from layerlake.engine.progress import Progress, silent
 from layerlake.engine.window_runner import WindowRunner
 from layerlake.store import schema
+from layerlake.store.errors import InvalidInput
 from layerlake.store.reader import Lake
 from layerlake.store.sets import read_state
 from layerlake.store.writer import SetWriter
@@ -135,7 +137,7 @@ def _overlapped(
 
 def extract(
     lake: Lake,
-    model: str | LoadedModel,
+    model: str | os.PathLike[str] | LoadedModel,
     corpus: Source,
     *,
     variant: str | None = None,
@@ -150,7 +152,7 @@ def extract(
     pooling: str = "mean",
     packing: str = "single",
     long: str = "refuse",
-    layers: str | Sequence[int] | None = None,
+    layers: str | int | Iterable[int] | None = None,
     site: str = "resid",
     randomize: int | None = None,
     truncate: int | None = None,
@@ -215,24 +217,36 @@ def extract(
     InvalidInput, NameNotFound, NameConflict, LakeBusy, StorageFailed, MemoryRefused
         As their names say, each in one sentence.
     """
-    from layerlake.engine.models import load_model
+    from layerlake.engine.models import LoadedModel, load_model
 
+    if not isinstance(lake, Lake):
+        raise InvalidInput(f"a lake is needed, not {lake!r}; open one with open_lake")
     allowed = parse_bytes(memory)
     if not dry_run:
         lake.require_writable()
-    if isinstance(model, str):
-        name = variant or variant_name(model, randomize, truncate)
+    if isinstance(model, str | os.PathLike):
+        source = os.fspath(model)
+        name = variant_name(source, randomize, truncate) if variant is None else variant
         schema.check_name(name, "variant")
         loaded = load_model(
-            model,
+            source,
             randomize=randomize,
             truncate=truncate,
             device=device,
             compute_dtype=compute_dtype,
         )
-    else:
-        name = variant or variant_name(model.source, model.randomize, model.truncate)
+    elif isinstance(model, LoadedModel):
+        name = (
+            variant_name(model.source, model.randomize, model.truncate)
+            if variant is None
+            else variant
+        )
         loaded = model
+    else:
+        raise InvalidInput(
+            f"a {type(model).__name__} is no model; give a folder, a hub name, or what load_model "
+            "returns"
+        )
     options = {
         "name": corpus_name,
         "format": format,

@@ -7,7 +7,8 @@ nothing else, so that a resumed extraction computes what the interrupted one wou
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterable, Sequence
+import operator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from layerlake.engine.catalogue import (
 from layerlake.engine.corpora.corpus import Corpus
 from layerlake.engine.progress import Progress, silent
 from layerlake.engine.rowsets import RowSet, choose_rows
+from layerlake.engine.settings import whole_number
 from layerlake.engine.tokenization import Tokenization
 from layerlake.store import schema
 from layerlake.store.errors import InvalidInput
@@ -34,6 +36,9 @@ from layerlake.store.sets import SetPlan
 
 if TYPE_CHECKING:
     from layerlake.engine.models import LoadedModel
+
+MOST_WINDOW_ROWS = 2**24
+"""Rows of the largest window: of 768 values in float16, 26 GB a layer."""
 
 POOLINGS = ("mean", "first", "last", "max")
 
@@ -97,22 +102,42 @@ def _row_pieces(tokenization: Tokenization, rows: RowSet) -> NDArray[np.int64]:
     return np.stack([places[first], places[last] + 1], axis=1)
 
 
-def parse_layers(layers: str | Sequence[int] | None, n_layers: int) -> tuple[int, ...]:
-    """Return the layers asked for: all by default, else `0,8,16`, `0-4` or a sequence."""
-    if layers is None or layers == "all":
+def parse_layers(layers: str | int | Iterable[int] | None, n_layers: int) -> tuple[int, ...]:
+    """Return the layers asked for, ascending: all by default, else `0,8,16`, `0-4`, numbers.
+
+    Raises
+    ------
+    InvalidInput
+        They cannot be read, there are none, or one is above `n_layers`.
+    """
+    if layers is None or (isinstance(layers, str) and layers == "all"):
         return tuple(range(n_layers + 1))
-    chosen: set[int] = set()
-    for part in layers.split(",") if isinstance(layers, str) else map(str, layers):
-        low, dash, high = part.strip().partition("-")
-        if not low.isdigit() or (dash and not high.isdigit()):
-            raise InvalidInput(f"layers {layers!r} not understood; give them as 0,8,16 or 0-4")
-        chosen.update(range(int(low), int(high if dash else low) + 1))
-    beyond = [layer for layer in chosen if layer > n_layers]
-    if beyond or not chosen:
-        raise InvalidInput(
-            f"layer {max(beyond, default=0)} asked of a model with {n_layers} layers (0-{n_layers})"
-        )
-    return tuple(sorted(chosen))
+    unclear = InvalidInput(f"layers {layers!r} not understood; give them as 0,8,16 or 0-4")
+    ranges: list[tuple[int, int]] = []
+    if isinstance(layers, str):
+        for part in layers.split(","):
+            low, dash, high = (piece.strip() for piece in part.partition("-"))
+            ends = [low, high if dash else low]
+            if not all(end.isascii() and end.isdigit() for end in ends):
+                raise unclear
+            ranges.append((int(ends[0]), int(ends[1])))
+    else:
+        try:
+            given = layers if isinstance(layers, Iterable) else [layers]
+            ranges = [(operator.index(layer), operator.index(layer)) for layer in given]
+        except TypeError:
+            raise unclear from None
+    if not ranges:
+        raise InvalidInput(f"no layers asked for; give some of 0-{n_layers}")
+    for first, last in ranges:
+        if last < first:
+            raise InvalidInput(f"layers {first}-{last} go down; give the lower one first")
+        if first < 0 or last > n_layers:
+            beyond = first if first < 0 else last
+            raise InvalidInput(
+                f"layer {beyond} asked of a model with {n_layers} layers (0-{n_layers})"
+            )
+    return tuple(sorted({layer for first, last in ranges for layer in range(first, last + 1)}))
 
 
 def variant_name(source: str, randomize: int | None, truncate: int | None) -> str:
@@ -137,7 +162,7 @@ def plan_extraction(
     pooling: str = "mean",
     packing: str = "single",
     long: str = "refuse",
-    layers: str | Sequence[int] | None = None,
+    layers: str | int | Iterable[int] | None = None,
     site: str = "resid",
     store_dtype: str = "float16",
     codec: str = "none",
@@ -151,8 +176,8 @@ def plan_extraction(
     schema.check_name(variant, "variant")
     if pooling not in POOLINGS:
         raise InvalidInput(f"pooling {pooling!r} is not one of {', '.join(POOLINGS)}")
-    if token_budget < 1:
-        raise InvalidInput(f"token budget {token_budget} is not a positive number of pieces")
+    token_budget = whole_number(token_budget, "the token budget", 1)
+    window_rows = whole_number(window_rows, "window_rows", 1, MOST_WINDOW_ROWS)
     chosen = parse_layers(layers, model.n_layers)
     check_variant(lake, variant, model.weights_digest)
     corpus_name, content = resolve_corpus(lake, corpus, **(corpus_options or {}), progress=progress)

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
-from layerlake.store.errors import InvalidInput, MemoryRefused
+from layerlake.store.errors import InvalidInput, MemoryRefused, is_a
 
 DEFAULT_ALLOWED_BYTES: Final = 4 * 2**30
 """What a pass may use where nobody says: 4 GiB."""
@@ -40,6 +40,8 @@ def parse_bytes(amount: int | str) -> int:
                 f"{amount!r} is no amount of memory; give a number with a unit, as 4GiB or 500MB"
             )
         amount = int(float(match[1]) * unit)
+    if not is_a(amount, int) or is_a(amount, bool):
+        raise InvalidInput(f"{amount!r} is no amount of memory; give bytes, or text as 4GiB")
     if amount < 1:
         raise InvalidInput(f"the memory allowed is {amount} bytes; give at least one byte")
     return amount

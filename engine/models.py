@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from layerlake.engine.checkpoints import Checkpoint, explained, locate, require_transformers
 from layerlake.engine.randomized import randomize_parameters
+from layerlake.engine.settings import check_seed, whole_number
 from layerlake.engine.sites import block_list
 from layerlake.store.errors import InvalidInput, MemoryRefused
 
@@ -73,7 +74,7 @@ def load_model(
     source
         A folder, or a hub name with an optional `@revision`. A folder never needs the network.
     randomize
-        A seed: keep the architecture and draw all weights anew, embeddings included.
+        A seed, from 0 to 2**64 - 1: keep the architecture and draw all weights anew, embeddings included.
     truncate
         Keep the embeddings and blocks 1 to this number; 0 keeps the embeddings alone.
     device
@@ -99,6 +100,10 @@ def load_model(
         raise InvalidInput(
             f"compute dtype {compute_dtype!r} is not one of: auto, {', '.join(COMPUTE_DTYPES)}"
         )
+    if randomize is not None:
+        randomize = check_seed(randomize, "the seed of random weights")
+    if truncate is not None:
+        truncate = whole_number(truncate, "truncation", 0)
     target = resolve_device(device)
     checkpoint = locate(source, trust_remote_code, weights=randomize is None)
     config = _read_config(checkpoint)
@@ -176,7 +181,7 @@ def resolve_device(device: str) -> torch.device:
 
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    matched = re.fullmatch(r"cpu|cuda(?::(\d+))?", device)
+    matched = re.fullmatch(r"cpu|cuda(?::([0-9]{1,4}))?", str(device))
     if not matched:
         raise InvalidInput(f"device {device!r} is not one of: auto, cpu, cuda, cuda:N")
     present = torch.cuda.device_count()

@@ -31,7 +31,7 @@ def randomize_parameters(module: torch.nn.Module, seed: int) -> None:
     module
         A model that its own class has just initialised; only the values of its norm layers matter.
     seed
-        Any integer; the same one gives the same weights.
+        The same one gives the same weights.
     """
     norms = {
         f"{prefix}.{name}" if prefix else name

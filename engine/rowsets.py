@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.engine.corpora.corpus import Corpus
+from layerlake.engine.settings import check_seed
 from layerlake.engine.tokenization import Tokenization
-from layerlake.store.errors import InvalidInput
+from layerlake.store.errors import InvalidInput, is_a
 
 UNITS = ("piece", "word")
 
@@ -177,9 +178,9 @@ def choose_rows(
 
 def parse_rows(rows: str) -> tuple[int, int] | None:
     """Return (n, seed) of "sample:N@seed", None for "all"; raise InvalidInput for anything else."""
-    if rows == "all":
+    if is_a(rows, str) and rows == "all":
         return None
-    match = _SAMPLE.fullmatch(rows)
+    match = _SAMPLE.fullmatch(rows) if is_a(rows, str) else None
     if not match:
         raise InvalidInput(
             f"rows {rows!r} cannot be read; write all, sample:N or sample:N@seed, "
@@ -188,7 +189,7 @@ def parse_rows(rows: str) -> tuple[int, int] | None:
     n, seed = int(match[1]), int(match[2] or 0)
     if n < 1:
         raise InvalidInput(f"rows {rows!r} asks for {n} rows; ask for 1 or more")
-    _check_seed(seed)
+    check_seed(seed)
     return n, seed
 
 
@@ -217,7 +218,7 @@ def draw(ids: NDArray[np.int64], n: int, seed: int) -> NDArray[np.int64]:
     """
     if not 0 <= n <= len(ids):
         raise InvalidInput(f"{n} rows asked for, but there are {len(ids)}; ask for fewer")
-    _check_seed(seed)
+    check_seed(seed)
     if n == 0:
         return np.empty(0, np.int64)
     golden = np.uint64(_GOLDEN)
@@ -232,12 +233,6 @@ def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
-
-
-def _check_seed(seed: int) -> None:
-    """Refuse a seed that 64 bits cannot say."""
-    if not 0 <= seed <= _WORD64:
-        raise InvalidInput(f"the seed is {seed}; it must be a whole number from 0 to 2**64 - 1")
 
 
 def _fingerprint(unit: str, tokenization: str | None, ids: NDArray[np.int64]) -> str:

@@ -18,6 +18,14 @@ LayerLakeError
 """
 
 
+def is_a(value: object, *kinds: type) -> bool:
+    """Say whether a value is of some kind, whatever its annotation promises.
+
+    People call from notebooks that no type checker reads; to one, the question is idle.
+    """
+    return isinstance(value, kinds)
+
+
 class LayerLakeError(Exception):
     """Root of every error that LayerLake raises on purpose; its text is one sentence."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import os
@@ -72,6 +73,11 @@ def _write_durably(path: Path, parts: Sequence[Buffer]) -> None:
         os.close(descriptor)
 
 
+def _remove_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
 def _flock(descriptor: int) -> bool:
     # Only POSIX has it; writing elsewhere was refused when the lake was opened.
     import fcntl
@@ -135,7 +141,9 @@ class LocalLocation(Location):
                 folder.mkdir(parents=True)
                 descriptor = os.open(folder, os.O_RDONLY)
                 _flock(descriptor)
-                # The descriptor is left open on purpose: it is the lock.
+                # The descriptor is left open on purpose: it is the lock. What is empty when the
+                # process ends goes; of a killed one `sweep` takes care.
+                atexit.register(_remove_empty, folder)
                 self._workshop = folder
             return self._workshop
 

@@ -22,6 +22,7 @@ from layerlake.store.errors import (
     NameConflict,
     NameNotFound,
     NotALake,
+    is_a,
 )
 from layerlake.store.folder import LocalLocation
 from layerlake.store.in_memory import MemoryLocation
@@ -131,7 +132,9 @@ def open_lake(
     """
     if mode not in ("r", "r+", "a"):
         raise InvalidInput(f"mode {mode!r} is not 'r', 'r+' (an existing lake) or 'a' (any)")
-    chosen = path if path is not None else os.environ.get("LAYERLAKE", "lake")
+    chosen = path if path is not None else os.environ.get("LAYERLAKE") or "lake"
+    if not is_a(chosen, str, os.PathLike) or "\0" in os.fspath(chosen):
+        raise InvalidInput(f"{chosen!r} is no place for a lake; give a folder or memory://NAME")
     location = locate(chosen, write=mode != "r")
     if location.exists(schema.METADATA):
         _check_format(location)
@@ -302,17 +305,21 @@ class Lake:
         site: str = "resid",
         *,
         unit: str | None = None,
+        pooling: str | None = None,
         row_set: str | None = None,
         sealed: bool = False,
     ) -> Space:
         """Return one representation space, lazily.
 
-        Where several sets hold it, sealed ones come first, then the one with most rows.
+        Where several sets hold it, sealed ones come first, then the one with most rows, then words
+        pooled by their mean, then float32.
 
         Parameters
         ----------
         unit
             `"piece"` or `"word"`: only sets with such rows.
+        pooling
+            How the pieces of a word became its row: only sets of word rows made so.
         row_set
             Fingerprint of a row set: only sets with these rows.
         sealed
@@ -334,6 +341,7 @@ class Lake:
                 f"{nearest(variant, known)}"
             )
         states = [s for s in states if unit in (None, s.plan.contents.get("unit"))]
+        states = [s for s in states if pooling in (None, s.plan.contents.get("pooling"))]
         states = [s for s in states if row_set in (None, s.plan.contents.get("row_set"))]
         name = f"{site}/{layer}"
         holding = [s for s in states if name in s.plan.arrays]
@@ -344,10 +352,22 @@ class Lake:
                 f"{variant} over {corpus} has no {site} layer {layer}{rows}; it has "
                 f"{', '.join(present) or 'nothing of that kind'}"
             )
-        best = max(holding, key=lambda s: (s.sealed, s.plan.layout.n_rows, s.plan.set_id))
+        best = max(holding, key=_preference)
         if sealed and not best.sealed:
             raise incomplete(best, np.flatnonzero(~best.committed))
-        return Space(self.location, best, site, layer, self.verified, self.direct)
+        return self.space_of(best, site, layer)
+
+    def space_of(self, state: SetState, site: str, layer: int) -> Space:
+        """Return a space of one set, which holds it."""
+        return Space(self.location, state, site, layer, self.verified, self.direct)
+
+
+def _preference(state: SetState) -> tuple[bool, int, bool, bool, str]:
+    """Order sets that hold the same space; the last one is taken."""
+    plan = state.plan
+    by_mean = plan.contents.get("pooling") in (None, "mean")
+    float32 = plan.layout.dtype == "float32"
+    return state.sealed, plan.layout.n_rows, by_mean, float32, plan.set_id
 
 
 def _array_order(name: str) -> tuple[str, int]:

@@ -6,6 +6,7 @@ Everything is plain Zarr v3. The metadata documents are generated here, determin
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from layerlake.store.errors import InvalidInput
+from layerlake.store.errors import InvalidInput, is_a
 
 FORMAT = "layerlake"
 FORMAT_VERSION = 1
@@ -51,7 +52,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+=-]{0,119}")
 
 def check_name(name: str, what: str) -> str:
     """Return `name` if it may name a node of a lake; raise `InvalidInput` otherwise."""
-    if not _NAME.fullmatch(name) or name.endswith(".json"):
+    if not is_a(name, str) or not _NAME.fullmatch(name) or name.endswith(".json"):
         raise InvalidInput(
             f"{name!r} cannot name a {what}: names are 1 to 120 letters, digits and . _ @ + = - , "
             "beginning with a letter or digit; choose another with --as or --corpus"
@@ -62,7 +63,7 @@ def check_name(name: str, what: str) -> str:
 def name_from(text: str) -> str:
     """Make a lawful name out of any text, such as a file's stem or a model's last part."""
     name = re.sub(r"[^A-Za-z0-9._@+=-]+", "-", text).lstrip("._@+=-")[:120]
-    return name or "unnamed"
+    return name or f"unnamed-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def dump_json(document: Mapping[str, Any]) -> bytes:
@@ -150,7 +151,7 @@ class ActivationLayout:
             raise InvalidInput(f"a set of {self.n_rows} rows x {self.hidden} values holds nothing")
         if self.chunk_rows < 1 or self.window_rows % self.chunk_rows or self.window_rows < 1:
             raise InvalidInput(
-                f"window of {self.window_rows} rows is not a multiple of {self.chunk_rows} rows"
+                f"window of {self.window_rows} rows is not a positive multiple of {self.chunk_rows}"
             )
 
     @property

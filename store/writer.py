@@ -84,7 +84,10 @@ class SetWriter:
             attributes = read_attributes(self.location, path)
             stored = parse_plan(path, attributes)
             if stored.recipe != dict(self.plan.recipe) or stored.layout != self.plan.layout:
-                changed = _differences(stored.recipe, self.plan.recipe) or "window rows differ"
+                rows = stored.layout.window_rows, self.plan.layout.window_rows
+                changed = _differences(stored.recipe, self.plan.recipe)
+                if rows[0] != rows[1]:
+                    changed = f"window rows {rows[0]} then, {rows[1]} now"
                 raise NameConflict(
                     f"{path} was begun in another way ({changed}); run it as it was begun, or "
                     f"remove it with `layerlake rm {path}` and extract again"

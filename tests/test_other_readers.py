@@ -50,7 +50,7 @@ def lake(
                 unit=unit,
                 codec=request.param,
             )
-    rsa(opened, rows=None)
+    rsa(opened, rows="all")
     assert verify(opened).findings == ()
     return folder / "lake"
 

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.engine.arrays import Array, namespace, to_host
-from layerlake.store.errors import InvalidInput
+from layerlake.store.errors import InvalidInput, is_a
 
 _ROUNDING: Final = 16 * 2.0**-52
 """A centred row shorter than this share of the row is rounding, so the row is constant."""
@@ -68,7 +68,7 @@ def kernel_named(name: str) -> Kernel:
     InvalidInput
         No kernel has that name.
     """
-    if name not in KERNELS:
+    if not is_a(name, str) or name not in KERNELS:
         raise InvalidInput(f"there is no kernel {name!r}; choose one of {', '.join(KERNELS)}")
     return KERNELS[name]
 

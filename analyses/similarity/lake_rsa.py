@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,63 +14,31 @@ from layerlake.analyses.results import MEASURES, SimilarityResult
 from layerlake.analyses.similarity.comparison import require_rows
 from layerlake.analyses.similarity.inference import RsaValue
 from layerlake.analyses.similarity.rsa import rsa_group
-from layerlake.engine.catalogue import load_rows
-from layerlake.engine.extraction_plan import parse_layers
+from layerlake.analyses.similarity.selection import (
+    asked_rows,
+    draw_rows,
+    layers_of,
+    names_of,
+    sets_holding,
+)
 from layerlake.engine.progress import Progress, silent
-from layerlake.engine.rowsets import RowSet, draw
-from layerlake.store.errors import InvalidInput, NameNotFound
+from layerlake.store.errors import InvalidInput
 from layerlake.store.identity import columns_fingerprint
-from layerlake.store.reader import Lake, nearest
-from layerlake.store.space import Space
-from layerlake.store.tables import table_paths
-
-
-def _common_rows(sets: Sequence[RowSet]) -> list[NDArray[np.int64]]:
-    """Return, for each row set, the indices of the rows that all of them hold."""
-    first = sets[0]
-    for other in sets[1:]:
-        if other.unit == "piece" and (
-            other.settings["tokenization"] != first.settings["tokenization"]
-        ):
-            raise InvalidInput(
-                "the variants were cut by different tokenizers, so that their pieces are not the "
-                "same stimuli; extract both with --unit word and compare words"
-            )
-    common = first.row_id
-    for other in sets[1:]:
-        common = np.intersect1d(common, other.row_id, assume_unique=True)
-    return [np.searchsorted(rows.row_id, common) for rows in sets]
-
-
-def _names(lake: Lake, corpus: str | None, reference: str | None) -> tuple[str, str]:
-    corpora = table_paths(lake.location, "activations")
-    if corpus is None:
-        if len(corpora) != 1:
-            raise InvalidInput(
-                f"the lake has activations over {len(corpora)} corpora "
-                f"({', '.join(corpora) or 'none'}); name one with --corpus"
-            )
-        corpus = corpora[0]
-    lake.check_corpus(corpus)
-    present = table_paths(lake.location, f"activations/{corpus}")
-    reference = reference or "base"
-    if reference not in present:
-        raise NameNotFound(
-            f"no activations of reference {reference!r} over {corpus}; {nearest(reference, present)}"
-        )
-    return corpus, reference
+from layerlake.store.reader import Lake
+from layerlake.store.space import Space, incomplete
 
 
 def rsa(
     lake: Lake,
     corpus: str | None = None,
     reference: str | None = None,
-    variants: Sequence[str] | None = None,
+    variants: Iterable[str] | None = None,
     *,
-    layers: str | Sequence[int] | None = None,
+    layers: str | int | Iterable[int] | None = None,
     site: str = "resid",
     unit: str = "piece",
-    rows: int | None = 5000,
+    pooling: str = "mean",
+    rows: int | str | None = None,
     seed: int = 0,
     specials: bool = False,
     kernel: str = "cosine",
@@ -93,11 +61,11 @@ def rsa(
     layers
         `0,8`, `0-4`, a sequence, or all that the reference has; a variant that lacks one (a
         truncated model) has no number there.
-    unit
-        `piece` or `word`.
+    unit, pooling
+        `piece`, or `word` and how its pieces were pooled: `mean`, `first`, `last` or `max`.
     rows, seed
         How many of the rows that all variants hold, drawn by identity: the same stimuli in every
-        layer and variant. None for all. A row without a direction (zero norm, or constant under
+        layer and variant. `all` of them, or by default 5000, or all where there are fewer. A row without a direction (zero norm, or constant under
         `correlation`) in any layer or variant is left out of all, and counted in `n_dropped`.
     specials
         Include special pieces.
@@ -119,42 +87,23 @@ def rsa(
     InvalidInput, NameNotFound, SetIncomplete, MemoryRefused
         As their names say, each in one sentence.
     """
-    corpus, reference = _names(lake, corpus, reference)
-    others = [v for v in table_paths(lake.location, f"activations/{corpus}") if v != reference]
-    chosen = list(variants) if variants else others
-    if not chosen:
-        raise InvalidInput(
-            f"{corpus} holds {reference} alone; extract a variant to compare it with"
-        )
-    held = {
-        v: sorted(
-            {
-                int(array.rpartition("/")[2])
-                for state in lake.sets(corpus, v)
-                if state.plan.contents["unit"] == unit
-                for array in state.plan.arrays
-                if array.rpartition("/")[0] == site
-            }
-        )
-        for v in [reference, *chosen]
-    }
-    for name, numbers in held.items():
-        if not numbers:
-            lake.space(corpus, name, 0, site, unit=unit)
-            raise NameNotFound(f"{name} over {corpus} has no {site} layers of {unit} rows")
-    wanted = [
-        layer
-        for layer in (
-            held[reference] if layers is None else parse_layers(layers, max(held[reference]))
-        )
-        if layer in held[reference]
-    ]
-    spaces = {
-        (v, layer): lake.space(corpus, v, layer, site, unit=unit, sealed=True)
-        for v in [reference, *chosen]
-        for layer in wanted
-        if layer in held[v]
-    }
+    if not isinstance(lake, Lake):
+        raise InvalidInput(f"a lake is needed, not {lake!r}; open one with open_lake")
+    asked = asked_rows(rows)
+    reference = "base" if reference is None else reference
+    corpus, chosen = names_of(lake, corpus, reference, variants)
+    held = sets_holding(
+        lake, corpus, [reference, *chosen], site, unit, pooling if unit == "word" else None
+    )
+    wanted = layers_of(layers, held, reference)
+    spaces = {}
+    for name in [reference, *chosen]:
+        for layer in wanted:
+            if layer in held[name]:
+                state = held[name][layer][-1]
+                if not state.sealed:
+                    raise incomplete(state, np.flatnonzero(~state.committed))
+                spaces[name, layer] = lake.space_of(state, site, layer)
     settings = {
         "corpus": corpus,
         "reference": reference,
@@ -162,7 +111,8 @@ def rsa(
         "layers": wanted,
         "site": site,
         "unit": unit,
-        "rows": rows,
+        "pooling": pooling if unit == "word" else None,
+        "rows": asked,
         "seed": seed,
         "specials": specials,
         "kernel": kernel,
@@ -178,7 +128,7 @@ def rsa(
         kept = find_result(lake, "rsa", settings, identity)
         if kept is not None:
             return kept
-    index, clusters = _draw(lake, corpus, spaces, rows, seed, specials)
+    index, clusters = draw_rows(lake, corpus, spaces, asked, seed, specials)
     groups = {layer: [v for v in [reference, *chosen] if (v, layer) in spaces] for layer in wanted}
     groups = {layer: names for layer, names in groups.items() if len(names) > 1}
     passes = 1 if interval == "none" else 2
@@ -209,12 +159,14 @@ def rsa(
     every = np.arange(len(clusters))
     with progress(f"rsa of {corpus}", total, "rows") as stage:
         values = {layer: compared(layer, every, stage.advance) for layer in groups}
-        if lost.any():
-            # A stimulus without a direction in one layer is no stimulus in any: otherwise the
-            # curve over layers would be one of different rows. Rare, so found out in passing.
-            left = np.flatnonzero(~lost)
-            require_rows(len(left), int(lost.sum()))
-            values = {layer: compared(layer, left) for layer in groups}
+    if lost.any():
+        # A stimulus without a direction in one layer is no stimulus in any: otherwise the curve
+        # over layers would be one of different rows. Rare, so found out in passing.
+        left = np.flatnonzero(~lost)
+        require_rows(len(left), int(lost.sum()))
+        label = f"rsa of {corpus} without {int(lost.sum())} rows"
+        with progress(label, passes * len(left) * len(groups), "rows") as stage:
+            values = {layer: compared(layer, left, stage.advance) for layer in groups}
     records: list[dict[str, Any]] = []
     noted: dict[tuple[str, str], list[int]] = {}
     for layer, names in groups.items():
@@ -264,36 +216,3 @@ def _set_digests(lake: Lake, spaces: Iterable[Space]) -> dict[str, str]:
     """Return, for each set that is read, what tells its bytes from those of any other."""
     states = {space.state.plan.path: space.state for space in spaces}
     return {path: columns_fingerprint({"commits": states[path].commits}) for path in sorted(states)}
-
-
-def _draw(
-    lake: Lake,
-    corpus: str,
-    spaces: dict[tuple[str, int], Space],
-    rows: int | None,
-    seed: int,
-    specials: bool,
-) -> tuple[dict[str, NDArray[np.int64]], NDArray[np.int64]]:
-    """Return the drawn rows of each set, and the example of each row."""
-    plans = {space.state.plan.path: space.state.plan for space in spaces.values()}
-    kept: dict[str, RowSet] = {}
-    row_sets = []
-    for plan in plans.values():
-        fingerprint = str(plan.contents["row_set"])
-        if fingerprint not in kept:
-            kept[fingerprint] = load_rows(lake, corpus, fingerprint)
-        row_sets.append(kept[fingerprint])
-    common = _common_rows(row_sets)
-    if not specials:
-        plain = ~row_sets[0].row_special[common[0]]
-        common = [part[plain] for part in common]
-    if rows is not None:
-        if rows > len(common[0]):
-            raise InvalidInput(
-                f"{rows} rows asked for, but the variants share {len(common[0])}; give fewer with "
-                "--rows, or --rows all"
-            )
-        drawn = draw(row_sets[0].row_id[common[0]], rows, seed)
-        common = [part[drawn] for part in common]
-    clusters = row_sets[0].row_example[common[0]]
-    return dict(zip(plans, common, strict=True)), clusters

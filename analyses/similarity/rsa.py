@@ -18,7 +18,7 @@ from layerlake.analyses.similarity.planning import BLOCK_ROWS, CACHE_BYTES, plan
 from layerlake.engine.arrays import Array, is_numpy, take_rows
 from layerlake.engine.memory import DEFAULT_ALLOWED_BYTES, MemoryPlan, parse_bytes
 from layerlake.engine.passes import SpaceLike, cut_blocks
-from layerlake.store.errors import InvalidInput
+from layerlake.store.errors import InvalidInput, is_a
 
 __all__ = ["RsaValue", "rsa_arrays", "rsa_group", "rsa_memory"]
 
@@ -130,7 +130,7 @@ def rsa_group(
     fitting = wished.within(
         allowed,
         f"comparing {len(spaces)} spaces over {len(clusters)} rows",
-        "allow more memory, lower block_rows, or compare fewer variants at a time",
+        "allow more memory, or compare fewer variants at a time (rsa_group takes a lower block_rows)",
     )
     group = Group(
         spaces,
@@ -284,7 +284,7 @@ def _check_settings(interval: str, confidence: float, precision: str, block_rows
         raise InvalidInput(
             f"there is no precision {precision!r}; choose one of {', '.join(PRECISIONS)}"
         )
-    if not 0 < confidence < 1:
+    if not is_a(confidence, int, float) or not 0 < confidence < 1:
         raise InvalidInput(f"confidence is {confidence}; give a number between 0 and 1, as 0.95")
     if block_rows < 1:
         raise InvalidInput(f"block_rows is {block_rows}; give at least 1")

@@ -23,6 +23,8 @@ def check_file(path: str | Path) -> Path:
     try:
         if path.is_dir():
             raise InvalidInput(f"{path} is a folder; name a file in it")
+        if path.exists() and not path.is_file():
+            raise InvalidInput(f"{path} is no regular file; give one that can be read twice")
         if not path.is_file():
             raise InvalidInput(f"there is no file {path}; check the path")
         with path.open("rb"):

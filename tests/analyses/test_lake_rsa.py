@@ -97,7 +97,7 @@ def test_a_row_without_direction_in_one_layer_is_dropped_from_all(lake, kernel, 
     with SetWriter(opened.location, plan) as writer:
         writer.write_window(0, {f"resid/{i}": value for i, value in enumerate(values)})
         writer.seal()
-    result = rsa(opened, variants=["near", "holed"], rows=None, kernel=kernel)
+    result = rsa(opened, variants=["near", "holed"], rows="all", kernel=kernel)
     gone = [31, 77, 200][:lost]
     index = np.setdiff1d(np.flatnonzero(~special), gone)
     assert len(index) == 500 - lost

@@ -283,7 +283,7 @@ def test_rows_are_read_twice_only_where_memory_is_short() -> None:
         assert spaces[1].reads[unsampled].max() == times
         assert sum(seen) == 6000
     assert values[0] == values[1]
-    with pytest.raises(MemoryRefused, match="lower block_rows"):
+    with pytest.raises(MemoryRefused, match="fewer variants at a time"):
         rsa_group(spaces[0], spaces[1:], [every, every], every, block_rows=256, memory=needed - 1)
 
 

@@ -72,7 +72,8 @@ def test_from_a_text_to_an_empty_lake(say: Say, tmp_path: Path, small_bert: Path
     table = say("ls")
     assert all(path in table for path in listed)
     assert say("ls", "variants").count("\n") == 3
-    assert json.loads(say("info", "variants/base"))["n_layers"] == 3
+    assert json.loads(say("info", "variants/base", "--json"))["n_layers"] == 3
+    assert "\nn_layers: 3\n" in say("info", "variants/base")
 
     sound = json.loads(say("verify", "--json"))
     assert (sound["findings"], sound["n_incomplete"]) == ([], 0)

@@ -198,7 +198,11 @@ def test_layers_and_rows_that_are_not_there(refused: Refused, small_bert: Path, 
     assert "layer 9 asked" in refused("rsa", "--layers", "9", "--rows", "all")
     assert "9000 rows asked for, but the variants share" in refused("rsa", "--rows", "9000")
     assert "needs at least 4" in refused("rsa", "--rows", "3")
-    assert "neither a number nor all" in refused("rsa", "--rows", "many")
+    assert "neither a number above 0 nor all" in refused("rsa", "--rows", "many")
+    assert "neither a number above 0 nor all" in refused("rsa", "--rows", "\N{SUPERSCRIPT TWO}")
+    assert "not understood" in refused("rsa", "--layers", "\N{SUPERSCRIPT TWO}")
+    assert "layer 99999999999 asked" in refused("rsa", "--layers", "0-99999999999")
+    assert "go down" in refused("rsa", "--layers", "3-1")
 
 
 @pytest.mark.parametrize("name", ["../x", "/x", "a/b", "", ".hidden", "x" * 200])
@@ -334,6 +338,8 @@ def test_memory_and_figures_are_refused_before_the_work(
     assert "no amount of memory" in refused(*line, "--memory", "plenty")
     assert "are allowed" in refused(*line, "--memory", "1kB")
     assert "are allowed" in refused("rsa", "--rows", "all", "--memory", "1kB")
-    assert "does not end in .png" in refused("rsa", "--rows", "all", "--plot", tmp_path / "a.gif")
+    assert "ends in .png, .svg or .pdf" in refused(
+        "rsa", "--rows", "all", "--plot", tmp_path / "a.gif"
+    )
     nowhere = tmp_path / "nowhere" / "a.png"
     assert "nowhere" in refused("rsa", "--rows", "all", "--plot", nowhere)

@@ -545,7 +545,7 @@ def test_a_file_is_no_folder(bert: Path) -> None:
     ("settings", "message"),
     [
         ({"truncate": 5}, "truncation to 5 layers asked of a model with 4 layers; give 0-4"),
-        ({"truncate": -1}, "truncation to -1 layers"),
+        ({"truncate": -1}, "truncation is -1"),
         ({"compute_dtype": "int8"}, "compute dtype 'int8' is not one of: auto, float32"),
         ({"device": "tpu"}, "device 'tpu' is not one of: auto, cpu, cuda"),
         ({"device": "cuda:99"}, "device 'cuda:99' asked for, but"),
