@@ -27,6 +27,7 @@ from layerlake.engine.corpora.corpus import Corpus
 from layerlake.engine.progress import Progress, silent
 from layerlake.engine.rowsets import RowSet, choose_rows
 from layerlake.engine.settings import whole_number
+from layerlake.engine.sites import check_site
 from layerlake.engine.tokenization import Tokenization
 from layerlake.store import schema
 from layerlake.store.errors import InvalidInput
@@ -178,6 +179,7 @@ def plan_extraction(
         raise InvalidInput(f"pooling {pooling!r} is not one of {', '.join(POOLINGS)}")
     token_budget = whole_number(token_budget, "the token budget", 1)
     window_rows = whole_number(window_rows, "window_rows", 1, MOST_WINDOW_ROWS)
+    check_site(site)
     chosen = parse_layers(layers, model.n_layers)
     check_variant(lake, variant, model.weights_digest)
     corpus_name, content = resolve_corpus(lake, corpus, **(corpus_options or {}), progress=progress)

@@ -47,6 +47,13 @@ SITES = ("resid",)
 """The sites that can be captured."""
 
 
+def check_site(site: str) -> str:
+    """Return a site that can be captured; raise `InvalidInput` for any other."""
+    if site not in SITES:
+        raise InvalidInput(f"site {site!r} is not one of: {', '.join(SITES)}")
+    return site
+
+
 def block_list(module: torch.nn.Module) -> torch.nn.ModuleList:
     """Return the list of blocks of a model body.
 
@@ -108,8 +115,7 @@ class Capture:
     """
 
     def __init__(self, model: LoadedModel, layers: Sequence[int], site: str = "resid") -> None:
-        if site not in SITES:
-            raise InvalidInput(f"site {site!r} is not one of: {', '.join(SITES)}")
+        check_site(site)
         if not len(layers):
             raise InvalidInput(f"no layers asked for; give some of 0-{model.n_layers}")
         for layer in layers:

@@ -163,7 +163,7 @@ def open_lake(
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a half-sentence that helps with a name that is not there."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=3)
+    close = difflib.get_close_matches(str(name), names, n=3)
     if close:
         return f"did you mean {' or '.join(close)}?"
     return f"there are {', '.join(names[:12])}" if names else "there are none"

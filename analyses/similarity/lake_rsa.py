@@ -22,6 +22,7 @@ from layerlake.analyses.similarity.selection import (
     sets_holding,
 )
 from layerlake.engine.progress import Progress, silent
+from layerlake.engine.settings import check_seed
 from layerlake.store.errors import InvalidInput
 from layerlake.store.identity import columns_fingerprint
 from layerlake.store.reader import Lake
@@ -90,6 +91,7 @@ def rsa(
     if not isinstance(lake, Lake):
         raise InvalidInput(f"a lake is needed, not {lake!r}; open one with open_lake")
     asked = asked_rows(rows)
+    seed = check_seed(seed)
     reference = "base" if reference is None else reference
     corpus, chosen = names_of(lake, corpus, reference, variants)
     held = sets_holding(

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import types
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 import pytest
@@ -15,6 +16,7 @@ import pytest
 import layerlake
 from layerlake.cli.main import COMMANDS, CommandHome, main
 from layerlake.store.errors import InvalidInput, LayerLakeError, StorageFailed
+from layerlake.store.reader import open_lake
 
 Outcome = tuple[int, str, str]
 
@@ -181,3 +183,31 @@ def test_module_runs_as_a_program() -> None:
         check=True,
     )
     assert done.stdout == f"layerlake {layerlake.__version__}\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="shells close streams in another way there")
+@pytest.mark.parametrize(
+    ("redirection", "code", "said"),
+    [
+        (">&-", 0, ""),
+        (
+            ">/dev/full",
+            1,
+            "error: the output cannot be written: No space left on device\n",
+        ),
+    ],
+)
+def test_an_output_that_takes_nothing(
+    tmp_path: Path, redirection: str, code: int, said: str
+) -> None:
+    if redirection == ">/dev/full" and not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full here")
+    (tmp_path / "shore.txt").write_text("Gulls cry.\n")
+    line = f'"{sys.executable}" -m layerlake.cli corpus add shore shore.txt {redirection}'
+    done = subprocess.run(
+        line, shell=True, cwd=tmp_path, stderr=subprocess.PIPE, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (code, said)
+    # The corpus was written all the same, and nothing else was left.
+    assert open_lake(tmp_path / "lake").corpora() == ["shore"]
+    assert [path.name for path in (tmp_path / "lake" / "staging").iterdir()] == ["zarr.json"]

@@ -223,6 +223,22 @@ def test_a_corpus_of_the_lake_under_another_name(refused: Refused, small_bert: P
     assert "corpus 'harbour' is in the lake already" in refused(*line, "port")
 
 
+def test_a_line_that_was_wrong_does_not_stand_in_the_way(
+    refused: Refused, small_bert: Path, tmp_path: Path
+) -> None:
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text('{"a": "Gulls cry.", "b": "Nobody minds."}\n')
+    line = ("extract", small_bert, pairs, "--text-field", "a", "--packing", "pair", "--as", "base")
+    assert "needs two texts" in refused(*line)
+    with pytest.raises(SystemExit, match="0"):
+        main([*map(str, line), "--pair-field", "b", "--lake", str(tmp_path / "lake")])
+
+
+def test_a_path_that_nothing_is_listed_below(refused: Refused) -> None:
+    assert "nothing called nope" in refused("ls", "nope")
+    assert "no path inside a lake" in refused("ls", "../")
+
+
 def test_a_name_that_is_taken(
     refused: Refused, small_bert: Path, text: Path, tmp_path: Path
 ) -> None:
