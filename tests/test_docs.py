@@ -81,7 +81,7 @@ def test_the_code_of_the_readme_runs(
     names = runpy.run_path("page.py")
     assert names["some"].shape == (3, 32)
     assert names["result"].labels("variant") == ["random"]
-    assert {record["n"] for record in names["result"].records} == {1000}
+    assert {record["n"] for record in names["result"].records} == {5000}
 
 
 def test_every_command_is_in_the_readme() -> None:
