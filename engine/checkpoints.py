@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -38,6 +39,10 @@ class Checkpoint:
 
 
 def require_transformers() -> None:
+    """Load torch and transformers, or say what to install."""
+    # On CPUs torch keeps what it has compiled for each of the last 1024 shapes. Every batch of an
+    # extraction has a shape of its own, so that this grew by 200 MB and was never of use.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "0")
     try:
         import torch  # noqa: F401
         import transformers  # noqa: F401
