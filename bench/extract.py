@@ -1,8 +1,9 @@
-"""Extraction against the same forward passes alone, and against the loop that one usually writes."""
+"""Extraction against its forward passes alone, and against the loop that one usually writes."""
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -115,18 +116,15 @@ class _Job:
             np.save(self.folder / f"{layer}.npy", np.concatenate(rows))
 
     def layerlake(self, *, known: bool) -> None:
-        """Extract into a new lake, or as a new variant into one that holds the pieces."""
+        """Extract into a new lake, or as a new variant into the one that holds the pieces."""
         place = self.folder / "lake"
-        if known:
-            shutil.rmtree(place / "activations/bench", ignore_errors=True)
-        else:
-            shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(place / "activations/bench" if known else place, ignore_errors=True)
         extract(
             open_lake(place, "a"),
             self.model,
-            "bench" if known and place.exists() else self.texts,
+            "bench" if known else self.texts,
             variant="bench",
-            corpus_name=None if known and place.exists() else "bench",
+            corpus_name="bench",
             window_rows=self.window_rows,
         )
 
@@ -252,11 +250,8 @@ def _workload(job: _Job, repeats: int, threads: int, memory: bool) -> list[dict[
     difference = job.difference()
     records = []
     for name, timing in timings.items():
-        alone = _Job(
-            job.source, job.corpus, job.format, job.n_examples, job.window_rows, job.folder
-        )
-        if memory and name == "layerlake, next variant":
-            job.layerlake(known=False)
+        # A copy has loaded nothing yet, so that nothing is sent to the process but its names.
+        alone = dataclasses.replace(job)
         peak = peak_bytes_of(run_alone, alone, name, threads) if memory else None
         records.append(
             {

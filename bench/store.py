@@ -1,4 +1,4 @@
-"""Reading and writing a layer against plain files and the other readers of Zarr, page cache warm."""
+"""Reading and writing a layer against plain files and other readers of Zarr, page cache warm."""
 
 from __future__ import annotations
 

@@ -8,7 +8,13 @@ from typing import Any
 
 import click
 
-from layerlake.cli.options import json_option, lake_option, reading_options
+from layerlake.cli.options import (
+    json_option,
+    lake_option,
+    layers_option,
+    reading_options,
+    rows_options,
+)
 
 
 @click.command()
@@ -20,20 +26,7 @@ from layerlake.cli.options import json_option, lake_option, reading_options
 )
 @reading_options
 @click.option("--rows", default="all", show_default=True, help="all, or sample:N[@SEED].")
-@click.option(
-    "--unit",
-    type=click.Choice(["piece", "word"]),
-    default="piece",
-    show_default=True,
-    help="What a row is: a piece of the tokenizer, or a word of the corpus.",
-)
-@click.option(
-    "--pooling",
-    type=click.Choice(["mean", "first", "last", "max"]),
-    default="mean",
-    show_default=True,
-    help="How the pieces of a word become its row.",
-)
+@rows_options
 @click.option(
     "--packing",
     type=click.Choice(["single", "pair"]),
@@ -48,7 +41,7 @@ from layerlake.cli.options import json_option, lake_option, reading_options
     show_default=True,
     help="What to do with examples over the model's limit.",
 )
-@click.option("--layers", metavar="LIST", help="0,8,16 or 0-4  [default: all]")
+@layers_option()
 @click.option("--randomize", type=int, metavar="SEED", help="Draw all weights anew.")
 @click.option("--truncate", type=int, metavar="K", help="Keep the embeddings and K blocks.")
 @click.option(

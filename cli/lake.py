@@ -54,9 +54,10 @@ def ls(path: str, lake: str | None, as_json: bool) -> None:
     for analysis in opened.location.nodes("results"):
         for identity in opened.location.nodes(f"results/{analysis}"):
             asked = opened.attributes(f"results/{analysis}/{identity}")["settings"]
+            rows = "by default" if asked["rows"] is None else asked["rows"]
             what = (
                 f"{', '.join(asked['variants'])} against {asked['reference']} over "
-                f"{asked['corpus']}, {asked['kernel']}, {asked['rows'] or 'all'} rows"
+                f"{asked['corpus']}, {asked['kernel']}, rows {rows}"
             )
             records.append({"path": f"results/{analysis}/{identity}", "what": what})
     records = [record for record in records if record["path"].startswith(path.strip("/"))]

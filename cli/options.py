@@ -22,6 +22,34 @@ def json_option() -> Decorator:
     return click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 
 
+def layers_option() -> Decorator:
+    """Return the option that chooses layers."""
+    return click.option("--layers", metavar="LIST", help="0,8,16 or 0-4  [default: all]")
+
+
+def rows_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say what a row is."""
+    for option in (
+        click.option(
+            "--pooling",
+            type=click.Choice(["mean", "first", "last", "max"]),
+            default="mean",
+            show_default=True,
+            help="How the pieces of a word become its row.",
+        ),
+        click.option(
+            "--unit",
+            type=click.Choice(["piece", "word"]),
+            default="piece",
+            show_default=True,
+            help="What a row is: a piece of the tokenizer, or a word, which models with different "
+            "tokenizers share.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
 def reading_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say how to read a corpus file."""
     for option in (

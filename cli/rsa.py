@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from layerlake.cli.options import json_option, lake_option
+from layerlake.cli.options import json_option, lake_option, layers_option, rows_options
 
 
 @click.command()
@@ -21,24 +21,11 @@ from layerlake.cli.options import json_option, lake_option
     metavar="NAME",
     help="What to compare; give it several times for several  [default: all others]",
 )
-@click.option("--layers", metavar="LIST", help="0,8,16 or 0-4  [default: all]")
+@layers_option()
 @click.option(
     "--site", default="resid", show_default=True, help="Where in a block; resid is its output."
 )
-@click.option(
-    "--unit",
-    type=click.Choice(["piece", "word"]),
-    default="piece",
-    show_default=True,
-    help="What a row is; words compare models with different tokenizers.",
-)
-@click.option(
-    "--pooling",
-    type=click.Choice(["mean", "first", "last", "max"]),
-    default="mean",
-    show_default=True,
-    help="How the pieces of a word became its row.",
-)
+@rows_options
 @click.option("--rows", help="How many, or all  [default: 5000, or all where there are fewer]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the draw of rows.")
 @click.option("--specials", is_flag=True, help="Include special pieces.")

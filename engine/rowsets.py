@@ -19,7 +19,6 @@ from layerlake.store.errors import InvalidInput, is_a
 UNITS = ("piece", "word")
 
 _SAMPLE = re.compile(r"sample:([0-9]{1,18})(?:@([0-9]{1,20}))?")
-_WORD64 = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 
 _ARRAYS: dict[str, type[np.generic]] = {

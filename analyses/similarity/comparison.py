@@ -235,7 +235,8 @@ def _first_pass(
                 group.allowed_bytes,
                 "the comparison has to go on in float64, since float32 loses digits on these "
                 "rows, and",
-                "allow more memory, or compare fewer variants at a time (rsa_group takes a lower block_rows)",
+                "allow more memory, or compare fewer variants at a time (rsa_group takes a lower "
+                "block_rows)",
             )
         blocks.drop()
         del state, accumulator, prepared

@@ -66,8 +66,9 @@ def rsa(
         `piece`, or `word` and how its pieces were pooled: `mean`, `first`, `last` or `max`.
     rows, seed
         How many of the rows that all variants hold, drawn by identity: the same stimuli in every
-        layer and variant. `all` of them, or by default 5000, or all where there are fewer. A row without a direction (zero norm, or constant under
-        `correlation`) in any layer or variant is left out of all, and counted in `n_dropped`.
+        layer and variant. `all` of them, or by default 5000, or all where there are fewer. A row
+        without a direction (zero norm, or constant under `correlation`) in any layer or variant is
+        left out of all, and counted in `n_dropped`.
     specials
         Include special pieces.
     kernel, interval, confidence, memory

@@ -130,7 +130,8 @@ def rsa_group(
     fitting = wished.within(
         allowed,
         f"comparing {len(spaces)} spaces over {len(clusters)} rows",
-        "allow more memory, or compare fewer variants at a time (rsa_group takes a lower block_rows)",
+        "allow more memory, or compare fewer variants at a time (rsa_group takes a lower "
+        "block_rows)",
     )
     group = Group(
         spaces,

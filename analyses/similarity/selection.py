@@ -138,13 +138,14 @@ def layers_of(
         absent = [layer for layer in wanted if layer not in own]
         if absent:
             raise NameNotFound(f"{reference} has no layer {absent[0]} in the lake; it has {listed}")
+    # Others are not compared, and the sets that hold them have no say in the rows.
     common = [w for w in wanted if any(w in held[v] for v in held if v != reference)]
     if not common:
         raise NameNotFound(
             f"no variant has layer {', '.join(map(str, wanted))} of {reference} in the lake; give "
             "other --layers, or extract them"
         )
-    return wanted
+    return common
 
 
 def _common_rows(sets: Sequence[RowSet]) -> list[NDArray[np.int64]]:

@@ -1,4 +1,4 @@
-"""Which sets of a lake are compared: rows made alike, rows that most share, layers that are there."""
+"""Which sets of a lake are compared: rows made alike, rows that most share, layers there are."""
 
 from __future__ import annotations
 
@@ -72,6 +72,15 @@ def test_rows_that_both_have_come_before_more_rows(add: Callable[..., Lake]) -> 
     add("base", rows="sample:400@2")
     assert values(lake, rows="all", fresh=True) == shared
     assert {r["n"] for r in rsa(lake).records} == {300}
+
+
+def test_a_layer_that_nobody_else_has_has_no_say_in_the_rows(add: Callable[..., Lake]) -> None:
+    for model in ("base", "random"):
+        lake = add(model, layers="0-1", rows="sample:300@1")
+    add("base", layers=[2], rows="sample:200@2")
+    found = rsa(lake)
+    assert {(r["layer"], r["n"]) for r in found.records} == {(0, 300), (1, 300)}
+    assert found.settings["layers"] == [0, 1]
 
 
 def test_float32_comes_before_float16(add: Callable[..., Lake]) -> None:

@@ -68,7 +68,7 @@ def test_from_a_text_to_an_empty_lake(say: Say, tmp_path: Path, small_bert: Path
     rows = done["n_rows"]
     assert listed[done["path"]] == f"{rows} piece rows (all), 4 layers, float16, 0.3 MB, sealed"
     (result,) = (path for path in listed if path.startswith("results/rsa/"))
-    assert listed[result] == "random against base over shore, cosine, all rows"
+    assert listed[result] == "random against base over shore, cosine, rows all"
     table = say("ls")
     assert all(path in table for path in listed)
     assert say("ls", "variants").count("\n") == 3
