@@ -246,6 +246,16 @@ def test_hooks_are_gone_after_the_block_even_after_an_error() -> None:
         capture.run(IDS)
 
 
+def test_what_was_taken_is_not_touched_by_a_call_from_elsewhere() -> None:
+    model = tiny("bert")
+    with Capture(model, [0, 2]) as capture:
+        taken = capture.run(IDS)
+        kept = {layer: hidden.clone() for layer, hidden in taken.items()}
+        with pytest.raises(Exception):  # noqa: B017, PT011 (how the model is stopped is not told)
+            model.module(torch.from_numpy(IDS[:, ::-1].copy()))
+    assert all(torch.equal(taken[layer], kept[layer]) for layer in (0, 2))
+
+
 def test_an_error_inside_the_model_is_not_mistaken_for_the_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -262,6 +262,23 @@ def test_a_removal_killed_after_its_tombstone(lake, plan, fill):
     assert verify(lake).findings == ()
 
 
+def test_a_removal_that_stops_half_way_shows_no_set(lake, plan, fill, monkeypatch):
+    fill(lake, plan())
+
+    def killed(path):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lake.location, "remove", killed)
+        with pytest.raises(KeyboardInterrupt):
+            remove(lake, plan().path)
+    assert lake.location.children(plan().path) != []
+    assert lake.sets() == []
+    assert verify(lake).findings == ()
+    gc(lake)
+    assert lake.location.children(plan().path) == []
+
+
 def test_damaged_attributes_are_refused(lake, plan, fill):
     fill(lake, plan())
     key = f"{plan().path}/zarr.json"
