@@ -42,6 +42,14 @@ from layerlake.cli.options import (
     help="What to do with examples over the model's limit.",
 )
 @layers_option()
+@click.option(
+    "--sites",
+    default="resid",
+    show_default=True,
+    metavar="LIST",
+    help="Where in a block: resid, attn_out, mlp_out, embed, final_norm, block.PATH, or module "
+    "paths; several in one pass.",
+)
 @click.option("--randomize", type=int, metavar="SEED", help="Draw all weights anew.")
 @click.option("--truncate", type=int, metavar="K", help="Keep the embeddings and K blocks.")
 @click.option(

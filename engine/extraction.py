@@ -153,7 +153,7 @@ def extract(
     packing: str = "single",
     long: str = "refuse",
     layers: str | int | Iterable[int] | None = None,
-    site: str = "resid",
+    sites: str | Iterable[str] = "resid",
     randomize: int | None = None,
     truncate: int | None = None,
     store_dtype: str = "float16",
@@ -191,6 +191,8 @@ def extract(
         `split`.
     layers
         `0,8,16`, `0-4`, a sequence, or all.
+    sites
+        `resid,attn_out,mlp_out` and the others of `engine.sites`, all taken in one forward pass.
     randomize, truncate
         As `load_model`.
     store_dtype, codec
@@ -267,7 +269,7 @@ def extract(
         packing=packing,
         long=long,
         layers=layers,
-        site=site,
+        sites=sites,
         store_dtype=store_dtype,
         codec=codec,
         token_budget=token_budget,

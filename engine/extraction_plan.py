@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ from layerlake.engine.corpora.corpus import Corpus
 from layerlake.engine.progress import Progress, silent
 from layerlake.engine.rowsets import RowSet, choose_rows
 from layerlake.engine.settings import whole_number
-from layerlake.engine.sites import check_site
+from layerlake.engine.sites import Place, split_sites
 from layerlake.engine.tokenization import Tokenization
 from layerlake.store import schema
 from layerlake.store.errors import InvalidInput
@@ -54,8 +54,8 @@ class ExtractionPlan:
     row_pieces: NDArray[np.int64] = field(repr=False)
     """First piece and one past the last piece of each row, shape (row, 2)."""
     corpus: Corpus = field(repr=False)
-    layers: tuple[int, ...]
-    site: str
+    places: tuple[Place, ...]
+    """Site and layer of every array, in the order of the set's."""
     pooling: str
     token_budget: int
 
@@ -63,14 +63,14 @@ class ExtractionPlan:
     def n_bytes(self) -> int:
         """Bytes of activations on disk, before compression."""
         layout = self.set_plan.layout
-        return layout.n_rows * layout.chunk_bytes // layout.chunk_rows * len(self.layers)
+        return layout.n_rows * layout.chunk_bytes // layout.chunk_rows * len(self.places)
 
     @property
     def peak_bytes(self) -> int:
         """Bytes of the two windows that are in memory at a time."""
         layout = self.set_plan.layout
         rows = min(layout.window_rows, layout.n_rows)
-        window = rows * layout.chunk_bytes // layout.chunk_rows * len(self.layers)
+        window = rows * layout.chunk_bytes // layout.chunk_rows * len(self.places)
         return window * min(2, layout.n_windows)
 
     def n_pieces(self, windows: Iterable[int]) -> int:
@@ -151,6 +151,26 @@ def variant_name(source: str, randomize: int | None, truncate: int | None) -> st
     return name
 
 
+def _places(
+    model: LoadedModel, sites: Sequence[str], layers: Sequence[int]
+) -> tuple[tuple[Place, ...], int]:
+    """Return the places to take and their width, which all places of a set share."""
+    from layerlake.engine.capture import resolve_places
+
+    widths = resolve_places(model, sites, layers)
+    if len(set(widths.values())) > 1:
+        of_width: dict[int, list[str]] = {}
+        for place, width in widths.items():
+            if place.site not in of_width.setdefault(width, []):
+                of_width[width].append(place.site)
+        said = "; ".join(f"{', '.join(names)}: {width}" for width, names in of_width.items())
+        raise InvalidInput(
+            f"the sites of a set share one width, and these have several ({said}); extract those "
+            "of each width by a line of their own"
+        )
+    return tuple(widths), next(iter(widths.values()))
+
+
 def plan_extraction(
     lake: Lake,
     model: LoadedModel,
@@ -164,7 +184,7 @@ def plan_extraction(
     packing: str = "single",
     long: str = "refuse",
     layers: str | int | Iterable[int] | None = None,
-    site: str = "resid",
+    sites: str | Iterable[str] = "resid",
     store_dtype: str = "float16",
     codec: str = "none",
     token_budget: int = DEFAULT_TOKEN_BUDGET,
@@ -179,9 +199,10 @@ def plan_extraction(
         raise InvalidInput(f"pooling {pooling!r} is not one of {', '.join(POOLINGS)}")
     token_budget = whole_number(token_budget, "the token budget", 1)
     window_rows = whole_number(window_rows, "window_rows", 1, MOST_WINDOW_ROWS)
-    check_site(site)
+    asked = split_sites(sites)
     chosen = parse_layers(layers, model.n_layers)
     check_variant(lake, variant, model.weights_digest)
+    places, width = _places(model, asked, chosen)
     corpus_name, content = resolve_corpus(lake, corpus, **(corpus_options or {}), progress=progress)
     cut = find_tokenization(
         lake,
@@ -194,18 +215,20 @@ def plan_extraction(
         progress=progress,
     )
     row_set = choose_rows(content, cut, rows, unit)
-    layout = ActivationLayout(len(row_set.row_id), model.hidden, store_dtype, codec, window_rows)
-    contents = {
+    layout = ActivationLayout(len(row_set.row_id), width, store_dtype, codec, window_rows)
+    contents: dict[str, Any] = {
         "row_set": row_set.fingerprint,
         "rows": rows,
         "unit": unit,
         "pooling": pooling if unit == "word" else None,
         "tokenization": cut.fingerprint,
-        "sites": [site],
-        "layers": list(chosen),
+        "sites": list(dict.fromkeys(place.site for place in places)),
+        "layers": sorted({place.layer for place in places}),
         "dtype": store_dtype,
         "codec": codec,
     }
+    if len(places) != len(contents["sites"]) * len(contents["layers"]):
+        contents["arrays"] = [place.name for place in places]
     draft = ExtractionPlan(
         SetPlan(
             corpus_name,
@@ -213,15 +236,14 @@ def plan_extraction(
             contents,
             {},
             {},
-            tuple(f"{site}/{layer}" for layer in chosen),
+            tuple(place.name for place in places),
             layout,
         ),
         cut,
         row_set,
         _row_pieces(cut, row_set),
         content,
-        chosen,
-        site,
+        places,
         pooling,
         token_budget,
     )

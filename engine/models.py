@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
+from layerlake.engine.architectures import find_trunk, truncate_blocks
 from layerlake.engine.checkpoints import Checkpoint, explained, locate, require_transformers
 from layerlake.engine.randomized import randomize_parameters
 from layerlake.engine.settings import check_seed, whole_number
-from layerlake.engine.sites import block_list
 from layerlake.store.errors import InvalidInput, MemoryRefused
 
 if TYPE_CHECKING:
@@ -108,11 +108,11 @@ def load_model(
     checkpoint = locate(source, trust_remote_code, weights=randomize is None)
     config = _read_config(checkpoint)
     module = _fresh_body(checkpoint, config) if randomize is not None else _body(checkpoint, config)
-    n_layers = len(block_list(module))
+    n_layers = find_trunk(module).n_layers
     if randomize is not None:
         randomize_parameters(module, randomize)
     if truncate is not None:
-        _truncate(module, truncate)
+        truncate_blocks(module, truncate)
         n_layers = truncate
     tokenizer = _read_tokenizer(checkpoint)
     _check_vocabulary(checkpoint, module, tokenizer)
@@ -300,31 +300,6 @@ def _stored_dtype(checkpoint: Checkpoint) -> torch.dtype:
 def _few(names: list[str]) -> str:
     rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + rest
-
-
-def _truncate(module: torch.nn.Module, keep: int) -> None:
-    """Cut all blocks above `keep` off, in place."""
-    from torch.nn import Identity
-
-    blocks = block_list(module)
-    n_layers = len(blocks)
-    if not 0 <= keep <= n_layers:
-        raise InvalidInput(
-            f"truncation to {keep} layers asked of a model with {n_layers} layers; give 0-{n_layers}"
-        )
-    # Models may look up how the first block attends before they run it.
-    attends = getattr(blocks[0], "attention_type", None)
-    del blocks[keep:]
-    if keep == 0:
-        # Layer 0 is taken where it enters the first block; this one holds the place and never runs.
-        place: Any = Identity()
-        place.attention_type = attends
-        blocks.append(place)
-    config: Any = module.config
-    for name, value in config.to_dict().items():
-        if "layer" in name and isinstance(value, list) and len(value) == n_layers:
-            setattr(config, name, value[: len(blocks)])
-    config.num_hidden_layers = len(blocks)
 
 
 def _layer_count(config: Any, n_layers: int) -> dict[str, int]:

@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 
 from layerlake.engine.batching import pad_batch
 from layerlake.engine.extraction_plan import ExtractionPlan
+from layerlake.engine.sites import Place
 from layerlake.store.errors import InvalidInput
 
 if TYPE_CHECKING:
     import torch
 
     from layerlake.engine.models import LoadedModel
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 TRIAL_BATCHES = 4
 """Batches that a dry run computes to say how long all will take."""
@@ -45,11 +48,11 @@ class WindowRunner:
     def __init__(self, model: LoadedModel, plan: ExtractionPlan) -> None:
         import torch
 
-        from layerlake.engine.sites import Capture
+        from layerlake.engine.capture import Capture
 
         self.model = model
         self.plan = plan
-        self.capture = Capture(model, plan.layers, plan.site)
+        self.capture = Capture(model, plan.places)
         self.dtype = getattr(torch, plan.set_plan.layout.dtype)
 
     def seconds(self, windows: Sequence[int]) -> float:
@@ -67,21 +70,19 @@ class WindowRunner:
         return (time.perf_counter() - began) / pieces * plan.n_pieces(windows)
 
     def _trial(self, batch: NDArray[np.int64]) -> None:
-        import torch
-
         cut = self.plan.tokenization
         laid = pad_batch(
             cut.piece_ids, cut.segment_ids, cut.input_offsets, batch, self.model.pad_id
         )
-        self.capture.run(*map(torch.from_numpy, laid))
+        self.capture.run(dict(zip(INPUTS, laid, strict=True)))
 
     def window(self, window: int, on_pieces: Callable[[int], None]) -> dict[str, NDArray[Any]]:
-        """Return the rows of a window, an array of shape (rows, hidden) for each layer."""
+        """Return the rows of a window, an array of shape (rows, hidden) for each place."""
         plan = self.plan
         layout = plan.set_plan.layout
         start, stop = layout.window(window)
         out = {
-            layer: np.empty((stop - start, layout.hidden), layout.dtype) for layer in plan.layers
+            place: np.empty((stop - start, layout.hidden), layout.dtype) for place in plan.places
         }
         offsets = plan.tokenization.input_offsets
         spans = plan.row_pieces[start:stop]
@@ -92,7 +93,7 @@ class WindowRunner:
             high = np.searchsorted(row_input, batch, "right")
             self._batch(batch, low, high, spans, start, out)
             on_pieces(int((offsets[batch + 1] - offsets[batch]).sum()))
-        return {f"{plan.site}/{layer}": rows for layer, rows in out.items()}
+        return {place.name: rows for place, rows in out.items()}
 
     def _batch(
         self,
@@ -101,7 +102,7 @@ class WindowRunner:
         high: NDArray[np.int64],
         spans: NDArray[np.int64],
         start: int,
-        out: dict[int, NDArray[Any]],
+        out: dict[Place, NDArray[Any]],
     ) -> None:
         import torch
 
@@ -118,7 +119,7 @@ class WindowRunner:
         flat = torch.from_numpy(np.repeat(firsts, counts) + within).to(self.model.device)
         sizes = torch.from_numpy(counts).to(self.model.device)
 
-        def keep(layer: int, hidden: torch.Tensor) -> None:
+        def keep(place: Place, hidden: torch.Tensor) -> None:
             values = hidden.reshape(-1, hidden.shape[-1]).index_select(0, flat)
             if self.plan.rows.unit == "word":
                 values = _pooled(values, sizes, self.plan.pooling)
@@ -127,19 +128,19 @@ class WindowRunner:
             # value; a float32 sum may also overflow by itself.
             total = stored.sum(dtype=torch.float32)
             if not torch.isfinite(total) and not torch.isfinite(stored).all():
-                self._refuse(layer, values, stored, rows + start)
-            out[layer][rows] = stored.cpu().numpy()
+                self._refuse(place, values, stored, rows + start)
+            out[place][rows] = stored.cpu().numpy()
 
-        self.capture.run(*map(torch.from_numpy, (ids, mask, segments)), on_layer=keep)
+        self.capture.run(dict(zip(INPUTS, (ids, mask, segments), strict=True)), on_place=keep)
 
     def _refuse(
-        self, layer: int, values: torch.Tensor, stored: torch.Tensor, rows: NDArray[np.int64]
+        self, place: Place, values: torch.Tensor, stored: torch.Tensor, rows: NDArray[np.int64]
     ) -> None:
         import torch
 
         bad = int(torch.nonzero(~torch.isfinite(stored).all(dim=1))[0, 0])
         example = int(self.plan.rows.row_example[rows[bad]])
-        where = f"layer {layer}, example {self.plan.corpus.example_name(example)!r}"
+        where = f"{place.site} of layer {place.layer}, example {self.plan.corpus.example_name(example)!r}"
         if bool(torch.isfinite(values[bad]).all()):
             largest = float(values[bad].abs().max())
             raise InvalidInput(

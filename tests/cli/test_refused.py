@@ -299,7 +299,7 @@ def test_activations_that_are_no_numbers(
 ) -> None:
     broken = altered("encoder.layer.1.output.dense.bias", lambda bias: bias[3].fill_(np.nan))
     sentence = refused("extract", broken, text, "--as", "broken", same=False)
-    assert sentence.startswith("layer 2, example 'line ")
+    assert sentence.startswith("resid of layer 2, example 'line ")
     assert "NaN or infinite" in sentence
     assert verify(open_lake(lake)).findings == ()
 
@@ -313,7 +313,7 @@ def test_activations_beyond_float16(
 ) -> None:
     large = altered("encoder.layer.1.output.LayerNorm.weight", lambda weight: weight.mul_(1e6))
     sentence = refused("extract", large, text, "--as", "large", same=False)
-    assert sentence.startswith("layer 2, example 'line ")
+    assert sentence.startswith("resid of layer 2, example 'line ")
     assert "does not fit float16" in sentence
     assert "--store-dtype float32" in sentence
     line = ["extract", large, str(text), "--as", "large", "--store-dtype", "float32"]

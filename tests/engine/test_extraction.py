@@ -178,7 +178,7 @@ def test_bad_values_name_layer_and_example(lake, minilm, value, said):
     kept = blocks[3]
     blocks[3] = _Spoilt(kept, value)
     try:
-        with pytest.raises(InvalidInput, match=rf"layer 4, example '.*': .*{said}"):
+        with pytest.raises(InvalidInput, match=rf"resid of layer 4, example '.*': .*{said}"):
             extract(lake, minilm, "harbour", variant="spoilt")
     finally:
         blocks[3] = kept

@@ -45,7 +45,7 @@ def model(small_bert: Path) -> LoadedModel:
         ({"long": "x"}, "'x'"),
         ({"layers": 9}, "layer 9 asked"),
         ({"layers": []}, "no layers asked for"),
-        ({"site": "x"}, "site 'x'"),
+        ({"sites": "x"}, "no site 'x'"),
         ({"store_dtype": "int8"}, "store dtype 'int8'"),
         ({"codec": "zip"}, "codec 'zip'"),
         ({"token_budget": 1.5}, "the token budget is 1.5"),

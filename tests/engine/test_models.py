@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from scipy.stats import truncnorm
 
+from layerlake.engine.capture import Capture
 from layerlake.engine.models import LoadedModel, load_model, load_tokenizer, resolve_device
-from layerlake.engine.sites import Capture
+from layerlake.engine.sites import Place
 from layerlake.store.errors import InvalidInput, MissingExtra
 
 torch = pytest.importorskip("torch")
@@ -119,8 +120,10 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def layers_of(model: LoadedModel) -> dict[int, Any]:
-    with Capture(model, range(model.n_layers + 1)) as capture:
-        return capture.run(IDS)
+    places = [Place("resid", layer) for layer in range(model.n_layers + 1)]
+    inputs = {"input_ids": IDS, "attention_mask": np.ones_like(IDS)}
+    with Capture(model, places) as capture:
+        return {place.layer: hidden for place, hidden in capture.run(inputs).items()}
 
 
 def rewrite_weights(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -163,10 +166,11 @@ def test_loading_says_nothing_and_restores_what_it_silenced(
     folder = tmp_path / "headed"
     fresh("bert", "AutoModelForMaskedLM").save_pretrained(folder)
     save_tokenizer(folder)
+    other = saved("gpt2")
     before = logging.get_verbosity(), logging.is_progress_bar_enabled()
     capfd.readouterr()
     load_model(str(folder))
-    load_model(str(saved("gpt2")), randomize=0, truncate=2)
+    load_model(str(other), randomize=0, truncate=2)
     assert capfd.readouterr() == ("", "")
     assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
 
@@ -344,9 +348,9 @@ def test_the_real_sentence_encoder_agrees_with_its_own_hidden_states() -> None:
     tensors = {name: torch.tensor(value) for name, value in inputs.items()}
     with torch.inference_mode():
         states = reference(**tensors, output_hidden_states=True).hidden_states
-    with Capture(model, range(7)) as capture:
-        taken = capture.run(**inputs)
-    assert all(torch.equal(taken[layer], states[layer]) for layer in range(7))
+    with Capture(model, [Place("resid", layer) for layer in range(7)]) as capture:
+        taken = capture.run(inputs)
+    assert all(torch.equal(hidden, states[place.layer]) for place, hidden in taken.items())
 
 
 def test_the_tokenizer_loads_alone(bert: Path) -> None:
@@ -460,7 +464,7 @@ def encoder_decoder(folder: Path) -> None:
 
 
 def shared_blocks(folder: Path) -> None:
-    config = transformers.AlbertConfig(**SIZES, embedding_size=16)
+    config = transformers.AlbertConfig(**SIZES, embedding_size=16, num_hidden_groups=2)
     transformers.AutoModel.from_config(config).save_pretrained(folder)
 
 
@@ -489,7 +493,7 @@ def configured(**changes: Any) -> Callable[[Path], None]:
         (configured(model_type="novel", auto_map={"AutoModel": "m.M"}), "needs the code that"),
         (configured(quantization_config={"quant_method": "gptq"}), "is quantised; give"),
         (encoder_decoder, "is an encoder-decoder"),
-        (shared_blocks, "'albert' shares one block"),
+        (shared_blocks, "'albert' with 2 groups"),
         (without("model.safetensors"), "holds no weights; save"),
         (pickle_instead, "holds pickled weights only, which may run code"),
         (shorten, r"the weights of .* cannot be loaded \(.*(?i:metadata|header|incomplete)"),
