@@ -68,12 +68,18 @@ from layerlake.cli.options import (
 )
 @click.option(
     "--compute-dtype",
-    type=click.Choice(["float32", "bfloat16", "float16"]),
-    default="float32",
+    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    default="auto",
     show_default=True,
-    help="What the forward pass runs in.",
+    help="What the forward pass runs in; auto is float32 on CPUs, else as the weights are stored.",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:N].")
+@click.option(
+    "--device-map",
+    type=click.Choice(["auto", "balanced", "sequential"]),
+    help="Spread the model over all devices.",
+)
+@click.option("--base", metavar="MODEL", help="Of an adapter: its base  [default: as it says]")
 @click.option("--token-budget", type=int, default=2048, show_default=True, help="Pieces a batch.")
 @click.option("--window-rows", type=int, default=16384, show_default=True, help="Rows a shard.")
 @click.option("--memory", default="8GiB", show_default=True, help="For windows in memory.")

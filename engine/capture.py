@@ -39,13 +39,19 @@ def _given(path: str, *, layer: int) -> int:
     return layer
 
 
+def _restore(modes: Mapping[torch.nn.Module, bool]) -> None:
+    """Put every module back into the mode that its owner had it in."""
+    for module, training in modes.items():
+        module.training = training
+
+
 class Capture:
     """Take places out of a running model by hooks; a context manager.
 
     Parameters
     ----------
     model
-        The model; its hooks are in place inside the `with` block only.
+        The model; inside the `with` block only its hooks are in place, and it is in eval mode.
     places
         Sites and layers; see `engine.sites`.
 
@@ -77,6 +83,8 @@ class Capture:
 
     def __enter__(self) -> Self:
         with ExitStack() as hooks:
+            hooks.callback(_restore, {m: m.training for m in self._model.module.modules()})
+            self._model.module.eval()
             for block in self._trunk.blocks:
                 hooks.callback(
                     block.register_forward_pre_hook(self._enter, with_kwargs=True).remove

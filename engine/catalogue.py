@@ -223,7 +223,8 @@ def load_rows(lake: Lake, corpus_name: str, fingerprint: str) -> RowSet:
 
 def variant_attributes(model: LoadedModel, tokenizer: str) -> dict[str, Any]:
     """Return what the lake keeps about a variant."""
-    return {
+    lineage = {} if model.parent is None else {"parent": model.parent}
+    return lineage | {
         "kind": "variant",
         "fingerprint": model.weights_digest,
         "weights_digest": model.weights_digest,

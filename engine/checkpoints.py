@@ -34,6 +34,10 @@ class Checkpoint:
     def options(self) -> dict[str, Any]:
         return {"local_files_only": True, "trust_remote_code": self.trust_remote_code}
 
+    @property
+    def is_adapter(self) -> bool:
+        return self.holds("adapter_config.json") and not self.holds("config.json")
+
     def holds(self, *patterns: str) -> bool:
         return any(next(self.folder.glob(pattern), None) for pattern in patterns)
 
@@ -111,11 +115,10 @@ def locate(source: str, trust_remote_code: bool, *, weights: bool) -> Checkpoint
         name = matched["name"]
         folder = _fetch(name, matched["revision"], weights=weights, code=trust_remote_code)
         found = Checkpoint(folder, source, name, folder.name, trust_remote_code)
-    if not (found.folder / "config.json").is_file():
-        advice = "give a folder written by save_pretrained"
-        if found.holds("adapter_config.json"):
-            advice = "it is an adapter: merge it into its base model"
-        raise InvalidInput(f"{source} holds no config.json; {advice}")
+    if not found.is_adapter and not (found.folder / "config.json").is_file():
+        raise InvalidInput(
+            f"{source} holds no config.json; give a folder written by save_pretrained"
+        )
     if weights and not found.holds("*.safetensors"):
         held = "pickled weights only, which may run code" if found.holds("*.bin") else "no weights"
         raise InvalidInput(

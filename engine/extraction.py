@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,7 +28,11 @@ from layerlake.store.sets import read_state
 from layerlake.store.writer import SetWriter
 
 if TYPE_CHECKING:
+    import torch
+
     from layerlake.engine.models import LoadedModel
+
+    Model = str | os.PathLike[str] | LoadedModel | torch.nn.Module
 
 
 @dataclass(frozen=True)
@@ -135,11 +139,40 @@ def _overlapped(
         yield pending[0]
 
 
+def _loaded(
+    model: Model, tokenizer: Any, *, randomize: int | None, truncate: int | None, **where: Any
+) -> LoadedModel:
+    """Return a model ready to run, out of all that people may give for one."""
+    from layerlake.engine.live import is_module, live_model
+    from layerlake.engine.models import LoadedModel, load_model
+
+    if isinstance(model, str | os.PathLike):
+        if tokenizer is not None:
+            raise InvalidInput(
+                "tokenizer= is for a live model; a folder or hub name comes with its own"
+            )
+        return load_model(os.fspath(model), randomize=randomize, truncate=truncate, **where)
+    if not isinstance(model, LoadedModel) and not is_module(model):
+        raise InvalidInput(
+            f"a {type(model).__name__} is no model; give a folder, a hub name, a model of "
+            "transformers, or what load_model returns"
+        )
+    standing = {"randomize": randomize, "truncate": truncate, **where}
+    usual = {"device": "auto", "compute_dtype": "auto"}
+    if odd := [name for name, value in standing.items() if value != usual.get(name)]:
+        raise InvalidInput(
+            f"{' and '.join(odd)} cannot be asked of a model that is loaded already; give its "
+            "folder or hub name, or change the model yourself"
+        )
+    return model if isinstance(model, LoadedModel) else live_model(model, tokenizer)
+
+
 def extract(
     lake: Lake,
-    model: str | os.PathLike[str] | LoadedModel,
+    model: Model,
     corpus: Source,
     *,
+    tokenizer: Any = None,
     variant: str | None = None,
     corpus_name: str | None = None,
     format: str | None = None,
@@ -158,8 +191,10 @@ def extract(
     truncate: int | None = None,
     store_dtype: str = "float16",
     codec: str = "none",
-    compute_dtype: str = "float32",
+    compute_dtype: str = "auto",
     device: str = "auto",
+    device_map: str | None = None,
+    base: str | None = None,
     token_budget: int = DEFAULT_TOKEN_BUDGET,
     window_rows: int = schema.WINDOW_ROWS,
     memory: int | str = "8GiB",
@@ -174,8 +209,9 @@ def extract(
     ----------
     lake
         Opened for writing.
-    model
-        Hub name (`org/name@revision`), folder, or a `LoadedModel`.
+    model, tokenizer
+        Hub name (`org/name@revision`), folder (an adapter's too), a live model of transformers
+        (with its `tokenizer`), or what `load_model` returns.
     corpus
         Name in the lake, file, `Corpus`, or list of strings.
     variant, corpus_name
@@ -197,7 +233,7 @@ def extract(
         As `load_model`.
     store_dtype, codec
         `float16` or `float32`; `none` or `lz4`.
-    compute_dtype, device
+    compute_dtype, device, device_map, base
         As `load_model`.
     token_budget
         Most pieces of a batch.
@@ -219,36 +255,26 @@ def extract(
     InvalidInput, NameNotFound, NameConflict, LakeBusy, StorageFailed, MemoryRefused
         As their names say, each in one sentence.
     """
-    from layerlake.engine.models import LoadedModel, load_model
-
     if not isinstance(lake, Lake):
         raise InvalidInput(f"a lake is needed, not {lake!r}; open one with open_lake")
     allowed = parse_bytes(memory)
     if not dry_run:
         lake.require_writable()
-    if isinstance(model, str | os.PathLike):
-        source = os.fspath(model)
-        name = variant_name(source, randomize, truncate) if variant is None else variant
-        schema.check_name(name, "variant")
-        loaded = load_model(
-            source,
-            randomize=randomize,
-            truncate=truncate,
-            device=device,
-            compute_dtype=compute_dtype,
-        )
-    elif isinstance(model, LoadedModel):
-        name = (
-            variant_name(model.source, model.randomize, model.truncate)
-            if variant is None
-            else variant
-        )
-        loaded = model
-    else:
-        raise InvalidInput(
-            f"a {type(model).__name__} is no model; give a folder, a hub name, or what load_model "
-            "returns"
-        )
+    if variant is not None:
+        schema.check_name(variant, "variant")
+    loaded = _loaded(
+        model,
+        tokenizer,
+        randomize=randomize,
+        truncate=truncate,
+        device=device,
+        compute_dtype=compute_dtype,
+        device_map=device_map,
+        base=base,
+    )
+    if variant is None:
+        given = os.fspath(model) if isinstance(model, str | os.PathLike) else loaded.source
+        variant = variant_name(given, loaded.randomize, loaded.truncate)
     options = {
         "name": corpus_name,
         "format": format,
@@ -261,7 +287,7 @@ def extract(
         lake,
         loaded,
         corpus,
-        variant=name,
+        variant=variant,
         corpus_options=options,
         rows=rows,
         unit=unit,
@@ -285,5 +311,5 @@ def extract(
     if dry_run:
         return forecast(lake, loaded, plan)
     keep_inputs(lake, plan.set_plan.corpus, plan.corpus, plan.tokenization, plan.rows)
-    add_variant(lake, name, loaded, plan.tokenization.settings["tokenizer"])
+    add_variant(lake, variant, loaded, plan.tokenization.settings["tokenizer"])
     return run_extraction(lake, loaded, plan, progress=progress)

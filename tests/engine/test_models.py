@@ -48,6 +48,7 @@ DISTIL = {
 }
 SLIDING = {"use_sliding_window": True, "sliding_window": 3, "max_window_layers": 2}
 CONFIGS: dict[str, dict[str, Any]] = {
+    "albert": SIZES | {"embedding_size": 16},
     "bert": SIZES,
     "roberta": SIZES | {"pad_token_id": 1},
     "distilbert": DISTIL,
@@ -282,6 +283,24 @@ def test_a_truncated_model_equals_the_whole_one_below_its_cut(
     assert load_model(str(saved(kind)), truncate=LAYERS).weights_digest == whole.weights_digest
 
 
+def test_of_an_encoder_decoder_the_encoder_alone_is_loaded(tmp_path: Path) -> None:
+    config = transformers.T5Config(
+        d_model=32, d_kv=8, d_ff=48, num_layers=LAYERS, num_heads=4, vocab_size=60
+    )
+    whole = transformers.T5ForConditionalGeneration(config).eval()
+    whole.save_pretrained(tmp_path / "t5")
+    save_tokenizer(tmp_path / "t5")
+    model = load_model(str(tmp_path / "t5"), device="cpu")
+    assert (model.n_layers, model.hidden, model.max_positions) == (LAYERS, 32, None)
+    assert not any(name.startswith("decoder") for name in model.module.state_dict())
+    with torch.inference_mode():
+        states = whole.encoder(torch.from_numpy(IDS), output_hidden_states=True).hidden_states
+    taken = layers_of(model)
+    assert all(torch.equal(taken[layer], states[layer]) for layer in range(LAYERS))
+    assert load_model(str(tmp_path / "t5"), truncate=2, device="cpu").config["num_layers"] == 2
+    assert load_model(str(tmp_path / "t5"), randomize=1, device="cpu").n_layers == LAYERS
+
+
 def test_what_is_listed_by_layer_in_the_config_is_truncated(saved: Callable[[str], Path]) -> None:
     whole, cut = (load_model(str(saved("qwen2")), truncate=keep) for keep in (None, 3))
     assert whole.config["layer_types"] == ["full_attention"] * 2 + ["sliding_attention"] * 2
@@ -299,7 +318,7 @@ def test_a_randomised_model_is_drawn_anew_by_name(kind: str, saved: Callable[[st
     assert load_model(str(folder), randomize=4).weights_digest != first.weights_digest
     cut = load_model(str(folder), randomize=3, truncate=2)
     whole = first.module.state_dict()
-    assert cut.module.state_dict().keys() < whole.keys()
+    assert cut.module.state_dict().keys() <= whole.keys()
     for name, tensor in cut.module.state_dict().items():
         assert torch.equal(tensor, whole[name]), name
 
@@ -460,7 +479,7 @@ def widen_vocabulary(folder: Path) -> None:
 
 
 def encoder_decoder(folder: Path) -> None:
-    transformers.T5Config(d_model=32, num_layers=2).save_pretrained(folder)
+    transformers.BartConfig(d_model=32, encoder_layers=2).save_pretrained(folder)
 
 
 def shared_blocks(folder: Path) -> None:
@@ -480,7 +499,7 @@ def configured(**changes: Any) -> Callable[[Path], None]:
     ("spoil", "message"),
     [
         (without("config.json"), "holds no config.json; give a folder"),
-        (adapter, "holds no config.json; it is an adapter"),
+        (adapter, "does not name its base; give it with --base"),
         (write("config.json", '{"model_type": "bert",'), "config.json of .* is not JSON"),
         (write("config.json", "[1]"), "is not a JSON object"),
         (configured(model_type="novel"), r"config.json of .* is not understood \(.*novel"),
