@@ -53,9 +53,13 @@ def rows_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def reading_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say how to read a corpus file."""
     for option in (
-        click.option("--words-field", metavar="NAME", help="jsonl: the field of a word list."),
-        click.option("--pair-field", metavar="NAME", help="jsonl: the second text of a pair."),
-        click.option("--text-field", metavar="NAME", help="jsonl: the field of the text."),
+        click.option(
+            "--words-field", metavar="NAME", help="jsonl, parquet: the field of a word list."
+        ),
+        click.option("--pair-field", metavar="NAME", help="The field of the second text."),
+        click.option(
+            "--text-field", metavar="NAME", help="jsonl, tsv, csv, parquet: the field of the text."
+        ),
         click.option(
             "--segment",
             type=click.Choice(["sentence", "paragraph"]),
@@ -63,7 +67,12 @@ def reading_options(function: Callable[..., Any]) -> Callable[..., Any]:
             show_default=True,
             help="wikitext: what an example is.",
         ),
-        click.option("--format", metavar="NAME", help="text, jsonl, wikitext or conllu."),
+        click.option(
+            "--format",
+            metavar="NAME",
+            help="text, jsonl, tsv, csv, parquet, wikitext, conllu, mnli, snli or squad  "
+            "[default: from the file's name]",
+        ),
     ):
         function = option(function)
     return function

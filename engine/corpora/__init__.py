@@ -1,17 +1,21 @@
 """Corpora: readers that turn files and lists of texts into a `Corpus`.
 
-A reader a format (`text`, `jsonl`, `wikitext`, `conllu`), each from a path, plain or gzip, to a
-`Corpus`; `read_corpus` picks the reader.
+A reader a format (see `FORMATS`), each from a path to a `Corpus`; `read_corpus` picks the reader.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from layerlake.engine.corpora.conllu import read_conllu
 from layerlake.engine.corpora.corpus import Corpus, corpus_from_texts
+from layerlake.engine.corpora.delimited import read_delimited
 from layerlake.engine.corpora.files import check_file
 from layerlake.engine.corpora.jsonl import read_jsonl
+from layerlake.engine.corpora.nli import read_nli
+from layerlake.engine.corpora.parquet import read_parquet
+from layerlake.engine.corpora.squad import read_squad
 from layerlake.engine.corpora.text import read_text
 from layerlake.engine.corpora.wikitext import read_wikitext
 from layerlake.engine.progress import Progress, silent
@@ -19,19 +23,40 @@ from layerlake.store.errors import InvalidInput
 
 __all__ = ["FORMATS", "Corpus", "corpus_from_texts", "guess_format", "read_corpus"]
 
-FORMATS = ("text", "jsonl", "wikitext", "conllu")
+FORMATS = (
+    "text",
+    "jsonl",
+    "tsv",
+    "csv",
+    "parquet",
+    "wikitext",
+    "conllu",
+    "mnli",
+    "snli",
+    "squad",
+)
+
+WITH_FIELDS = ("jsonl", "tsv", "csv", "parquet")
+"""Formats whose fields are named by the caller."""
 
 _SUFFIXES = {
     ".txt": "text",
     ".text": "text",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".tsv": "tsv",
+    ".csv": "csv",
+    ".parquet": "parquet",
     ".conllu": "conllu",
 }
+_SQUAD = re.compile(r"(train|dev)-v[12]\..*\.json|.*squad.*\.json", re.IGNORECASE)
 
 
 def guess_format(path: str | Path) -> str:
     """Return the format that a file's name says, `.gz` set aside.
+
+    A `.json` file says "squad" where it is called as SQuAD's are (`dev-v1.1.json`), or `squad`
+    is in its name.
 
     Raises
     ------
@@ -40,6 +65,8 @@ def guess_format(path: str | Path) -> str:
     """
     path = Path(path)
     plain = path.with_suffix("") if path.suffix == ".gz" else path
+    if _SQUAD.fullmatch(plain.name):
+        return "squad"
     try:
         return _SUFFIXES[plain.suffix.lower()]
     except KeyError:
@@ -59,18 +86,20 @@ def read_corpus(
     licence: str | None = None,
     progress: Progress = silent,
 ) -> Corpus:
-    """Read a corpus from a file, plain or gzip, in UTF-8.
+    """Read a corpus from a file: text in UTF-8, plain or gzip, or Parquet.
 
     Parameters
     ----------
     path
         The file.
     format
-        `text`, `jsonl`, `wikitext` or `conllu`; guessed from the file's name where it is None.
+        One of `FORMATS`; guessed from the file's name where it is None (`mnli`, `snli` and
+        `wikitext` are always named).
     segment
         For wikitext: "sentence" or "paragraph".
     text_field, pair_field, words_field
-        For jsonl: the fields with the text (or words) and the second text.
+        For jsonl, tsv, csv and parquet: the fields with the text (or the list of words, which tsv
+        and csv cannot hold) and the second text.
     licence
         Kept with the corpus.
     progress
@@ -88,14 +117,30 @@ def read_corpus(
         raise InvalidInput(f"there is no format {kind!r}; choose one of {', '.join(FORMATS)}")
     fields = {"text_field": text_field, "pair_field": pair_field, "words_field": words_field}
     for name, value in fields.items():
-        if value is not None and kind != "jsonl":
-            raise InvalidInput(f"{name} is for the format jsonl, and {path.name} is read as {kind}")
+        if value is not None and kind not in WITH_FIELDS:
+            raise InvalidInput(
+                f"{name} is for the formats {', '.join(WITH_FIELDS)}, and {path.name} is read as "
+                f"{kind}"
+            )
+    if words_field is not None and kind in ("tsv", "csv"):
+        raise InvalidInput(
+            f"words_field is for lists of words, and {kind} holds none; name a text_field"
+        )
     if segment != "sentence" and kind != "wikitext":
         raise InvalidInput(f"segment is for the format wikitext, and {path.name} is read as {kind}")
+    if kind == "parquet":
+        return read_parquet(path, licence=licence, progress=progress, **fields)
     with progress(f"reading {path.name}", None, "lines") as stage:
         told = stage.advance
         if kind == "jsonl":
             return read_jsonl(path, licence=licence, on_lines=told, **fields)
+        if kind in ("tsv", "csv"):
+            del fields["words_field"]
+            return read_delimited(path, kind, licence=licence, on_lines=told, **fields)
+        if kind in ("mnli", "snli"):
+            return read_nli(path, kind, licence=licence, on_lines=told)
+        if kind == "squad":
+            return read_squad(path, licence=licence, on_lines=told)
         if kind == "wikitext":
             return read_wikitext(path, segment=segment, licence=licence, on_lines=told)
         if kind == "conllu":

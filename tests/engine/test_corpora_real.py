@@ -75,3 +75,29 @@ def test_mnli_pairs(data_folder: Path, minilm_tokenizer: Any) -> None:
     reference = minilm_tokenizer(corpus.texts, corpus.pair_texts)
     assert found.piece_ids.tolist() == [i for ids in reference["input_ids"] for i in ids]
     assert found.segment_ids.tolist() == [i for ids in reference["token_type_ids"] for i in ids]
+
+
+def test_nli_and_squad_counts(data_folder: Path) -> None:
+    mnli = data_folder / "mnli"
+    dev = read_corpus(mnli / "mnli_dev_matched.part_a.jsonl.gz", "mnli")
+    assert dev.n_examples == 4857
+    assert dev.example_name(0) == str(dev.columns["index"][0])
+    assert dev.source["without_consensus"] == 0
+    train = read_corpus(mnli / "mnli_train.20k-tokenized.tsv.gz", "mnli")
+    assert train.n_examples == 19988
+    assert set(train.columns["label"].tolist()) == {"entailment", "neutral", "contradiction"}
+    assert {"government", "fiction", "telephone"} <= set(train.columns["genre"].tolist())
+    assert read_corpus(mnli / "mnli_train.9k.jsonl.gz", "mnli").n_examples == 9373
+    assert read_corpus(data_folder / "snli" / "snli_1.0_dev.jsonl.gz", "snli").n_examples == 9842
+    for name, articles, paragraphs, questions in (
+        ("dev-v1.1.part_a.json.gz", 24, 913, 4961),
+        ("train-v1.1.44articles.json.gz", 44, 2430, 11877),
+    ):
+        squad = read_corpus(data_folder / "squad_v1.1" / name)
+        assert squad.n_examples == questions
+        assert len(set(squad.columns["title"].tolist())) == articles
+        assert int(squad.columns["paragraph"].max()) == paragraphs
+        assert squad.pair_texts is not None
+        start, answer = squad.columns["answer_start"], squad.columns["answer"]
+        for example in range(0, questions, 97):
+            assert squad.pair_texts[example][start[example] :].startswith(answer[example])

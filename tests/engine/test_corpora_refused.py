@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from layerlake.engine.corpora import corpus_from_texts, guess_format, read_corpus
+from layerlake.engine.corpora import FORMATS, corpus_from_texts, guess_format, read_corpus
 from layerlake.store.errors import InvalidInput
 
 WORD = "{}\tgo\tgo\tVERB\tVB\t_\t{}\troot\t_\t_\n"
@@ -35,8 +35,8 @@ def test_what_is_no_file(tmp_path: Path) -> None:
 def test_a_name_that_says_no_format_lists_the_formats(tmp_path: Path) -> None:
     path = tmp_path / "a.raw"
     path.write_text("a")
-    assert refusal(path).endswith("choose one of text, jsonl, wikitext, conllu")
-    assert "no format 'csv'; choose one of text" in refusal(path, "csv")
+    assert refusal(path).endswith(f"choose one of {', '.join(FORMATS)}")
+    assert "no format 'xml'; choose one of text" in refusal(path, "xml")
     with pytest.raises(InvalidInput):
         guess_format("a.gz")
 
@@ -44,7 +44,7 @@ def test_a_name_that_says_no_format_lists_the_formats(tmp_path: Path) -> None:
 def test_options_of_another_format(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("a")
-    assert "text_field is for the format jsonl" in refusal(path, text_field="a")
+    assert "text_field is for the formats jsonl, tsv, csv, parquet" in refusal(path, text_field="a")
     assert "segment is for the format wikitext" in refusal(path, segment="paragraph")
     assert "segment is 'page'" in refusal(path, "wikitext", segment="page")
 
