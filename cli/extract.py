@@ -17,6 +17,14 @@ from layerlake.cli.options import (
 )
 
 
+def _check_packing(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Refuse a packing that cannot be read before anything is loaded."""
+    from layerlake.engine.packing import parse_packing
+
+    parse_packing(value)
+    return value
+
+
 @click.command()
 @click.argument("model")
 @click.argument("source")
@@ -29,18 +37,29 @@ from layerlake.cli.options import (
 @rows_options
 @click.option(
     "--packing",
-    type=click.Choice(["single", "pair"]),
     default="single",
     show_default=True,
-    help="Whether the two texts of a pair make one input.",
+    callback=_check_packing,
+    help="single; of pairs: pair, first or second; of either: trim(128), or overlapping windows, "
+    "window(384,128) or window(384,128,64): pieces, pieces to the next window, most pieces of the "
+    "first text.",
 )
 @click.option(
     "--long",
-    type=click.Choice(["refuse", "drop", "split"]),
+    type=click.Choice(["refuse", "drop", "split", "window"]),
     default="refuse",
     show_default=True,
-    help="What to do with examples over the model's limit.",
+    help="What to do with examples over the model's limit; split parts them between words, "
+    "window into inputs that overlap by half.",
 )
+@click.option(
+    "--bos",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="Whether inputs begin with the BOS; auto: as the tokenizer does it.",
+)
+@click.option("--chat", is_flag=True, help="Write texts as turns, with the chat template.")
 @layers_option()
 @click.option(
     "--sites",
@@ -97,6 +116,7 @@ def extract(
     Example:
       layerlake extract path/to/model corpus.txt --as base
       layerlake extract path/to/model corpus --randomize 0 --rows sample:50000
+      layerlake extract path/to/model dev-v1.1.json --packing 'window(384,128,64)'
     """
     from layerlake.engine.extraction import extract as run
     from layerlake.engine.progress import to_terminal

@@ -13,7 +13,7 @@ from layerlake.engine.corpora import read_corpus
 from layerlake.engine.corpora.corpus import Corpus, corpus_from_texts
 from layerlake.engine.progress import Progress, silent
 from layerlake.engine.rowsets import RowSet
-from layerlake.engine.tokenization import Tokenization, tokenize, tokenizer_fingerprint
+from layerlake.engine.tokenization import Tokenization, tokenization_request, tokenize
 from layerlake.store import schema
 from layerlake.store.errors import InvalidInput, NameConflict, NameNotFound, is_a
 from layerlake.store.identity import short
@@ -149,14 +149,11 @@ def resolve_corpus(lake: Lake, source: Source, **options: Any) -> tuple[str, Cor
     return name, corpus
 
 
-def _reusable(
-    attributes: dict[str, Any], tokenizer: str, packing: str, long: str, limit: int | None
-) -> bool:
+def _reusable(attributes: dict[str, Any], request: dict[str, Any], limit: int | None) -> bool:
     settings = attributes["settings"]
+    asked = ("tokenizer", "packing", "long", "bos", "bos_id", "chat")
     return (
-        settings["tokenizer"] == tokenizer
-        and settings["packing"] == packing
-        and settings["long"] == long
+        all(settings.get(name) == request.get(name) for name in asked)
         and settings.get("limit") in (None, limit)
         and (limit is None or attributes["longest"] <= limit)
     )
@@ -171,14 +168,17 @@ def find_tokenization(
     packing: str = "single",
     long: str = "refuse",
     limit: int | None = None,
+    bos: str = "auto",
+    chat: bool = False,
     progress: Progress = silent,
 ) -> Tokenization:
     """Return the corpus cut into pieces: from the lake where it was done before, else made."""
     parent = f"corpora/{corpus_name}/tokenizations"
-    fingerprint = tokenizer_fingerprint(tokenizer)
+    how: dict[str, Any] = {"packing": packing, "long": long, "bos": bos, "chat": chat}
+    request = tokenization_request(tokenizer, **how)
     for name in table_paths(lake.location, parent):
         attributes = lake.attributes(f"{parent}/{name}")
-        if _reusable(attributes, fingerprint, packing, long, limit):
+        if _reusable(attributes, request, limit):
             return Tokenization.from_columns(*lake.table(f"{parent}/{name}"))
     with progress(f"tokenising {corpus_name}", corpus.n_examples, "examples") as stage:
         seen = 0
@@ -188,9 +188,7 @@ def find_tokenization(
             stage.advance(done - seen)
             seen = done
 
-        return tokenize(
-            corpus, tokenizer, packing=packing, long=long, limit=limit, on_progress=advance
-        )
+        return tokenize(corpus, tokenizer, limit=limit, on_progress=advance, **how)
 
 
 def keep_inputs(

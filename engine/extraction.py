@@ -19,6 +19,7 @@ from layerlake.engine.batching import DEFAULT_TOKEN_BUDGET
 from layerlake.engine.catalogue import Source, add_variant, keep_inputs
 from layerlake.engine.extraction_plan import ExtractionPlan, plan_extraction, variant_name
 from layerlake.engine.memory import parse_bytes, require
+from layerlake.engine.packing import parse_packing
 from layerlake.engine.progress import Progress, silent
 from layerlake.engine.window_runner import WindowRunner
 from layerlake.store import schema
@@ -185,6 +186,8 @@ def extract(
     pooling: str = "mean",
     packing: str = "single",
     long: str = "refuse",
+    bos: str = "auto",
+    chat: bool = False,
     layers: str | int | Iterable[int] | None = None,
     sites: str | Iterable[str] = "resid",
     randomize: int | None = None,
@@ -222,9 +225,9 @@ def extract(
         `all` pieces, or `sample:N@seed`.
     unit, pooling
         `piece`, or `word` with its pieces pooled by `mean`, `first`, `last` or `max`.
-    packing, long
-        `single` or `pair`; what to do with examples over the model's limit: `refuse`, `drop`,
-        `split`.
+    packing, long, bos, chat
+        How texts become inputs of the model, and what to do with those over its limit; see
+        `engine.tokenization.tokenize`.
     layers
         `0,8,16`, `0-4`, a sequence, or all.
     sites
@@ -258,6 +261,7 @@ def extract(
     if not isinstance(lake, Lake):
         raise InvalidInput(f"a lake is needed, not {lake!r}; open one with open_lake")
     allowed = parse_bytes(memory)
+    parse_packing(packing)
     if not dry_run:
         lake.require_writable()
     if variant is not None:
@@ -294,6 +298,8 @@ def extract(
         pooling=pooling,
         packing=packing,
         long=long,
+        bos=bos,
+        chat=chat,
         layers=layers,
         sites=sites,
         store_dtype=store_dtype,

@@ -95,8 +95,9 @@ class ExtractionPlan:
 def _row_pieces(tokenization: Tokenization, rows: RowSet) -> NDArray[np.int64]:
     if rows.unit == "piece":
         return np.stack([rows.row_id, rows.row_id + 1], axis=1)
-    # Pieces of a word are neighbours, and words ascend through the corpus.
-    places = np.flatnonzero(tokenization.piece_word >= 0)
+    # Of the copies of a word one counts; its pieces are neighbours, and words ascend through the
+    # corpus.
+    places = np.flatnonzero((tokenization.piece_word >= 0) & ~tokenization.repeated)
     words = tokenization.piece_word[places]
     first = np.searchsorted(words, rows.row_id, "left")
     last = np.searchsorted(words, rows.row_id, "right") - 1
@@ -183,6 +184,8 @@ def plan_extraction(
     pooling: str = "mean",
     packing: str = "single",
     long: str = "refuse",
+    bos: str = "auto",
+    chat: bool = False,
     layers: str | int | Iterable[int] | None = None,
     sites: str | Iterable[str] = "resid",
     store_dtype: str = "float16",
@@ -212,6 +215,8 @@ def plan_extraction(
         packing=packing,
         long=long,
         limit=model.max_positions,
+        bos=bos,
+        chat=chat,
         progress=progress,
     )
     row_set = choose_rows(content, cut, rows, unit)

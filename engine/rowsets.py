@@ -114,7 +114,7 @@ def choose_rows(
     corpus, tokenization
         What the rows are taken from.
     rows
-        "all": every piece, specials included, or every word that has a piece. "sample:N" or
+        "all": every piece once, specials included, or every word that has a piece. "sample:N" or
         "sample:N@seed": N of the pieces that are not special, or of the words (seed 0 if not
         given); see `draw`.
     unit
@@ -141,9 +141,9 @@ def choose_rows(
         used[tokenization.input_example] = True
         settings["words_without_pieces"] = int((used[corpus.word_example] & ~present).sum())
     elif sample is None:
-        ids = np.arange(tokenization.n_pieces, dtype=np.int64)
+        ids = tokenization.candidates
     else:
-        ids = np.flatnonzero(~tokenization.special)
+        ids = np.flatnonzero(~tokenization.special & ~tokenization.repeated)
     if sample is not None:
         n, seed = sample
         if n > len(ids):

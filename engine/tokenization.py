@@ -3,44 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from layerlake.engine.chat import chat_frame, pieces_of_chats
 from layerlake.engine.corpora.corpus import Corpus
+from layerlake.engine.inputs import LONG, Inputs, make_inputs
+from layerlake.engine.packing import parse_packing
 from layerlake.engine.tokenizer_backend import (
     Backend,
     Template,
+    bos_id,
     learn_template,
     needs_leading_space,
     open_backend,
     tokenizer_fingerprint,
 )
-from layerlake.engine.word_pieces import (
-    Pieces,
-    offsets_of,
-    pieces_of_texts,
-    pieces_of_words,
-    runs,
-)
+from layerlake.engine.word_pieces import Pieces, offsets_of, pieces_of_texts, pieces_of_words, runs
 from layerlake.store.errors import InvalidInput
 from layerlake.store.identity import settings_fingerprint
 
-__all__ = ["LONG", "PACKINGS", "Tokenization", "tokenize", "tokenizer_fingerprint"]
+__all__ = ["BOS", "LONG", "Tokenization", "tokenization_request", "tokenize"]
 
-PACKINGS = ("single", "pair")
-LONG = ("refuse", "drop", "split")
-
-_NAMES_IN_MESSAGE = 3
-_NAMES_KEPT = 20
+BOS = ("auto", "always", "never")
+"""What to do about the piece that begins a text."""
 
 _ARRAYS: dict[str, type[np.generic]] = {
     "piece_ids": np.int32,
     "piece_word": np.int64,
     "segment_ids": np.uint8,
     "special": np.bool_,
+    "repeated": np.bool_,
     "input_offsets": np.int64,
     "input_example": np.int64,
 }
@@ -59,11 +55,15 @@ class Tokenization:
     piece_ids: NDArray[np.int32]
     """(piece,) ids in the tokenizer's vocabulary."""
     piece_word: NDArray[np.int64]
-    """(piece,) word of the corpus; -1 for specials and pieces outside any word."""
+    """(piece,) word of the corpus; -1 for specials, pieces outside any word, and pieces of a word
+    that is not whole in its input."""
     segment_ids: NDArray[np.uint8]
     """(piece,) type ids, as the tokenizer would give them."""
     special: NDArray[np.bool_]
     """(piece,) whether the piece was put there by the tokenizer's template."""
+    repeated: NDArray[np.bool_]
+    """(piece,) whether another input holds the copy of this piece that counts (windows overlap);
+    such a piece is context and never a row."""
     input_offsets: NDArray[np.int64]
     """(input + 1,) the pieces of input i are [input_offsets[i], input_offsets[i + 1])."""
     input_example: NDArray[np.int64]
@@ -76,7 +76,7 @@ class Tokenization:
     def __post_init__(self) -> None:
         """Check that the arrays fit together."""
         n, offsets = self.n_pieces, self.input_offsets
-        per_piece = (self.piece_word, self.segment_ids, self.special)
+        per_piece = (self.piece_word, self.segment_ids, self.special, self.repeated)
         if any(values.shape != (n,) for values in per_piece):
             raise InvalidInput(f"every array of pieces must have shape ({n},)")
         if (
@@ -98,13 +98,24 @@ class Tokenization:
         return len(self.input_example)
 
     @property
+    def candidates(self) -> NDArray[np.int64]:
+        """The pieces that may be rows, specials included; each stimulus once."""
+        return np.flatnonzero(~self.repeated)
+
+    @property
     def lengths(self) -> NDArray[np.int64]:
         """(input,) pieces in each input."""
         return np.diff(self.input_offsets)
 
     def to_columns(self) -> dict[str, NDArray[Any]]:
-        """Return the arrays by name; `from_columns` reads them."""
-        return {name: getattr(self, name) for name in _ARRAYS}
+        """Return the arrays by name; `from_columns` reads them.
+
+        `repeated` is among them only where a piece is.
+        """
+        kept = {name: getattr(self, name) for name in _ARRAYS}
+        if not self.repeated.any():
+            del kept["repeated"]
+        return kept
 
     def to_attributes(self) -> dict[str, Any]:
         """Return the settings and the fingerprint, ready for JSON."""
@@ -122,6 +133,9 @@ class Tokenization:
             Where something is missing, or the arrays do not fit together.
         """
         try:
+            if "repeated" not in columns:
+                none = np.zeros(len(columns["piece_ids"]), np.bool_)
+                columns = {**columns, "repeated": none}
             arrays = {
                 name: np.ascontiguousarray(columns[name], dtype) for name, dtype in _ARRAYS.items()
             }
@@ -134,6 +148,55 @@ class Tokenization:
             raise InvalidInput(f"these columns are no tokenization: {error} is missing") from None
 
 
+def tokenization_request(
+    tokenizer: Any,
+    *,
+    packing: str = "single",
+    long: str = "refuse",
+    bos: str = "auto",
+    chat: bool = False,
+) -> dict[str, Any]:
+    """Return what of a tokenization's settings is known before a corpus is cut.
+
+    Two requests that are equal give the same pieces of a corpus, under the same limit.
+
+    Raises
+    ------
+    InvalidInput
+        Where a setting does not exist, the tokenizer cannot do it, or two do not go together.
+    """
+    chosen = parse_packing(packing)
+    if long not in LONG:
+        raise InvalidInput(f"long is {long!r}; choose one of {', '.join(LONG)}")
+    if bos not in BOS:
+        raise InvalidInput(f"bos is {bos!r}; choose one of {', '.join(BOS)}")
+    request: dict[str, Any] = {
+        "tokenizer": tokenizer_fingerprint(tokenizer),
+        "packing": str(chosen),
+        "long": None if chosen.bounded else long,
+    }
+    if bos != "auto":
+        request |= {"bos": bos, "bos_id": bos_id(tokenizer)}
+        if bos == "always" and request["bos_id"] is None:
+            raise InvalidInput(
+                f"the tokenizer {open_backend(tokenizer).name} has no BOS to put in front; "
+                "leave --bos always out"
+            )
+    if chat:
+        if chosen.bounded:
+            raise InvalidInput(
+                f"packing {chosen} would cut through the chat template; use --packing single, "
+                "pair, first or second with --chat"
+            )
+        if long in ("split", "window"):
+            raise InvalidInput(
+                f"--long {long} would cut through the chat template; use --long refuse or drop "
+                "with --chat"
+            )
+        request["chat"] = list(chat_frame(tokenizer, 2 if chosen.kind == "pair" else 1))
+    return request
+
+
 def tokenize(
     corpus: Corpus,
     tokenizer: Any,
@@ -141,6 +204,8 @@ def tokenize(
     packing: str = "single",
     long: str = "refuse",
     limit: int | None = None,
+    bos: str = "auto",
+    chat: bool = False,
     on_progress: Callable[[int], None] | None = None,
 ) -> Tokenization:
     """Cut a corpus into inputs of pieces.
@@ -156,12 +221,28 @@ def tokenize(
     tokenizer
         A fast tokenizer of `transformers`; it is left as it is.
     packing
-        "single": an input an example, for single texts; "pair": both texts in one input.
+        "single": an input an example, for single texts; "pair": both texts in one input; "first",
+        "second": one text of each pair. "trim(LENGTH)": as single or pair, cut to LENGTH pieces,
+        specials included, from the end of the longer text (BERT's procedure).
+        "window(LENGTH,STRIDE)": as single or pair, the text (of a pair the second) in windows that
+        begin STRIDE pieces after one another, each input LENGTH pieces at most;
+        "window(LENGTH,STRIDE,FIRST)" keeps FIRST pieces of the first text. Of the copies of a
+        piece in several windows one is a candidate for a row: that with most context; of the first
+        text, that in the first window.
     long
         What happens to examples over the limit: "refuse"; "drop" them; "split" them between words
-        into as few inputs as possible (later inputs begin in mid-text: no piece is cut anew).
+        into as few inputs as possible (later inputs begin in mid-text: no piece is cut anew);
+        "window": cut them into windows of the limit that begin half a limit after one another. A
+        packing with a LENGTH makes none that are over it, and is refused where LENGTH is more than
+        the limit and an input needs it.
     limit
         The most pieces an input may have, specials included; None for no limit.
+    bos
+        "auto": as the tokenizer's template has it; "always": the BOS in front, if the template
+        lacks it; "never": no BOS.
+    chat
+        Write each text as a user's turn (of a pair: the second as the assistant's answer) with the
+        tokenizer's chat template, all of whose pieces are special. For raw texts only.
     on_progress
         Called now and then with the number of examples done so far.
 
@@ -171,138 +252,52 @@ def tokenize(
         Where packing and corpus do not fit, the tokenizer cannot be used, or an example is too
         long (and is refused, or cannot be split).
     """
-    _check(corpus, packing, long, limit)
+    settings = tokenization_request(tokenizer, packing=packing, long=long, bos=bos, chat=chat)
+    if limit is not None and limit < 1:
+        raise InvalidInput(f"the limit is {limit} pieces; it must be 1 or more")
+    chosen = parse_packing(packing)
+    segments = chosen.segments(corpus.n_segments)
     backend = open_backend(tokenizer)
-    template = learn_template(backend, 1 if packing == "single" else 2)
+    if chat:
+        template = Template(parts=((), ()), part_types=((), ()), text_types=(0,))
+    else:
+        template = learn_template(backend, len(segments)).with_bos(bos, backend.bos_id)
     if limit is not None and limit <= template.size:
         raise InvalidInput(
             f"a limit of {limit} pieces leaves no room for text beside the {template.size} "
             f"special pieces of {backend.name}; raise the limit"
         )
-    if corpus.words_given:
+    if chat:
+        if corpus.words_given:
+            raise InvalidInput(
+                "the words of this corpus are given and cut one by one, which a chat template "
+                "does not allow; leave --chat out, or give raw texts"
+            )
+        frame = tuple(settings["chat"])
+        words = "by offsets"
+        pieces = pieces_of_chats(corpus, tokenizer, backend, frame, bos, segments, on_progress)
+        opens = pieces.ids[offsets_of(pieces.counts)[:-1]]
+        if bos == "always" and backend.bos_id is not None and (opens != backend.bos_id).any():
+            template = template.with_bos(bos, backend.bos_id)
+    elif corpus.words_given:
         leading_space = needs_leading_space(backend)
         words = "alone, leading space" if leading_space else "alone"
-        pieces = pieces_of_words(corpus, backend, leading_space, on_progress)
+        pieces = pieces_of_words(corpus, backend, leading_space, on_progress, segments)
     else:
         words = "by offsets"
-        pieces = pieces_of_texts(corpus, backend, on_progress)
-    pieces, input_example, kept = _fit(corpus, pieces, template, long, limit)
-    settings: dict[str, Any] = {
-        "tokenizer": backend.fingerprint,
-        "packing": packing,
-        "long": long,
-        "words": words,
-    }
-    if kept["dropped"] or kept["split"]:
+        pieces = pieces_of_texts(corpus, backend, on_progress, segments)
+    texts = len(template.text_types)
+    inputs, done = make_inputs(corpus, pieces, texts, template.size, chosen, long, limit)
+    settings["words"] = words
+    if any(done.get(way) for way in ("dropped", "split", "windowed")):
         settings["limit"] = limit
     fingerprint = settings_fingerprint(settings)
-    settings |= {"tokenizer_class": type(tokenizer).__name__, **kept}
+    settings |= {"tokenizer_class": type(tokenizer).__name__, **done}
     settings["words_as_unknown"] = pieces.unknown_words
-    return _assemble(corpus, backend, template, pieces, input_example, settings, fingerprint)
-
-
-def _check(corpus: Corpus, packing: str, long: str, limit: int | None) -> None:
-    """Refuse settings that do not exist, or do not fit the corpus."""
-    if packing not in PACKINGS:
-        raise InvalidInput(f"there is no packing {packing!r}; choose one of {', '.join(PACKINGS)}")
-    if long not in LONG:
-        raise InvalidInput(f"long is {long!r}; choose one of {', '.join(LONG)}")
-    if limit is not None and limit < 1:
-        raise InvalidInput(f"the limit is {limit} pieces; it must be 1 or more")
-    if packing == "single" and corpus.pair_texts is not None:
-        raise InvalidInput("the examples of this corpus are pairs of texts; use --packing pair")
-    if packing == "pair" and corpus.pair_texts is None:
-        raise InvalidInput(
-            "packing 'pair' needs two texts an example, and this corpus has one; "
-            "use --packing single"
-        )
-
-
-def _fit(
-    corpus: Corpus, pieces: Pieces, template: Template, long: str, limit: int | None
-) -> tuple[Pieces, NDArray[np.int64], dict[str, Any]]:
-    """Return pieces whose inputs keep the limit, the example of each input, and what was done."""
-    texts = len(template.text_types)
-    lengths = pieces.counts.reshape(-1, texts).sum(axis=1) + template.size
-    examples = np.arange(len(lengths), dtype=np.int64)
-    done: dict[str, Any] = {"dropped": 0, "split": 0, "dropped_examples": []}
-    over = np.zeros(len(lengths), np.bool_) if limit is None else lengths > limit
-    if limit is None or not over.any():
-        return pieces, examples, done
-    if long == "refuse" or (long == "split" and texts > 1):
-        raise InvalidInput(_too_long(corpus, lengths, over, limit, texts))
-    if long == "drop":
-        if over.all():
-            raise InvalidInput(
-                f"all {len(over)} examples have more than {limit} pieces, so nothing is left; "
-                "use --long split, or shorter examples"
-            )
-        done["dropped"] = int(over.sum())
-        done["dropped_examples"] = [
-            corpus.example_name(e) for e in np.flatnonzero(over)[:_NAMES_KEPT].tolist()
-        ]
-        keep = np.repeat(~over, texts)
-        chosen = np.repeat(keep, pieces.counts)
-        left = replace(
-            pieces,
-            ids=pieces.ids[chosen],
-            word=pieces.word[chosen],
-            counts=pieces.counts[keep],
-        )
-        return left, examples[~over], done
-    done["split"] = int(over.sum())
-    cuts: list[int] = []
-    offsets = offsets_of(pieces.counts)
-    for example in np.flatnonzero(over).tolist():
-        first, last = int(offsets[example]), int(offsets[example + 1])
-        cuts.extend(_cuts(corpus, example, pieces, first, last, limit - template.size))
-    inner = np.array(cuts, np.int64)
-    bounds = np.sort(np.concatenate([offsets, inner]), kind="stable")
-    owner = np.searchsorted(offsets, inner, side="right") - 1
-    split = replace(pieces, counts=np.diff(bounds))
-    return split, np.sort(np.concatenate([examples, owner])), done
-
-
-def _cuts(
-    corpus: Corpus, example: int, pieces: Pieces, first: int, last: int, room: int
-) -> list[int]:
-    """Return where the pieces [first, last) are cut: between words, each part as long as can be.
-
-    Taking as much as fits is optimal: no other choice reaches further with as many parts.
-    """
-    word = pieces.word[first:last]
-    begins = np.ones(len(word), np.bool_)
-    # A piece outside any word (the space at the end of a text) goes with the word before it.
-    begins[1:] = (word[1:] != word[:-1]) & (word[1:] >= 0)
-    edges = np.append(np.flatnonzero(begins), len(word))
-    cuts = []
-    reach = 0
-    while len(word) - reach > room:
-        edge = int(edges[np.searchsorted(edges, reach + room, side="right") - 1])
-        if edge <= reach:
-            owner = int(word[reach])
-            name = repr(corpus.word(owner)) if owner >= 0 else "the white space"
-            raise InvalidInput(
-                f"{name} in example {corpus.example_name(example)!r} alone has more pieces than "
-                f"the {room} that fit in an input; use --long drop"
-            )
-        cuts.append(first + edge)
-        reach = edge
-    return cuts
-
-
-def _too_long(
-    corpus: Corpus, lengths: NDArray[np.int64], over: NDArray[np.bool_], limit: int, texts: int
-) -> str:
-    """Return the sentence that names the first examples over the limit."""
-    first = np.flatnonzero(over)[:_NAMES_IN_MESSAGE].tolist()
-    named = ", ".join(f"{corpus.example_name(e)} ({lengths[e]})" for e in first)
-    more = ", ..." if over.sum() > len(first) else ""
-    ways = "--long drop or --long split" if texts == 1 else "--long drop (pairs cannot be split)"
-    return (
-        f"{int(over.sum())} of {len(over)} examples have more than {limit} pieces: "
-        f"{named}{more}; use {ways}, or shorter examples"
-    )
+    settings["specials"] = [
+        [backend.encoder.id_to_token(piece) for piece in part] for part in template.parts
+    ]
+    return _assemble(corpus, backend, template, pieces, inputs, settings, fingerprint)
 
 
 def _assemble(
@@ -310,16 +305,14 @@ def _assemble(
     backend: Backend,
     template: Template,
     pieces: Pieces,
-    input_example: NDArray[np.int64],
+    inputs: Inputs,
     settings: dict[str, Any],
     fingerprint: str,
 ) -> Tokenization:
-    """Put the specials of the template around the pieces."""
-    texts = len(template.text_types)
-    counts = pieces.counts.reshape(-1, texts)
-    lengths = counts.sum(axis=1) + template.size
+    """Put the specials of the template around the pieces of every input."""
+    lengths = inputs.sizes + template.size
     if not lengths.min():
-        empty = corpus.example_name(int(input_example[int(lengths.argmin())]))
+        empty = corpus.example_name(int(inputs.example[int(lengths.argmin())]))
         raise InvalidInput(
             f"the tokenizer {backend.name} makes no piece at all of example {empty!r}; "
             "leave that example out"
@@ -330,25 +323,38 @@ def _assemble(
     word = np.full(total, -1, np.int64)
     types = np.empty(total, np.uint8)
     special = np.ones(total, np.bool_)
-    source = offsets_of(pieces.counts)[:-1].reshape(-1, texts)
+    repeated = np.zeros(total, np.bool_)
+    first, last = pieces.word_bounds()
+    in_part = np.zeros(corpus.n_words, np.bool_)
     place = offsets[:-1].copy()  # where the next part of every input goes
-    for part in range(texts + 1):
+    for part in range(len(template.parts)):
         for piece, kind in zip(template.parts[part], template.part_types[part], strict=True):
             ids[place], types[place] = piece, kind
             place += 1
-        if part < texts:
-            to = runs(place, counts[:, part])
-            taken = runs(source[:, part], counts[:, part])
-            ids[to], word[to] = pieces.ids[taken], pieces.word[taken]
-            types[to], special[to] = template.text_types[part], False
-            place += counts[:, part]
+        if part < len(template.text_types):
+            start, count = inputs.start[:, part], inputs.count[:, part]
+            to, taken = runs(place, count), runs(start, count)
+            whole = (first[taken] >= np.repeat(start, count)) & (
+                last[taken] < np.repeat(start + count, count)
+            )
+            ids[to], word[to] = pieces.ids[taken], np.where(whole, pieces.word[taken], -1)
+            types[to] = template.text_types[part]
+            special[to] = False if pieces.special is None else pieces.special[taken]
+            if inputs.owner is not None:
+                repeated[to] = inputs.owner[taken] != np.repeat(np.arange(len(lengths)), count)
+            in_part[pieces.word[taken][~whole]] = True
+            place += count
+    in_part[word[word >= 0]] = False  # some other input holds it whole
+    if in_part.any():
+        settings["words_cut"] = int(in_part.sum())
     return Tokenization(
         piece_ids=ids,
         piece_word=word,
         segment_ids=types,
         special=special,
+        repeated=repeated,
         input_offsets=offsets,
-        input_example=input_example,
+        input_example=inputs.example,
         settings=settings,
         fingerprint=fingerprint,
     )

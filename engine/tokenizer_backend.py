@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from layerlake.store.errors import InvalidInput
@@ -35,6 +35,37 @@ class Template:
         """Number of special pieces in an input."""
         return sum(len(part) for part in self.parts)
 
+    def with_bos(self, bos: str, piece: int | None) -> Template:
+        """Return the template with BOS in front ("always"), without any ("never"), or as it is.
+
+        Where it is put in front, it has the type of what it stands before.
+        """
+        if bos == "always" and self.parts[0][:1] != (piece,) and piece is not None:
+            kind = (*self.part_types[0], self.text_types[0])[0]
+            return replace(
+                self,
+                parts=((piece, *self.parts[0]), *self.parts[1:]),
+                part_types=((kind, *self.part_types[0]), *self.part_types[1:]),
+            )
+        if bos == "never":
+            kept = [
+                [place for place, found in enumerate(part) if found != piece] for part in self.parts
+            ]
+            return replace(
+                self,
+                parts=_chosen(self.parts, kept),
+                part_types=_chosen(self.part_types, kept),
+            )
+        return self
+
+
+def _chosen(
+    parts: tuple[tuple[int, ...], ...], places: list[list[int]]
+) -> tuple[tuple[int, ...], ...]:
+    return tuple(
+        tuple(part[place] for place in chosen) for part, chosen in zip(parts, places, strict=True)
+    )
+
 
 @dataclass(frozen=True)
 class Backend:
@@ -47,6 +78,9 @@ class Backend:
     fingerprint: str
     unknown_id: int | None
     """The id of the unknown piece; None where the tokenizer has none."""
+
+    bos_id: int | None
+    """The id of the piece that begins a text (BOS); None where the tokenizer has none."""
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text, without specials."""
@@ -75,7 +109,14 @@ def open_backend(tokenizer: Any) -> Backend:
         name=_name(tokenizer),
         fingerprint=_digest(description),
         unknown_id=_unknown_id(tokenizer, encoder, description["model"]),
+        bos_id=bos_id(tokenizer),
     )
+
+
+def bos_id(tokenizer: Any) -> int | None:
+    """Return the id of a tokenizer's BOS; None where it has none."""
+    found = getattr(tokenizer, "bos_token_id", None)
+    return found if isinstance(found, int) else None
 
 
 def _description(tokenizer: Any) -> dict[str, Any]:
@@ -143,7 +184,7 @@ def learn_template(backend: Backend, texts: int) -> Template:
     if texts == 2 and not found[0].parts[1]:
         raise InvalidInput(
             f"the tokenizer {backend.name} has no special piece between two texts, "
-            "so packing 'pair' is not possible with it"
+            "so packing 'pair' is not possible with it; use first or second for one text of each"
         )
     return found[0]
 

@@ -267,7 +267,8 @@ def test_pairs_of_given_words(tokenizers_made_here: dict[str, Any], of_words: An
     [
         (True, "single", "use --packing pair"),
         (False, "pair", "use --packing single"),
-        (False, "first", "no packing 'first'; choose one of single, pair"),
+        (False, "first", "packing 'first' needs two texts an example"),
+        (False, "window(64,16,8)", r"the 8 of window\(64,16,8\) is for the first text of a pair"),
     ],
 )
 def test_packing_that_does_not_fit(

@@ -26,7 +26,7 @@ def test_long_examples_are_refused_by_name(minilm_tokenizer: Any) -> None:
         tokenize(corpus, minilm_tokenizer, limit=7)
     assert str(caught.value) == (
         "2 of 4 examples have more than 7 pieces: q (8), s (12); "
-        "use --long drop or --long split, or shorter examples"
+        "use --long drop, split or window, or shorter examples"
     )
     many = corpus_from_texts([TEXTS[1]] * 5)
     with pytest.raises(InvalidInput, match=r"5 of 5 .* example 3 \(8\), \.\.\.; use"):
