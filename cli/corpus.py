@@ -38,11 +38,14 @@ def add(
     lake: str | None,
     as_json: bool,
 ) -> None:
-    """Add SOURCE, a file (plain or .gz), as corpus NAME.
+    """Add SOURCE, a file or a data set of the hub, as corpus NAME.
+
+    Text files may be gzip. hf://ORG/NAME[/CONFIG][:SPLIT][@REVISION] is a data set of the hub.
 
     \b
     Example:
       layerlake corpus add wiki wiki.test.raw.gz --format wikitext
+      layerlake corpus add snli hf://stanfordnlp/snli:validation --format snli
     """
     from layerlake.engine.catalogue import add_corpus
     from layerlake.engine.progress import to_terminal

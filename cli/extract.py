@@ -108,7 +108,9 @@ def _check_packing(context: click.Context, parameter: click.Parameter, value: st
 def extract(
     model: str, source: str, lake: str | None, as_json: bool, dry_run: bool, **options: Any
 ) -> None:
-    """Run MODEL (hub name or folder) over SOURCE (corpus in the lake, or a file).
+    """Run MODEL (hub name or folder) over SOURCE (corpus in the lake, a file, or hf://ORG/NAME).
+
+    A data set of the hub is named hf://ORG/NAME[/CONFIG][:SPLIT][@REVISION].
 
     The same line again resumes where it was stopped, or does nothing.
 

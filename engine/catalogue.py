@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from layerlake.engine.corpora import read_corpus
-from layerlake.engine.corpora.corpus import Corpus, corpus_from_texts
+from layerlake.engine.corpora.corpus import Corpus
+from layerlake.engine.corpora.hub import HubData, is_hub_name
+from layerlake.engine.corpora.objects import corpus_of_object
 from layerlake.engine.progress import Progress, silent
 from layerlake.engine.rowsets import RowSet
 from layerlake.engine.tokenization import Tokenization, tokenization_request, tokenize
 from layerlake.store import schema
-from layerlake.store.errors import InvalidInput, NameConflict, NameNotFound, is_a
+from layerlake.store.errors import InvalidInput, NameConflict, NameNotFound
 from layerlake.store.identity import short
 from layerlake.store.reader import Lake, nearest
 from layerlake.store.tables import table_paths
@@ -23,7 +25,8 @@ from layerlake.store.tables import table_paths
 if TYPE_CHECKING:
     from layerlake.engine.models import LoadedModel
 
-Source = str | os.PathLike[str] | Corpus | Sequence[str]
+Source = str | os.PathLike[str] | Corpus | Iterable[Any]
+"""A file, a name in the lake or on the hub (`hf://...`), a `Corpus`, or examples in memory."""
 
 
 def add_corpus(
@@ -46,9 +49,11 @@ def add_corpus(
     lake
         Opened for writing.
     name
-        Name in the lake; by default the stem of the file.
+        Name in the lake; by default the stem of the file, or what the data set is called.
     source
-        A file, a `Corpus`, or a list of strings (an example each).
+        A file, `hf://org/name[/config][:split][@revision]`, a `Corpus`, or examples in memory: a
+        list of strings, of pairs of strings, or of dicts; a DataFrame; a Dataset (see
+        `corpus_of_object`).
     format, segment, text_field, pair_field, words_field, licence, progress
         As `read_corpus`.
 
@@ -90,22 +95,30 @@ def _keep_corpus(lake: Lake, name: str, corpus: Corpus) -> None:
 
 
 def _read_named(
-    name: str | None, source: Source, format: str | None = None, **options: Any
+    name: str | None, source: Source | HubData, format: str | None = None, **options: Any
 ) -> tuple[str, Corpus]:
     """Return the name and the content of what `add_corpus` is given."""
-    if isinstance(source, Corpus):
-        corpus = source
-    elif isinstance(source, str | os.PathLike):
+    called: str | None = None
+    if isinstance(source, str | os.PathLike) and not is_hub_name(source):
         corpus = read_corpus(Path(source), format, **options)
-        if name is None:
-            name = schema.name_from(Path(source).name.split(".")[0])
-    elif is_a(source, Sequence, np.ndarray) and not is_a(source, bytes):
-        corpus = corpus_from_texts(list(source))
+        called = Path(source).name.split(".")[0]
     else:
-        raise InvalidInput(
-            f"a {type(source).__name__} is no corpus; give a file, a name in the lake, a Corpus, "
-            "or a list of strings"
-        )
+        segment = options.pop("segment", "sentence")
+        given = {"format": format, **options}
+        if segment != "sentence":
+            raise InvalidInput("segment is for the format wikitext, which only files have")
+        if isinstance(source, Corpus):
+            corpus = source
+            ways = [way for way in given if way != "progress" and given[way] is not None]
+            if ways:
+                raise InvalidInput(f"{ways[0]} says how to read a source, and a Corpus is read")
+        elif isinstance(source, str | HubData):
+            hub = HubData(source) if isinstance(source, str) else source
+            called, corpus = hub.name.short, hub.read(**given)
+        else:
+            called, corpus = corpus_of_object(source, **given)
+    if name is None and called is not None:
+        name = schema.name_from(called)
     if name is None:
         raise InvalidInput("a corpus that is no file needs a name; give one")
     return schema.check_name(name, "corpus"), corpus
@@ -117,7 +130,7 @@ def load_corpus(lake: Lake, name: str) -> Corpus:
 
 
 def resolve_corpus(lake: Lake, source: Source, **options: Any) -> tuple[str, Corpus]:
-    """Return name and content of a corpus given by name, file, `Corpus` or list of strings.
+    """Return name and content of a corpus given in any of the ways of `add_corpus`, or by name.
 
     A name in the lake comes first; a file is read, to be kept under its stem (or
     `options["name"]`). Nothing is written.
@@ -134,7 +147,13 @@ def resolve_corpus(lake: Lake, source: Source, **options: Any) -> tuple[str, Cor
         raise InvalidInput("no corpus is named; give a file, or a corpus of the lake")
     if isinstance(source, str) and source in lake.corpora() and name in (None, source):
         return source, load_corpus(lake, source)
-    if isinstance(source, str) and not Path(source).exists():
+    found: Source | HubData = source
+    if is_hub_name(source):
+        found = HubData(str(source))
+        kept = _kept_from_hub(lake, name, found, options)
+        if kept is not None:
+            return kept
+    elif isinstance(source, str) and not Path(source).exists():
         if source in lake.corpora():
             raise InvalidInput(
                 f"corpus {source!r} is in the lake already; a name for it (here {name!r}) is only "
@@ -144,9 +163,23 @@ def resolve_corpus(lake: Lake, source: Source, **options: Any) -> tuple[str, Cor
             f"{source!r} is neither a file nor a corpus of {lake.location.name}; "
             f"{nearest(source, lake.corpora())}"
         )
-    name, corpus = _read_named(name, source, **options)
+    name, corpus = _read_named(name, found, **options)
     lake.holds_table(f"corpora/{name}", corpus.fingerprint)
     return name, corpus
+
+
+def _kept_from_hub(
+    lake: Lake, name: str | None, hub: HubData, options: dict[str, Any]
+) -> tuple[str, Corpus] | None:
+    """Return a corpus of the lake that the same request to the hub gave, at the same commit."""
+    name = schema.name_from(hub.name.short) if name is None else name
+    if name not in lake.corpora():
+        return None
+    kept = lake.attributes(f"corpora/{name}")["source"]
+    fields = ("format", "text_field", "pair_field", "words_field")
+    asked = hub.request(**{field: options.get(field) for field in fields})
+    same = kept.get("asked") == asked and kept.get("revision") == hub.revision
+    return (name, load_corpus(lake, name)) if same else None
 
 
 def _reusable(attributes: dict[str, Any], request: dict[str, Any], limit: int | None) -> bool:

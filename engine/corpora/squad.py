@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,43 @@ def read_squad(
         source["version"] = document["version"]
     fields = Fields("question", "context", words=False)
     return corpus_of_records(_questions(document, path.name), fields, path.name, source, licence)
+
+
+def squad_corpus(
+    records: Iterable[Record], named: str, source: dict[str, Any], licence: str | None
+) -> Corpus:
+    """Build a corpus of pairs from rows of SQuAD, whose `answers` are two lists; as `read_squad`.
+
+    Parameters
+    ----------
+    records
+        With `question`, `context` and `answers`: `text` and `answer_start`, a list each.
+    named, source, licence
+        As `corpus_of_records`.
+    """
+
+    def checked(records: Iterable[Record]) -> Iterator[Record]:
+        for name, where, values in records:
+            context = _field(values, "context", str, where)
+            lists = _field(values, "answers", dict, where)
+            texts = _field(lists, "text", list, where)
+            starts = _field(lists, "answer_start", list, where)
+            if len(texts) != len(starts):
+                raise InvalidInput(
+                    f"{where} has {len(texts)} answers and {len(starts)} places of them; expected "
+                    "one for each"
+                )
+            answers = [
+                {"text": text, "answer_start": start}
+                for text, start in zip(texts, starts, strict=True)
+            ]
+            # As rows an unanswerable question is one without answers.
+            question = {**values, "answers": answers, "is_impossible": not answers}
+            found = _answers(question, context, where)
+            yield Record(name, where, {**values, **found})
+
+    fields = Fields("question", "context", words=False)
+    return corpus_of_records(checked(records), fields, named, source, licence)
 
 
 def _questions(document: Any, file: str) -> Iterator[Record]:
