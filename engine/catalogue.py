@@ -14,12 +14,12 @@ from layerlake.engine.corpora.corpus import Corpus
 from layerlake.engine.corpora.hub import HubData, is_hub_name
 from layerlake.engine.corpora.objects import corpus_of_object
 from layerlake.engine.progress import Progress, silent
-from layerlake.engine.rowsets import RowSet
 from layerlake.engine.tokenization import Tokenization, tokenization_request, tokenize
 from layerlake.store import schema
 from layerlake.store.errors import InvalidInput, NameConflict, NameNotFound
 from layerlake.store.identity import short
 from layerlake.store.reader import Lake, nearest
+from layerlake.store.row_sets import RowSet
 from layerlake.store.tables import table_paths
 
 if TYPE_CHECKING:

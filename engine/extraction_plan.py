@@ -25,13 +25,14 @@ from layerlake.engine.catalogue import (
 )
 from layerlake.engine.corpora.corpus import Corpus
 from layerlake.engine.progress import Progress, silent
-from layerlake.engine.rowsets import RowSet, choose_rows
+from layerlake.engine.rowsets import choose_rows
 from layerlake.engine.settings import whole_number
 from layerlake.engine.sites import Place, split_sites
 from layerlake.engine.tokenization import Tokenization
 from layerlake.store import schema
 from layerlake.store.errors import InvalidInput
 from layerlake.store.reader import Lake
+from layerlake.store.row_sets import RowSet
 from layerlake.store.schema import ActivationLayout
 from layerlake.store.sets import SetPlan
 

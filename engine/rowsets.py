@@ -2,106 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from layerlake.engine.corpora.corpus import Corpus
+from layerlake.engine.seeded_draw import draw
 from layerlake.engine.settings import check_seed
 from layerlake.engine.tokenization import Tokenization
 from layerlake.store.errors import InvalidInput, is_a
+from layerlake.store.row_sets import RowSet, rows_fingerprint
 
 UNITS = ("piece", "word")
 
 _SAMPLE = re.compile(r"sample:([0-9]{1,18})(?:@([0-9]{1,20}))?")
-_GOLDEN = 0x9E3779B97F4A7C15
-
-_ARRAYS: dict[str, type[np.generic]] = {
-    "row_id": np.int64,
-    "row_example": np.int64,
-    "row_word": np.int64,
-    "row_position": np.int32,
-    "row_special": np.bool_,
-}
-
-
-@dataclass(frozen=True, eq=False)
-class RowSet:
-    """The stimuli that are kept: row i is the same one in every layer, site and variant.
-
-    Raises
-    ------
-    InvalidInput
-        When built from arrays that do not fit together.
-    """
-
-    unit: str
-    """"piece" or "word"."""
-    row_id: NDArray[np.int64]
-    """(row,) rising: piece of the tokenization, or word of the corpus."""
-    row_example: NDArray[np.int64]
-    """(row,) example of the corpus."""
-    row_word: NDArray[np.int64]
-    """(row,) word of the corpus, -1 for specials."""
-    row_position: NDArray[np.int32]
-    """(row,) place of a piece in its input, of a word in its example."""
-    row_special: NDArray[np.bool_]
-    """(row,) whether the row is a special piece."""
-    settings: dict[str, Any]
-    """Rows as asked for, unit, fingerprint of the tokenization (None for words), counts."""
-    fingerprint: str
-    """Sha256 (hex) of unit, tokenization (pieces only) and row ids."""
-
-    def __post_init__(self) -> None:
-        """Check unit, shapes and order."""
-        if self.unit not in UNITS:
-            raise InvalidInput(f"there is no unit {self.unit!r}; choose one of {', '.join(UNITS)}")
-        if any(getattr(self, name).shape != (self.n_rows,) for name in _ARRAYS):
-            raise InvalidInput(f"every array of a row set must have shape ({self.n_rows},)")
-        if not self.n_rows or np.any(np.diff(self.row_id) < 1) or self.row_id[0] < 0:
-            raise InvalidInput("row_id must hold one or more rising indices")
-
-    @property
-    def n_rows(self) -> int:
-        """Number of rows."""
-        return len(self.row_id)
-
-    def to_columns(self) -> dict[str, NDArray[Any]]:
-        """Return the arrays by name; `from_columns` reads them."""
-        return {name: getattr(self, name) for name in _ARRAYS}
-
-    def to_attributes(self) -> dict[str, Any]:
-        """Return what is not an array, ready for JSON."""
-        return {"unit": self.unit, "settings": self.settings, "fingerprint": self.fingerprint}
-
-    @classmethod
-    def from_columns(
-        cls, columns: Mapping[str, NDArray[Any]], attributes: Mapping[str, Any]
-    ) -> RowSet:
-        """Build the row set that `to_columns` and `to_attributes` described.
-
-        Raises
-        ------
-        InvalidInput
-            Where something is missing, or the arrays do not fit together.
-        """
-        try:
-            arrays = {
-                name: np.ascontiguousarray(columns[name], dtype) for name, dtype in _ARRAYS.items()
-            }
-            return cls(
-                unit=str(attributes["unit"]),
-                **arrays,
-                settings=dict(attributes["settings"]),
-                fingerprint=str(attributes["fingerprint"]),
-            )
-        except KeyError as error:
-            raise InvalidInput(f"these columns are no row set: {error} is missing") from None
 
 
 def choose_rows(
@@ -171,7 +86,7 @@ def choose_rows(
         row_position=position.astype(np.int32),
         row_special=special,
         settings=settings,
-        fingerprint=_fingerprint(unit, settings["tokenization"], ids),
+        fingerprint=rows_fingerprint(unit, settings["tokenization"], ids),
     )
 
 
@@ -190,51 +105,3 @@ def parse_rows(rows: str) -> tuple[int, int] | None:
         raise InvalidInput(f"rows {rows!r} asks for {n} rows; ask for 1 or more")
     check_seed(seed)
     return n, seed
-
-
-def draw(ids: NDArray[np.int64], n: int, seed: int) -> NDArray[np.int64]:
-    """Return the places (rising) of the n ids of smallest seeded hash.
-
-    Uniform without replacement. Whether an id is drawn before another depends on the two and the
-    seed alone, so the same stimuli are drawn whatever other rows are present, a draw of fewer is
-    part of a draw of more, and every machine and numpy agree. The hash is the finaliser of
-    splitmix64 (Steele, Lea & Flood 2014), applied to the id and again with the seed mixed in; it
-    is one to one, so distinct ids never tie.
-
-    Parameters
-    ----------
-    ids
-        (row,) distinct ids.
-    n
-        How many to draw, at most `len(ids)`.
-    seed
-        From 0 to 2**64 - 1.
-
-    Raises
-    ------
-    InvalidInput
-        Where n or the seed is out of range.
-    """
-    if not 0 <= n <= len(ids):
-        raise InvalidInput(f"{n} rows asked for, but there are {len(ids)}; ask for fewer")
-    check_seed(seed)
-    if n == 0:
-        return np.empty(0, np.int64)
-    golden = np.uint64(_GOLDEN)
-    state = _mix(np.asarray([seed], np.uint64) + golden)
-    hashes = _mix(_mix(ids.astype(np.uint64) + golden) ^ state)
-    highest = np.partition(hashes, n - 1)[n - 1]
-    return np.flatnonzero(hashes <= highest)
-
-
-def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return the splitmix64 finaliser of each value (arithmetic modulo 2**64)."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
-
-
-def _fingerprint(unit: str, tokenization: str | None, ids: NDArray[np.int64]) -> str:
-    digest = hashlib.sha256(f"{unit}\0{tokenization or ''}\0".encode())
-    digest.update(np.ascontiguousarray(ids, np.dtype("<i8")).data)
-    return digest.hexdigest()

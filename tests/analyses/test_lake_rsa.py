@@ -15,11 +15,12 @@ from layerlake.cli.main import main
 from layerlake.engine.catalogue import add_corpus, load_corpus
 from layerlake.engine.corpora.corpus import corpus_from_texts
 from layerlake.engine.progress import to_function
-from layerlake.engine.rowsets import RowSet, draw
+from layerlake.engine.seeded_draw import draw
 from layerlake.store.errors import InvalidInput, NameNotFound, SetIncomplete
 from layerlake.store.identity import short
 from layerlake.store.reader import open_lake
 from layerlake.store.removal import remove
+from layerlake.store.row_sets import RowSet
 from layerlake.store.schema import ActivationLayout
 from layerlake.store.sets import SetPlan
 from layerlake.store.verify import verify

@@ -13,7 +13,7 @@ from layerlake.analyses.similarity.lake_rsa import rsa
 from layerlake.engine.catalogue import load_rows
 from layerlake.engine.extraction import extract
 from layerlake.engine.models import load_model
-from layerlake.engine.rowsets import draw
+from layerlake.engine.seeded_draw import draw
 from layerlake.store.reader import Lake, open_lake
 
 pytestmark = pytest.mark.data

@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from layerlake.engine.corpora import Corpus, corpus_from_texts
-from layerlake.engine.rowsets import RowSet, choose_rows, draw
+from layerlake.engine.rowsets import choose_rows
+from layerlake.engine.seeded_draw import draw
 from layerlake.engine.tokenization import Tokenization, tokenize
 from layerlake.store.errors import InvalidInput
+from layerlake.store.row_sets import RowSet
 
 MASK = (1 << 64) - 1
 
@@ -231,5 +233,5 @@ def test_columns_and_attributes_hold_the_whole_row_set(
         RowSet.from_columns({**columns, "row_id": columns["row_id"][::-1]}, attributes)
     with pytest.raises(InvalidInput, match="shape"):
         RowSet.from_columns({**columns, "row_word": columns["row_word"][1:]}, attributes)
-    with pytest.raises(InvalidInput, match="no unit 'x'"):
+    with pytest.raises(InvalidInput, match="no unit 'x'; choose one of piece, word, example"):
         RowSet.from_columns(columns, {**attributes, "unit": "x"})
