@@ -33,7 +33,14 @@ def _check_packing(context: click.Context, parameter: click.Parameter, value: st
     "--corpus", "corpus_name", metavar="NAME", help="Name of the corpus  [default: from SOURCE]"
 )
 @reading_options
-@click.option("--rows", default="all", show_default=True, help="all, or sample:N[@SEED].")
+@click.option(
+    "--rows",
+    default="all",
+    show_default=True,
+    metavar="STEPS",
+    help="What is kept, in steps from left to right parted by ';': all, first, last, cls, no-sink, "
+    "where CONDITIONS, cap:K[@SEED] [by NAME], sample:N[@SEED] [by NAME].",
+)
 @rows_options
 @click.option(
     "--packing",
@@ -119,6 +126,13 @@ def extract(
       layerlake extract path/to/model corpus.txt --as base
       layerlake extract path/to/model corpus --randomize 0 --rows sample:50000
       layerlake extract path/to/model dev-v1.1.json --packing 'window(384,128,64)'
+      layerlake extract path/to/model ewt --unit word --rows 'where upos=NOUN|VERB; cap:20'
+      layerlake extract path/to/model ewt --rows last
+
+    Conditions of --rows are on annotations of words (upos=NOUN), columns of examples (label=true),
+    and position, word, piece, segment, special and example; they are joined by `and`. Special
+    pieces are kept by `all`, by `cls` (the first of each input) and by conditions on `special`.
+    `cap` keeps at most K rows of each word type, `sample ... by label` equally many of each label.
     """
     from layerlake.engine.extraction import extract as run
     from layerlake.engine.progress import to_terminal

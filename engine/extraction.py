@@ -222,7 +222,9 @@ def extract(
     format, segment, text_field, pair_field, words_field
         How to read a file, as `read_corpus`.
     rows
-        `all` pieces, or `sample:N@seed`.
+        What is kept: `all`, `last`, `first`, `cls`, `where upos=NOUN and position<64`,
+        `cap:20`, `sample:N@seed by label`, or several of them parted by `;`; see `choose_rows`.
+        Full context is always run.
     unit, pooling
         `piece`, or `word` with its pieces pooled by `mean`, `first`, `last` or `max`.
     packing, long, bos, chat

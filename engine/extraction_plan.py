@@ -220,11 +220,11 @@ def plan_extraction(
         chat=chat,
         progress=progress,
     )
-    row_set = choose_rows(content, cut, rows, unit)
+    row_set = choose_rows(content, cut, rows, unit, tokenizer=model.tokenizer, progress=progress)
     layout = ActivationLayout(len(row_set.row_id), width, store_dtype, codec, window_rows)
     contents: dict[str, Any] = {
         "row_set": row_set.fingerprint,
-        "rows": rows,
+        "rows": row_set.settings["rows"],
         "unit": unit,
         "pooling": pooling if unit == "word" else None,
         "tokenization": cut.fingerprint,

@@ -1,107 +1,102 @@
-"""Row sets: which pieces, or words, become rows; always in corpus order."""
+"""Row sets: which pieces, words or examples become rows; always in corpus order."""
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
 
 from layerlake.engine.corpora.corpus import Corpus
-from layerlake.engine.seeded_draw import draw
-from layerlake.engine.settings import check_seed
+from layerlake.engine.progress import Progress, silent
+from layerlake.engine.row_language import Draw, Keep, Step, parse_rows
+from layerlake.engine.row_steps import choose
+from layerlake.engine.row_values import Candidates, Names
 from layerlake.engine.tokenization import Tokenization
-from layerlake.store.errors import InvalidInput, is_a
-from layerlake.store.row_sets import RowSet, rows_fingerprint
-
-UNITS = ("piece", "word")
-
-_SAMPLE = re.compile(r"sample:([0-9]{1,18})(?:@([0-9]{1,20}))?")
+from layerlake.store.errors import InvalidInput
+from layerlake.store.row_sets import RowSet, check_unit, rows_fingerprint
 
 
 def choose_rows(
-    corpus: Corpus, tokenization: Tokenization, rows: str = "all", unit: str = "piece"
+    corpus: Corpus,
+    tokenization: Tokenization | None,
+    rows: str = "all",
+    unit: str = "piece",
+    *,
+    tokenizer: Any = None,
+    progress: Progress = silent,
 ) -> RowSet:
     """Return the rows to keep.
 
     Parameters
     ----------
     corpus, tokenization
-        What the rows are taken from.
+        What the rows are taken from. Without a tokenization every word counts as one that has a
+        piece, and there are no piece rows.
     rows
-        "all": every piece once, specials included, or every word that has a piece. "sample:N" or
-        "sample:N@seed": N of the pieces that are not special, or of the words (seed 0 if not
-        given); see `draw`.
+        Steps, applied from left to right and parted by `;` (the grammar: `engine.row_language`):
+
+        - `all`: every piece once, specials included, or every word that has a piece;
+        - `first`, `last`: of each example the first or last row that is no special piece (for a
+          model of the BERT kind `first` so is the piece after [CLS]);
+        - `cls`: of each example the special piece that it begins with ([CLS], BOS);
+        - `where NAME=VALUE and ...`: rows that meet every condition on built-in names
+          (`position`, `special`, `segment`, `word`, `piece`, `example`), annotations of words and
+          columns of examples; `=`, `!=`, `<`, `<=`, `>`, `>=`; `upos=NOUN|VERB` for one of several.
+          A row without a value (a special piece has no word) meets no condition on it;
+        - `no-sink`: the same as `where position>0`, which leaves out attention sinks;
+        - `cap:K@SEED`: at most K rows of each word type (the form as written, case counts);
+          `cap:K@SEED by NAME` of each value of something else;
+        - `sample:N@SEED`: N rows drawn by a seeded hash (seed 0 if not given); see `draw`.
+          `sample:N@SEED by NAME`: equally many of every value of NAME, as far as there are; a
+          plain sample has them in proportion.
+
+        Special pieces are rows only where they are asked for: by `all`, by `cls`, or by a
+        condition on `special`. Word rows do not depend on the tokenizer, but for words that have
+        no piece: `position` counts words then.
     unit
-        "piece" or "word".
+        "piece", "word" or "example" (a row an example, for activations from elsewhere).
+    tokenizer
+        Spells pieces, for conditions on `piece`.
+    progress
+        Told of the examples whose words are read, where rows are chosen by word.
 
     Raises
     ------
     InvalidInput
-        Where `rows` or `unit` cannot be read, or more rows are asked for than there are.
+        Where `rows` or `unit` cannot be read or do not fit the corpus, nothing is selected, or
+        more rows are asked for than there are.
     """
-    if unit not in UNITS:
-        raise InvalidInput(f"there is no unit {unit!r}; choose one of {', '.join(UNITS)}")
-    sample = parse_rows(rows)
+    check_unit(unit)
+    steps = parse_rows(rows)
+    if unit == "piece" and tokenization is None:
+        raise InvalidInput("piece rows need a tokenizer; use the unit word")
+    candidates = Candidates(corpus, tokenization, unit)
+    spell = None if tokenizer is None else tokenizer.convert_ids_to_tokens
+    chosen = choose(steps, candidates, Names(candidates, spell, progress))
     settings: dict[str, Any] = {
-        "rows": "all" if sample is None else f"sample:{sample[0]}@{sample[1]}",
+        "rows": chosen.rows,
         "unit": unit,
-        "tokenization": tokenization.fingerprint if unit == "piece" else None,
+        "tokenization": tokenization.fingerprint if unit == "piece" and tokenization else None,
     }
-    if unit == "word":
-        present = np.zeros(corpus.n_words, np.bool_)
-        present[tokenization.piece_word[tokenization.piece_word >= 0]] = True
-        ids = np.flatnonzero(present)
-        used = np.zeros(corpus.n_examples, np.bool_)
-        used[tokenization.input_example] = True
-        settings["words_without_pieces"] = int((used[corpus.word_example] & ~present).sum())
-    elif sample is None:
-        ids = tokenization.candidates
-    else:
-        ids = np.flatnonzero(~tokenization.special & ~tokenization.repeated)
-    if sample is not None:
-        n, seed = sample
-        if n > len(ids):
-            kind = "words" if unit == "word" else "pieces that are not special"
-            raise InvalidInput(
-                f"{n} rows asked for, but there are {len(ids)} {kind}; ask for fewer, or for all"
-            )
-        ids = ids[draw(ids, n, seed)]
-    if not len(ids):
-        raise InvalidInput("no word has a piece, so there are no rows; use the unit piece")
-    if unit == "word":
-        example = corpus.word_example[ids]
-        word, special = ids, np.zeros(len(ids), np.bool_)
-        position = ids - corpus.word_offsets[example]
-    else:
-        source = np.searchsorted(tokenization.input_offsets, ids, side="right") - 1
-        example = tokenization.input_example[source]
-        word, special = tokenization.piece_word[ids], tokenization.special[ids]
-        position = ids - tokenization.input_offsets[source]
+    if candidates.words_without_pieces is not None:
+        settings["words_without_pieces"] = candidates.words_without_pieces
+    if len(steps) > 1 or not _is_plain(steps[0]):
+        settings["steps"] = chosen.counts
+    ids = chosen.ids
     return RowSet(
         unit=unit,
         row_id=ids,
-        row_example=example,
-        row_word=word,
-        row_position=position.astype(np.int32),
-        row_special=special,
+        row_example=candidates.example(ids),
+        row_word=candidates.word(ids),
+        row_position=candidates.position(ids).astype(np.int32),
+        row_special=candidates.special(ids),
         settings=settings,
         fingerprint=rows_fingerprint(unit, settings["tokenization"], ids),
     )
 
 
-def parse_rows(rows: str) -> tuple[int, int] | None:
-    """Return (n, seed) of "sample:N@seed", None for "all"; raise InvalidInput for anything else."""
-    if is_a(rows, str) and rows == "all":
-        return None
-    match = _SAMPLE.fullmatch(rows) if is_a(rows, str) else None
-    if not match:
-        raise InvalidInput(
-            f"rows {rows!r} cannot be read; write all, sample:N or sample:N@seed, "
-            "with whole numbers"
-        )
-    n, seed = int(match[1]), int(match[2] or 0)
-    if n < 1:
-        raise InvalidInput(f"rows {rows!r} asks for {n} rows; ask for 1 or more")
-    check_seed(seed)
-    return n, seed
+def _is_plain(step: Step) -> bool:
+    """Say whether the number of rows tells all that a step did."""
+    if isinstance(step, Draw):
+        return step.kind == "sample" and step.by is None
+    return isinstance(step, Keep) and step.which == "all"

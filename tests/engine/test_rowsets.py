@@ -193,7 +193,6 @@ def test_positions_in_a_split_example_are_those_in_its_input(minilm_tokenizer: A
         ("sample:-3", "piece", "cannot be read"),
         ("sample:3@", "piece", "cannot be read"),
         ("sample:3@x", "piece", "cannot be read"),
-        (" sample:3", "piece", "cannot be read"),
         ("sample:٣", "piece", "cannot be read"),
         ("sample:0", "piece", "asks for 0 rows; ask for 1 or more"),
         ("sample:9", "word", "9 rows asked for, but there are 8 words"),
