@@ -34,6 +34,14 @@ def columns_fingerprint(columns: Mapping[str, NDArray[Any]]) -> str:
     return digest.hexdigest()
 
 
+def corpus_fingerprint(columns: Mapping[str, NDArray[Any]], words_given: bool) -> str:
+    """Return the sha256 (hex) of a corpus: the columns of its table, and whether words were given.
+
+    Where it came from and its licence do not count.
+    """
+    return settings_fingerprint({"columns": columns_fingerprint(columns), "given": words_given})
+
+
 def is_string(array: NDArray[Any]) -> bool:
     """Say whether an array holds text."""
     return array.dtype.kind in "TU" or array.dtype == object

@@ -20,6 +20,7 @@ from layerlake.store.errors import InvalidInput, LakeCorrupt, NameConflict, Name
 from layerlake.store.location import Buffer, Location
 from layerlake.store.sets import (
     SetPlan,
+    SetState,
     committed_windows,
     parse_plan,
     read_commits,
@@ -73,6 +74,7 @@ class SetWriter:
         self.sealed = False
         self._resources = ExitStack()
         self._commits: NDArray[np.uint64] = np.zeros(0, np.uint64)
+        self._down: dict[int, dict[str, NDArray[np.uint64]]] = {}  # of windows not committed yet
 
     def __enter__(self) -> Self:
         path = self.plan.path
@@ -84,10 +86,11 @@ class SetWriter:
             attributes = read_attributes(self.location, path)
             stored = parse_plan(path, attributes)
             if stored.recipe != dict(self.plan.recipe) or stored.layout != self.plan.layout:
-                rows = stored.layout.window_rows, self.plan.layout.window_rows
-                changed = _differences(stored.recipe, self.plan.recipe)
-                if rows[0] != rows[1]:
-                    changed = f"window rows {rows[0]} then, {rows[1]} now"
+                layouts = (
+                    {name.replace("_", " "): value for name, value in vars(layout).items()}
+                    for layout in (stored.layout, self.plan.layout)
+                )
+                changed = _differences(*layouts) or _differences(stored.recipe, self.plan.recipe)
                 raise NameConflict(
                     f"{path} was begun in another way ({changed}); run it as it was begun, or "
                     f"remove it with `layerlake rm {path}` and extract again"
@@ -118,6 +121,11 @@ class SetWriter:
             self.location.remove(self.plan.path)
 
     @property
+    def state(self) -> SetState:
+        """The set as it lies in the lake now."""
+        return SetState(self.plan, self.sealed, False, self._commits)
+
+    @property
     def committed(self) -> NDArray[np.bool_]:
         """Which windows are down, shape (window,)."""
         return committed_windows(self.plan.layout, self._commits)
@@ -139,25 +147,61 @@ class SetWriter:
         StorageFailed
             The storage refused; the window stays uncommitted.
         """
-        layout = self.plan.layout
-        start, stop = layout.window(window)
         if set(arrays) != set(self.plan.arrays):
             raise InvalidInput(
                 f"window {window} came with {sorted(arrays)}, expected {sorted(self.plan.arrays)}"
             )
         for name, rows in arrays.items():
-            if rows.shape != (stop - start, layout.hidden) or rows.dtype != layout.dtype:
-                raise InvalidInput(
-                    f"{name} of window {window} came as {rows.dtype} {rows.shape}, expected "
-                    f"{layout.dtype} {(stop - start, layout.hidden)}"
-                )
-        commits = np.zeros((len(self.plan.arrays), layout.chunks_per_window), np.uint64)
-        for number, name in enumerate(self.plan.arrays):
-            parts, commits[number] = encode_shard(layout, arrays[name])
-            self.location.put(f"{self.plan.path}/{name}/{schema.shard_key(window)}", parts)
+            self._check(window, name, rows)
+        self._down.pop(window, None)  # of an attempt that failed
+        for name in self.plan.arrays:
+            self.write_array(window, name, arrays[name])
+
+    def _check(self, window: int, name: str, rows: NDArray[Any]) -> None:
+        layout = self.plan.layout
+        start, stop = layout.window(window)
+        if rows.shape != (stop - start, layout.hidden) or rows.dtype != layout.dtype:
+            raise InvalidInput(
+                f"{name} of window {window} came as {rows.dtype} {rows.shape}, expected "
+                f"{layout.dtype} {(stop - start, layout.hidden)}"
+            )
+
+    def write_array(self, window: int, name: str, rows: NDArray[Any]) -> bool:
+        """Write the shard of one array of a window; with the last of them, commit the window.
+
+        Parameters
+        ----------
+        window, name
+            Index of the window, and the array (`<site>/<layer>`).
+        rows
+            Its rows of the window: shape (rows, hidden), stored dtype.
+
+        Returns
+        -------
+        Whether the window is committed now. A writer that ends before leaves shards that nobody
+        reads, and that the next one writes anew.
+
+        Raises
+        ------
+        InvalidInput
+            Rows of the wrong shape or dtype; nothing is written then.
+        StorageFailed
+            The storage refused; the window stays uncommitted.
+        """
+        layout = self.plan.layout
+        self._check(window, name, rows)
+        parts, chunks = encode_shard(layout, rows)
+        self.location.put(f"{self.plan.path}/{name}/{schema.shard_key(window)}", parts)
+        down = self._down.setdefault(window, {})
+        down[name] = chunks
+        if len(down) < len(self.plan.arrays):
+            return False
+        commits = np.stack([down[name] for name in self.plan.arrays])
         key = f"{self.plan.path}/commits/{schema.commit_key(window)}"
         self.location.put(key, [commits.astype("<u8").tobytes()])
         self._commits[window] = commits
+        del self._down[window]
+        return True
 
     def seal(self) -> None:
         """Write the manifest and the seal.

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.store.errors import InvalidInput
-from layerlake.store.identity import columns_fingerprint, settings_fingerprint
+from layerlake.store.identity import corpus_fingerprint
 
 _WORD = re.compile(r"\S+")
 
@@ -134,8 +134,7 @@ class Corpus:
     @cached_property
     def fingerprint(self) -> str:
         """Sha256 (hex) of all content; where it came from and its licence do not count."""
-        content = {"columns": columns_fingerprint(self.to_columns()), "given": self.words_given}
-        return settings_fingerprint(content)
+        return corpus_fingerprint(self.to_columns(), self.words_given)
 
     def word(self, index: int) -> str:
         """Return the word of that index, as it is written in the text."""
