@@ -37,7 +37,10 @@ def ls(path: str, lake: str | None, as_json: bool) -> None:
     for name in opened.variants():
         about = opened.attributes(f"variants/{name}")
         what = f"{about['architecture']}, {about['n_layers']} layers of {about['hidden']}"
-        twin = digests.setdefault(about["weights_digest"], name)
+        if about["weights_digest"] is None:  # brought activations: nobody knows the weights
+            layers = ", ".join(map(str, about["layers"]))
+            what = f"{about['architecture']}, layers {layers} of {about['hidden']}"
+        twin = digests.setdefault(about["weights_digest"] or name, name)
         if twin != name:
             what += f", the same weights as {twin}"
         records.append({"path": f"variants/{name}", "what": what})

@@ -16,6 +16,7 @@ from layerlake.engine.corpora.objects import corpus_of_object
 from layerlake.engine.progress import Progress, silent
 from layerlake.engine.tokenization import Tokenization, tokenization_request, tokenize
 from layerlake.store import schema
+from layerlake.store.brought_plan import BROUGHT
 from layerlake.store.errors import InvalidInput, NameConflict, NameNotFound
 from layerlake.store.identity import short
 from layerlake.store.reader import Lake, nearest
@@ -275,7 +276,13 @@ def check_variant(lake: Lake, name: str, digest: str) -> None:
     """Raise `NameConflict` where the name holds other weights."""
     if name not in lake.variants():
         return
-    kept = lake.attributes(f"variants/{name}").get("weights_digest")
+    about = lake.attributes(f"variants/{name}")
+    kept = about.get("weights_digest")
+    if about.get("source") == BROUGHT:
+        raise NameConflict(
+            f"variant {name!r} holds activations that were brought from elsewhere; choose another "
+            "name with --as"
+        )
     if kept != digest:
         raise NameConflict(
             f"variant {name!r} holds other weights (digest {str(kept)[:12]}, given {digest[:12]}); "

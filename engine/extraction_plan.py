@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 MOST_WINDOW_ROWS = 2**24
 """Rows of the largest window: of 768 values in float16, 26 GB a layer."""
 
-POOLINGS = ("mean", "first", "last", "max")
+POOLINGS = schema.POOLINGS
 
 
 @dataclass(frozen=True)

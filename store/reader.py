@@ -6,9 +6,9 @@ import difflib
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,9 @@ from layerlake.store.tables import (
     table_paths,
     write_table,
 )
+
+if TYPE_CHECKING:
+    from layerlake.store.brought import ActivationWriter
 
 _MEMORY: dict[str, MemoryLocation] = {}
 
@@ -360,6 +363,84 @@ class Lake:
     def space_of(self, state: SetState, site: str, layer: int) -> Space:
         """Return a space of one set, which holds it."""
         return Space(self.location, state, site, layer, self.verified, self.direct)
+
+    def writer(
+        self,
+        corpus: str,
+        variant: str,
+        *,
+        ids: Iterable[str | int] | None = None,
+        unit: str | None = None,
+        row_set: str | None = None,
+        site: str | Sequence[str] = "resid",
+        layers: int | Iterable[int] | None = None,
+        pooling: str = "mean",
+        store_dtype: str = "auto",
+        codec: str = "none",
+        window_rows: int = schema.WINDOW_ROWS,
+        memory: int | str = "8GiB",
+        source: Mapping[str, Any] | None = None,
+    ) -> ActivationWriter:
+        """Return a writer of activations that come from elsewhere, for a `with` block.
+
+        `writer.append(site, layer, rows)` takes the next rows of an array; leaving the block
+        without an error seals the set. Opened again in the same way after an error or a kill, it
+        goes on: whole windows are kept, and `writer.position` is the first row that is not.
+
+        Parameters
+        ----------
+        corpus
+            A corpus of the lake; where there is none of that name, one of bare rows is made of
+            `ids` (an example, one word long, for each).
+        variant
+            What the activations are of; no model of that name may be in the lake.
+        ids
+            (row,) ids of the examples, compared with those of the corpus: a row each, in its order.
+        unit
+            Without ids, what the rows are, in corpus order: `example` or `word`.
+        row_set
+            Or the fingerprint (its beginning will do) of a row set of the corpus.
+        site, layers
+            What will be appended: every layer of the site, or sites. By default what comes before
+            the first window is full, `window_rows` rows of each array, which is enough where layers
+            come in turn.
+        pooling
+            How the pieces of a word became its row, as with `extract`; of word rows only.
+        store_dtype, codec
+            `float16`, `float32`, or `auto`: float16 where nothing wider comes, else float32; `none`
+            or `lz4`.
+        window_rows
+            Rows of a shard, a multiple of 1024: what is in memory for each array, and what an
+            interruption loses of it.
+        memory
+            Bytes that the windows may take.
+        source
+            What is worth recording of where they come from, ready for JSON. A writer that goes on
+            with a set must give the same.
+
+        Raises
+        ------
+        InvalidInput, NameNotFound, NameConflict, LakeReadOnly
+            As their names say, each in one sentence.
+        """
+        from layerlake.store.brought import ActivationWriter
+        from layerlake.store.brought_plan import writer_settings
+        from layerlake.store.brought_rows import brought_rows
+
+        self.require_writable()
+        settings = writer_settings(
+            corpus,
+            variant,
+            site=site,
+            layers=layers,
+            pooling=pooling,
+            store_dtype=store_dtype,
+            codec=codec,
+            window_rows=window_rows,
+            memory=memory,
+            source=source,
+        )
+        return ActivationWriter(self, brought_rows(self, corpus, ids, unit, row_set), settings)
 
 
 def _preference(state: SetState) -> tuple[bool, int, bool, bool, str]:

@@ -34,6 +34,8 @@ COMMITTED = 1 << 32
 
 STORE_DTYPES = ("float16", "float32")
 CODECS = ("none", "lz4")
+POOLINGS = ("mean", "first", "last", "max")
+"""How the pieces of a word become its row."""
 
 SECTIONS = ("corpora", "variants", "activations", "results")
 """The groups at the root of a lake."""

@@ -1,0 +1,189 @@
+"""What a set of brought activations will be: asked for, found begun, and what it stands on."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from layerlake.store import schema
+from layerlake.store.amounts import parse_bytes
+from layerlake.store.brought_rows import BroughtRows
+from layerlake.store.errors import InvalidInput, NameConflict, is_a
+from layerlake.store.identity import settings_fingerprint
+from layerlake.store.schema import ActivationLayout
+from layerlake.store.sets import SetPlan, SetState
+
+if TYPE_CHECKING:
+    from layerlake.store.reader import Lake
+
+BROUGHT = "brought"
+"""What recipe, variant and messages call activations that no model of ours computed."""
+
+
+@dataclass(frozen=True)
+class WriterSettings:
+    """What `Lake.writer` was asked for."""
+
+    corpus: str
+    variant: str
+    arrays: tuple[str, ...] | None
+    """`<site>/<layer>` of every array; None where the first window is to tell."""
+    pooling: str | None
+    store_dtype: str
+    codec: str
+    window_rows: int
+    allowed_bytes: int
+    source: Mapping[str, Any]
+    """Where the activations come from: what a resumed writer must share with the first."""
+
+
+def array_names(sites: str | Sequence[str], layers: int | Iterable[int]) -> tuple[str, ...]:
+    """Return the names of the arrays of sites and layers; raise `InvalidInput` for bad ones."""
+    named = [sites] if isinstance(sites, str) else list(sites)
+    given = list(layers) if isinstance(layers, Iterable) else [layers]
+    names = [array_name(site, layer) for site in named for layer in given]
+    if not names or len(set(names)) < len(names):
+        raise InvalidInput(f"sites {named} and layers {given} must name arrays, each of them once")
+    return tuple(names)
+
+
+def array_name(site: str, layer: Any) -> str:
+    """Return `<site>/<layer>`; raise `InvalidInput` where there can be no such array."""
+    schema.check_name(site, "site")
+    if is_a(layer, bool) or not is_a(layer, int, np.integer) or not 0 <= layer <= 10**6:
+        raise InvalidInput(f"layer {layer!r} is no number of a layer; give 0, 1, ...")
+    return f"{site}/{int(layer)}"
+
+
+def brought_plan(
+    asked: WriterSettings, brought: BroughtRows, arrays: tuple[str, ...], hidden: int, dtype: str
+) -> SetPlan:
+    """Return the plan of a set of brought activations."""
+    rows = brought.rows
+    parts = [name.rpartition("/") for name in arrays]
+    contents = {
+        "row_set": rows.fingerprint,
+        "rows": rows.settings["rows"],
+        "unit": rows.unit,
+        "pooling": asked.pooling if rows.unit == "word" else None,
+        "tokenization": rows.settings.get("tokenization"),
+        "sites": sorted({site for site, _, _ in parts}),
+        "layers": sorted({int(layer) for _, _, layer in parts}),
+        "arrays": list(arrays),
+        "dtype": dtype,
+        "codec": asked.codec,
+    }
+    about = {
+        "source": BROUGHT,
+        "ids": "matched" if brought.matched else "by order",
+        "versions": {name: importlib.metadata.version(name) for name in ("layerlake", "numpy")},
+    }
+    layout = ActivationLayout(rows.n_rows, hidden, dtype, asked.codec, asked.window_rows)
+    recipe = {"writer": BROUGHT, "source": dict(asked.source)}
+    return SetPlan(asked.corpus, asked.variant, contents, recipe, about, arrays, layout)
+
+
+def begun_plan(lake: Lake, asked: WriterSettings, brought: BroughtRows) -> SetPlan | None:
+    """Return the plan, as this writer would make it, of the set that it goes on with."""
+    check_brought(lake, asked.variant)
+    found: list[SetState] = []
+    for state in lake.sets(asked.corpus, asked.variant):
+        contents, arrays = state.plan.contents, state.plan.arrays
+        if (
+            contents.get("row_set") == brought.rows.fingerprint
+            and contents.get("pooling") == (asked.pooling if brought.rows.unit == "word" else None)
+            and contents.get("codec") == asked.codec
+            and asked.store_dtype in ("auto", state.plan.layout.dtype)
+            and (not state.sealed if asked.arrays is None else arrays == asked.arrays)
+        ):
+            found.append(state)
+    if len(found) > 1:
+        raise InvalidInput(
+            f"{len(found)} sets of {asked.variant} over {asked.corpus} could be gone on with "
+            f"({', '.join(s.plan.path for s in found)}); say which with layers and store_dtype"
+        )
+    if not found:
+        return None
+    layout = found[0].plan.layout
+    return brought_plan(asked, brought, found[0].plan.arrays, layout.hidden, layout.dtype)
+
+
+def array_order(name: str) -> tuple[str, int]:
+    """Return what arrays are sorted by: site, then layer."""
+    site, _, layer = name.rpartition("/")
+    return site, int(layer)
+
+
+def check_brought(lake: Lake, variant: str) -> None:
+    """Raise `NameConflict` where a variant of that name is a model's."""
+    if variant in lake.variants():
+        held = lake.attributes(f"variants/{variant}")
+        if held.get("source") != BROUGHT:
+            raise NameConflict(
+                f"variant {variant!r} is that of a model ({held.get('source')}); choose another "
+                "name for what you bring"
+            )
+
+
+def keep_tables(lake: Lake, rows: BroughtRows, plan: SetPlan) -> None:
+    """Put into the lake what a brought set stands on, where it is not there yet."""
+    for path, (columns, attributes) in rows.tables.items():
+        lake.add_table(path, columns, attributes)
+    check_brought(lake, plan.variant)
+    if plan.variant in lake.variants():
+        return
+    attributes = {
+        "kind": "variant",
+        "fingerprint": settings_fingerprint({"source": BROUGHT, "variant": plan.variant}),
+        "weights_digest": None,  # nobody knows the weights, so that no two are said to be equal
+        "source": BROUGHT,
+        "revision": None,
+        "architecture": "brought from elsewhere",
+        "config": {},
+        "n_layers": max(int(name.rpartition("/")[2]) for name in plan.arrays),
+        "layers": list(plan.contents["layers"]),
+        "hidden": plan.layout.hidden,
+        "randomize": None,
+        "truncate": None,
+        "tokenizer": None,
+    }
+    lake.add_table(f"variants/{plan.variant}", {}, attributes)
+
+
+def writer_settings(
+    corpus: str,
+    variant: str,
+    *,
+    site: str | Sequence[str],
+    layers: int | Iterable[int] | None,
+    pooling: str,
+    store_dtype: str,
+    codec: str,
+    window_rows: int,
+    memory: int | str,
+    source: Mapping[str, Any] | None,
+) -> WriterSettings:
+    """Check what `Lake.writer` was given."""
+    schema.check_name(corpus, "corpus")
+    schema.check_name(variant, "variant")
+    if store_dtype not in ("auto", *schema.STORE_DTYPES):
+        raise InvalidInput(
+            f"store dtype {store_dtype!r} is not one of auto, {', '.join(schema.STORE_DTYPES)}"
+        )
+    if pooling not in schema.POOLINGS:
+        raise InvalidInput(f"pooling {pooling!r} is not one of {', '.join(schema.POOLINGS)}")
+    return WriterSettings(
+        corpus,
+        variant,
+        None if layers is None else array_names(site, layers),
+        pooling,
+        store_dtype,
+        codec,
+        window_rows,
+        parse_bytes(memory),
+        dict(source or {}),
+    )
