@@ -12,8 +12,9 @@ from layerlake.cli.options import (
     json_option,
     lake_option,
     layers_option,
+    pooling_option,
     reading_options,
-    rows_options,
+    unit_option,
 )
 
 
@@ -41,7 +42,14 @@ def _check_packing(context: click.Context, parameter: click.Parameter, value: st
     help="What is kept, in steps from left to right parted by ';': all, first, last, cls, no-sink, "
     "where CONDITIONS, cap:K[@SEED] [by NAME], sample:N[@SEED] [by NAME].",
 )
-@rows_options
+@unit_option(
+    "piece",
+    "word",
+    default="piece",
+    help="What a row is: a piece of the tokenizer, or a word, which models with different "
+    "tokenizers share.",
+)
+@pooling_option()
 @click.option(
     "--packing",
     default="single",

@@ -27,27 +27,26 @@ def layers_option() -> Decorator:
     return click.option("--layers", metavar="LIST", help="0,8,16 or 0-4  [default: all]")
 
 
-def rows_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say what a row is."""
-    for option in (
-        click.option(
-            "--pooling",
-            type=click.Choice(["mean", "first", "last", "max"]),
-            default="mean",
-            show_default=True,
-            help="How the pieces of a word become its row.",
-        ),
-        click.option(
-            "--unit",
-            type=click.Choice(["piece", "word"]),
-            default="piece",
-            show_default=True,
-            help="What a row is: a piece of the tokenizer, or a word, which models with different "
-            "tokenizers share.",
-        ),
-    ):
-        function = option(function)
-    return function
+def pooling_option() -> Decorator:
+    """Return the option that says how words were made of pieces."""
+    return click.option(
+        "--pooling",
+        type=click.Choice(["mean", "first", "last", "max"]),
+        default="mean",
+        show_default=True,
+        help="How the pieces of a word become its row.",
+    )
+
+
+def unit_option(*units: str, default: str | None, help: str) -> Decorator:
+    """Return the option that says what a row is."""
+    return click.option(
+        "--unit",
+        type=click.Choice(units),
+        default=default,
+        show_default=default is not None,
+        help=help,
+    )
 
 
 def reading_options(function: Callable[..., Any]) -> Callable[..., Any]:

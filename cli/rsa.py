@@ -6,7 +6,13 @@ from typing import Any
 
 import click
 
-from layerlake.cli.options import json_option, lake_option, layers_option, rows_options
+from layerlake.cli.options import (
+    json_option,
+    lake_option,
+    layers_option,
+    pooling_option,
+    unit_option,
+)
 
 
 @click.command()
@@ -25,7 +31,15 @@ from layerlake.cli.options import json_option, lake_option, layers_option, rows_
 @click.option(
     "--site", default="resid", show_default=True, help="Where in a block; resid is its output."
 )
-@rows_options
+@unit_option(
+    "piece",
+    "word",
+    "example",
+    default=None,
+    help="What a row is: a piece of the tokenizer, a word, which models with different "
+    "tokenizers share, or a whole example  [default: piece, or the only one there is]",
+)
+@pooling_option()
 @click.option("--rows", help="How many, or all  [default: 5000, or all where there are fewer]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the draw of rows.")
 @click.option("--specials", is_flag=True, help="Include special pieces.")

@@ -20,6 +20,7 @@ from layerlake.analyses.similarity.selection import (
     layers_of,
     names_of,
     sets_holding,
+    unit_of,
 )
 from layerlake.engine.progress import Progress, silent
 from layerlake.engine.settings import check_seed
@@ -37,7 +38,7 @@ def rsa(
     *,
     layers: str | int | Iterable[int] | None = None,
     site: str = "resid",
-    unit: str = "piece",
+    unit: str | None = None,
     pooling: str = "mean",
     rows: int | str | None = None,
     seed: int = 0,
@@ -63,7 +64,8 @@ def rsa(
         `0,8`, `0-4`, a sequence, or all that the reference has; a variant that lacks one (a
         truncated model) has no number there.
     unit, pooling
-        `piece`, or `word` and how its pieces were pooled: `mean`, `first`, `last` or `max`.
+        `piece`; `word`, and how its pieces were pooled: `mean`, `first`, `last` or `max`; or
+        `example`. By default pieces, or the only unit that the reference has.
     rows, seed
         How many of the rows that all variants hold, drawn by identity: the same stimuli in every
         layer and variant. `all` of them, or by default 5000, or all where there are fewer. A row
@@ -95,6 +97,7 @@ def rsa(
     seed = check_seed(seed)
     reference = "base" if reference is None else reference
     corpus, chosen = names_of(lake, corpus, reference, variants)
+    unit = unit_of(lake, corpus, reference, unit)
     held = sets_holding(
         lake, corpus, [reference, *chosen], site, unit, pooling if unit == "word" else None
     )

@@ -72,6 +72,21 @@ def names_of(
     return corpus, chosen
 
 
+def unit_of(lake: Lake, corpus: str, reference: str, unit: str | None) -> str:
+    """Return the unit that was asked for; else pieces, or the only one that the reference has."""
+    if unit is not None:
+        return unit
+    held = sorted({str(s.plan.contents["unit"]) for s in lake.sets(corpus, reference)})
+    if "piece" in held or not held:
+        return "piece"
+    if len(held) > 1:
+        raise InvalidInput(
+            f"{reference} over {corpus} has rows of the units {', '.join(held)}; choose one with "
+            "--unit"
+        )
+    return held[0]
+
+
 def sets_holding(
     lake: Lake, corpus: str, names: Sequence[str], site: str, unit: str, pooling: str | None
 ) -> dict[str, dict[int, list[SetState]]]:
@@ -101,7 +116,7 @@ def sets_holding(
         return state.sealed, common, plan.layout.n_rows, wide, plan.set_id
 
     found: dict[str, dict[int, list[SetState]]] = {}
-    kind = "piece rows" if pooling is None else f"word rows pooled by {pooling}"
+    kind = f"{unit} rows" + ("" if pooling is None else f" pooled by {pooling}")
     for name, held in states.items():
         layers: dict[int, list[SetState]] = {}
         for state in sorted(held, key=preference):

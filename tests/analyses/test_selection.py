@@ -62,7 +62,9 @@ def test_words_are_compared_only_with_words_pooled_alike(add: Callable[..., Lake
     with pytest.raises(NameNotFound, match="no resid layers of word rows pooled by first; it has "):
         rsa(lake, unit="word", pooling="first")
     with pytest.raises(NameNotFound, match="layers of piece rows; it has word rows pooled by max"):
-        rsa(lake)
+        rsa(lake, unit="piece")
+    # Words are all that there are, and need not be named.
+    assert values(lake) == means
 
 
 def test_rows_that_both_have_come_before_more_rows(add: Callable[..., Lake]) -> None:
