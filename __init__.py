@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from layerlake.engine.corpora import read_corpus
     from layerlake.engine.corpora.corpus import Corpus
     from layerlake.engine.extraction import extract
+    from layerlake.engine.importing import import_activations
     from layerlake.store.errors import LayerLakeError
     from layerlake.store.reader import Lake, open_lake
     from layerlake.store.removal import gc, remove
@@ -31,6 +32,7 @@ __all__ = [
     "add_corpus",
     "extract",
     "gc",
+    "import_activations",
     "open_lake",
     "read_corpus",
     "remove",
@@ -46,6 +48,7 @@ _HOMES = {
     "add_corpus": "layerlake.engine.catalogue",
     "extract": "layerlake.engine.extraction",
     "gc": "layerlake.store.removal",
+    "import_activations": "layerlake.engine.importing",
     "open_lake": "layerlake.store.reader",
     "read_corpus": "layerlake.engine.corpora",
     "remove": "layerlake.store.removal",

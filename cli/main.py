@@ -39,6 +39,9 @@ COMMANDS = {
         "layerlake.cli.extract", "extract", "Run a model over a corpus and store its layers."
     ),
     "corpus": CommandHome("layerlake.cli.corpus", "corpus", "Add a corpus to a lake."),
+    "import": CommandHome(
+        "layerlake.cli.importing", "import_", "Bring activations that another program wrote."
+    ),
     "ls": CommandHome("layerlake.cli.lake", "ls", "List what a lake holds."),
     "info": CommandHome("layerlake.cli.lake", "info", "Say everything about one thing in a lake."),
     "verify": CommandHome("layerlake.cli.lake", "verify", "Check every stored byte."),

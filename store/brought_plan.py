@@ -112,6 +112,23 @@ def begun_plan(lake: Lake, asked: WriterSettings, brought: BroughtRows) -> SetPl
     return brought_plan(asked, brought, found[0].plan.arrays, layout.hidden, layout.dtype)
 
 
+def _checked_array(name: str) -> str:
+    """Return the name of an array, `<site>/<layer>`."""
+    site, _, layer = str(name).rpartition("/")
+    if not (layer.isascii() and layer.isdigit()):
+        raise InvalidInput(f"{name!r} is no name of an array; give SITE/LAYER, as resid/8")
+    return array_name(site, int(layer))
+
+
+def check_pooling(unit: str, pooling: str | None) -> None:
+    """Refuse word rows of which nobody says how they were made."""
+    if unit == "word" and pooling is None:
+        raise InvalidInput(
+            "nothing says how the rows of words were made of pieces; give the pooling: "
+            f"{', '.join(schema.POOLINGS)}"
+        )
+
+
 def array_order(name: str) -> tuple[str, int]:
     """Return what arrays are sorted by: site, then layer."""
     site, _, layer = name.rpartition("/")
@@ -160,7 +177,8 @@ def writer_settings(
     *,
     site: str | Sequence[str],
     layers: int | Iterable[int] | None,
-    pooling: str,
+    arrays: Sequence[str] | None,
+    pooling: str | None,
     store_dtype: str,
     codec: str,
     window_rows: int,
@@ -174,12 +192,19 @@ def writer_settings(
         raise InvalidInput(
             f"store dtype {store_dtype!r} is not one of auto, {', '.join(schema.STORE_DTYPES)}"
         )
-    if pooling not in schema.POOLINGS:
+    if pooling is not None and pooling not in schema.POOLINGS:
         raise InvalidInput(f"pooling {pooling!r} is not one of {', '.join(schema.POOLINGS)}")
+    if arrays is not None and layers is not None:
+        raise InvalidInput("layers and arrays both say what will come; give one of them")
+    named = None if layers is None else array_names(site, layers)
+    if arrays is not None:
+        named = tuple(_checked_array(name) for name in arrays)
+        if not named or len(set(named)) < len(named):
+            raise InvalidInput(f"arrays {list(named)} must name some, each of them once")
     return WriterSettings(
         corpus,
         variant,
-        None if layers is None else array_names(site, layers),
+        named,
         pooling,
         store_dtype,
         codec,

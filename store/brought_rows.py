@@ -97,7 +97,11 @@ def checked_ids(ids: Any) -> list[str]:
 
 
 def brought_rows(
-    lake: Lake, corpus: str, ids: Any = None, unit: str | None = None, row_set: str | None = None
+    lake: Lake,
+    corpus: str,
+    ids: Any = None,
+    unit: str | None = None,
+    row_set: str | RowSet | None = None,
 ) -> BroughtRows:
     """Return the rows that activations are brought for; nothing is written.
 
@@ -110,7 +114,7 @@ def brought_rows(
     unit
         `example` (with ids the default) or `word`: a row each.
     row_set
-        Fingerprint, or the beginning of one, of a row set of the corpus.
+        A row set of the corpus, or (the beginning of) the fingerprint of one in the lake.
 
     Raises
     ------
@@ -137,6 +141,8 @@ def brought_rows(
     path = f"corpora/{corpus}"
     columns, _ = lake.table(path, names=["columns/id", "word_offsets"])
     held = columns["columns/id"]
+    if isinstance(row_set, RowSet):
+        return BroughtRows(row_set, held, False, _missing(lake, corpus, row_set))
     if row_set is not None:
         return BroughtRows(_kept(lake, corpus, row_set), held, False, {})
     if names is None and unit is None:
@@ -150,12 +156,16 @@ def brought_rows(
         rows = all_examples(len(held))
         if names is not None:
             _match(names, held.tolist(), corpus)
-    missing = {
+    return BroughtRows(rows, held, names is not None, _missing(lake, corpus, rows))
+
+
+def _missing(lake: Lake, corpus: str, rows: RowSet) -> dict[str, tuple[Any, Any]]:
+    """Return the table of a row set, unless the lake holds it."""
+    return {
         place: table
         for place, table in _table_of(corpus, rows).items()
         if not lake.holds_table(place, rows.fingerprint)
     }
-    return BroughtRows(rows, held, names is not None, missing)
 
 
 def _table_of(corpus: str, rows: RowSet) -> dict[str, tuple[Any, Any]]:

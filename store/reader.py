@@ -39,6 +39,7 @@ from layerlake.store.tables import (
 
 if TYPE_CHECKING:
     from layerlake.store.brought import ActivationWriter
+    from layerlake.store.row_sets import RowSet
 
 _MEMORY: dict[str, MemoryLocation] = {}
 
@@ -371,10 +372,11 @@ class Lake:
         *,
         ids: Iterable[str | int] | None = None,
         unit: str | None = None,
-        row_set: str | None = None,
+        row_set: str | RowSet | None = None,
         site: str | Sequence[str] = "resid",
         layers: int | Iterable[int] | None = None,
-        pooling: str = "mean",
+        arrays: Sequence[str] | None = None,
+        pooling: str | None = None,
         store_dtype: str = "auto",
         codec: str = "none",
         window_rows: int = schema.WINDOW_ROWS,
@@ -399,7 +401,8 @@ class Lake:
         unit
             Without ids, what the rows are, in corpus order: `example` or `word`.
         row_set
-            Or the fingerprint (its beginning will do) of a row set of the corpus.
+            Or a row set of the corpus, or the fingerprint (its beginning will do) of one in the
+            lake.
         site, layers
             What will be appended: every layer of the site, or sites. By default what comes before
             the first window is full, `window_rows` rows of each array, which is enough where layers
@@ -424,7 +427,7 @@ class Lake:
             As their names say, each in one sentence.
         """
         from layerlake.store.brought import ActivationWriter
-        from layerlake.store.brought_plan import writer_settings
+        from layerlake.store.brought_plan import check_pooling, writer_settings
         from layerlake.store.brought_rows import brought_rows
 
         self.require_writable()
@@ -433,6 +436,7 @@ class Lake:
             variant,
             site=site,
             layers=layers,
+            arrays=arrays,
             pooling=pooling,
             store_dtype=store_dtype,
             codec=codec,
@@ -440,7 +444,9 @@ class Lake:
             memory=memory,
             source=source,
         )
-        return ActivationWriter(self, brought_rows(self, corpus, ids, unit, row_set), settings)
+        rows = brought_rows(self, corpus, ids, unit, row_set)
+        check_pooling(rows.rows.unit, settings.pooling)
+        return ActivationWriter(self, rows, settings)
 
 
 def _preference(state: SetState) -> tuple[bool, int, bool, bool, str]:

@@ -293,7 +293,7 @@ def test_rows_of_a_corpus_that_is_there(empty: Lake) -> None:
     of_words = next(name for name, (_, about) in kept.items() if about["unit"] == "word")
     assert kept[of_words][0]["row_example"].tolist() == [0, 0, 2, 2, 2]
     assert kept[of_words][0]["row_position"].tolist() == [0, 1, 0, 1, 2]
-    with empty.writer("text", "named", row_set=of_words[:6]) as writer:
+    with empty.writer("text", "named", row_set=of_words[:6], pooling="mean") as writer:
         writer.append("resid", 0, values)
     assert empty.space("text", "named", 0).shape == (5, HIDDEN)
     for options, said in [
@@ -301,6 +301,7 @@ def test_rows_of_a_corpus_that_is_there(empty: Lake) -> None:
         ({"ids": ["a", "b"]}, "2 ids were given, .* first that is missing is 'c'"),
         ({"ids": ["a", "b", "c", "d"]}, "the first too many is 'd'"),
         ({}, "nothing says what a row is"),
+        ({"unit": "word"}, "nothing says how the rows of words were made"),
         ({"unit": "word", "ids": ["a", "b", "c"]}, "go with a row an example"),
         ({"unit": "piece"}, "piece rows are those of a tokenizer"),
         ({"unit": "line"}, "no unit 'line'"),
