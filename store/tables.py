@@ -10,6 +10,7 @@ import itertools
 import json
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote, unquote
 
 import numpy as np
 from numcodecs.blosc import Blosc
@@ -25,6 +26,19 @@ from layerlake.store.identity import (
     split_strings,
 )
 from layerlake.store.location import Buffer, Location
+
+
+def encode_name(name: str) -> str:
+    """Return any name as one safe path element, percent-encoded."""
+    if not name:
+        return "%"  # what `quote` never makes of another name
+    head = f"%{ord(name[0]):02X}" if name[0] in "._" else quote(name[0], safe="")
+    return head + quote(name[1:], safe="")
+
+
+def decode_name(element: str) -> str:
+    """Return the name that `encode_name` encoded."""
+    return "" if element == "%" else unquote(element)
 
 
 def read_document(location: Location, path: str) -> dict[str, Any]:

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
-from urllib.parse import quote, unquote
 
 import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.store.errors import InvalidInput
 from layerlake.store.identity import corpus_fingerprint
+from layerlake.store.tables import decode_name, encode_name
 
 _WORD = re.compile(r"\S+")
 
@@ -158,7 +158,7 @@ class Corpus:
         for name in _WORD_ARRAYS:
             flat[name] = getattr(self, name)
         for folder, table in (("annotations", self.annotations), ("columns", self.columns)):
-            flat.update({f"{folder}/{_encode(name)}": array for name, array in table.items()})
+            flat.update({f"{folder}/{encode_name(name)}": array for name, array in table.items()})
         return flat
 
     def to_attributes(self) -> dict[str, Any]:
@@ -212,25 +212,12 @@ _WORD_ARRAYS: dict[str, type[np.generic]] = {
 def _folder(columns: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
     """Return the columns below a prefix under their own names."""
     return {
-        _decode(key.removeprefix(prefix)): string_array(values.tolist())
+        decode_name(key.removeprefix(prefix)): string_array(values.tolist())
         if values.dtype.kind in "OUT"
         else values
         for key, values in columns.items()
         if key.startswith(prefix)
     }
-
-
-def _encode(name: str) -> str:
-    """Return a name as one safe path element."""
-    if not name:
-        return "%"  # what `quote` never makes of another name
-    head = f"%{ord(name[0]):02X}" if name[0] in "._" else quote(name[0], safe="")
-    return head + quote(name[1:], safe="")
-
-
-def _decode(element: str) -> str:
-    """Return the name that `_encode` encoded."""
-    return "" if element == "%" else unquote(element)
 
 
 class WordSpans:
