@@ -98,6 +98,10 @@ class LocalLocation(Location):
         self._workshop: Path | None = None
         self._workshop_lock = threading.Lock()
 
+    def __reduce__(self) -> tuple[type[LocalLocation], tuple[Path]]:
+        # Another process has a staging folder of its own.
+        return LocalLocation, (self.root,)
+
     def _path(self, key: str) -> Path:
         parts = key.split("/") if key else []
         if any(part in ("", ".", "..") or "\0" in part for part in parts):

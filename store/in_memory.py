@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from layerlake.store.errors import LakeBusy
+from layerlake.store.errors import InvalidInput, LakeBusy
 from layerlake.store.location import Buffer, Location, view_of
 from layerlake.store.schema import METADATA
 
@@ -23,6 +23,12 @@ class MemoryLocation(Location):
         self.files: dict[str, bytes] = {}
         self._held: set[str] = set()
         self._guard = threading.RLock()
+
+    def __reduce__(self) -> NoReturn:
+        raise InvalidInput(
+            f"the lake {self.name} lies in the memory of one process and cannot be read from "
+            "another; use a lake in a folder"
+        )
 
     def read(self, key: str) -> bytes:
         return self.files[key]

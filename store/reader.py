@@ -27,6 +27,7 @@ from layerlake.store.errors import (
 from layerlake.store.folder import LocalLocation
 from layerlake.store.in_memory import MemoryLocation
 from layerlake.store.location import Location
+from layerlake.store.overview import counts_text, overview, overview_html, overview_text
 from layerlake.store.sets import SetState, read_state
 from layerlake.store.space import Space, incomplete
 from layerlake.store.tables import (
@@ -38,6 +39,8 @@ from layerlake.store.tables import (
 )
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from layerlake.store.brought import ActivationWriter
     from layerlake.store.row_sets import RowSet
 
@@ -188,7 +191,14 @@ class Lake:
         self.direct = direct
 
     def __repr__(self) -> str:
-        return f"<Lake {self.location.name} mode={self.mode!r}>"
+        return f"<Lake {self.location.name} mode={self.mode!r}: {counts_text(self)}>"
+
+    def _repr_html_(self) -> str:
+        return overview_html(overview(self))
+
+    def summary(self) -> str:
+        """Return what the lake holds as a text: for every corpus, its sets and their state."""
+        return overview_text(overview(self))
 
     def require_writable(self) -> None:
         """Raise `LakeReadOnly` unless the lake was opened for writing."""
@@ -447,6 +457,80 @@ class Lake:
         rows = brought_rows(self, corpus, ids, unit, row_set)
         check_pooling(rows.rows.unit, settings.pooling)
         return ActivationWriter(self, rows, settings)
+
+    def to_xarray(
+        self,
+        corpus: str,
+        variants: str | Iterable[str] | None = None,
+        layers: int | Iterable[int] | None = None,
+        site: str = "resid",
+        *,
+        unit: str | None = None,
+        pooling: str | None = None,
+        row_set: str | None = None,
+        block_rows: int | None = None,
+        words: bool = True,
+        columns: Sequence[str] = (),
+    ) -> xr.DataArray:
+        """Return the spaces of several variants and layers as one lazy array.
+
+        Parameters
+        ----------
+        variants
+            By default all that have activations over the corpus.
+        layers
+            By default those that all of the variants have.
+        site, unit, pooling, row_set
+            As `space`.
+        block_rows, words, columns
+            As `Space.to_xarray`.
+
+        Returns
+        -------
+        DataArray over (variant, layer, row, hidden); its rows are labelled as by
+        `Space.to_xarray`.
+
+        Raises
+        ------
+        NameNotFound, SetIncomplete
+            As `space`.
+        InvalidInput
+            The spaces differ in rows or width.
+        """
+        from layerlake.store.lazy_arrays import stacked_array
+
+        self.check_corpus(corpus)
+        if variants is None:
+            variants = sorted({state.plan.variant for state in self.sets(corpus)})
+        names = [variants] if isinstance(variants, str) else list(variants)
+        if layers is None:
+            held = [
+                {a for state in self.sets(corpus, name) for a in state.plan.arrays}
+                for name in names
+            ]
+            arrays = sorted(set.intersection(*held), key=_array_order) if held else []
+            layers = [_array_order(a)[1] for a in arrays if _array_order(a)[0] == site]
+        numbers = [layers] if isinstance(layers, int) else list(layers)
+        if not names or not numbers:
+            raise NameNotFound(
+                f"no {site} layer over {corpus} is there for every variant; name variants and "
+                "layers that are"
+            )
+        spaces = {
+            (name, number): self.space(
+                corpus,
+                name,
+                number,
+                site,
+                unit=unit,
+                pooling=pooling,
+                row_set=row_set,
+                sealed=True,
+            )
+            for name in names
+            for number in numbers
+        }
+        return stacked_array(spaces, block_rows, words=words, columns=columns)
 
 
 def _preference(state: SetState) -> tuple[bool, int, bool, bool, str]:

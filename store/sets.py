@@ -85,6 +85,13 @@ class SetState:
         return committed_windows(self.plan.layout, self.commits)
 
     @property
+    def progress(self) -> str:
+        """`sealed`, or how many of the windows are committed."""
+        if self.sealed:
+            return "sealed"
+        return f"{int(self.committed.sum())} of {self.plan.layout.n_windows} windows"
+
+    @property
     def n_bytes(self) -> int:
         """Bytes of the committed chunks, uncompressed."""
         layout = self.plan.layout

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,12 @@ from layerlake.store.location import Location
 from layerlake.store.schema import ActivationLayout
 from layerlake.store.sets import SetState
 from layerlake.store.shards import Shard, ShardSource
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import dask.array as da
+    import xarray as xr
 
 BLOCK_ROWS = 4096
 CACHE_LINE = 64
@@ -33,20 +39,38 @@ def incomplete(state: SetState, windows: NDArray[np.int64]) -> SetIncomplete:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Space:
     """One representation space: a lazy matrix of shape (rows, hidden).
 
-    Rows are read from committed windows only; asking for others raises `SetIncomplete`.
+    Rows are read from committed windows only; asking for others raises `SetIncomplete`. A space
+    may be pickled, for other processes to read; it opens its shards anew there.
     """
 
-    location: Location = field(repr=False)
-    state: SetState = field(repr=False)
+    location: Location
+    state: SetState
     site: str
     layer: int
     verified: bool = False
     direct: bool = True
-    _shards: dict[int, Shard] = field(default_factory=dict, repr=False, compare=False)
+    _shards: dict[int, Shard] = field(default_factory=dict, compare=False)
+
+    def __repr__(self) -> str:
+        rows, hidden = self.shape
+        unit = self.state.plan.contents.get("unit", "")
+        return (
+            f"<Space {self.corpus}/{self.variant} {self.site} layer {self.layer}: "
+            f"{rows:,} {unit} rows x {hidden} {self.dtype}, {self.state.progress}>"
+        )
+
+    def _repr_html_(self) -> str:
+        from layerlake.store.overview import space_html
+
+        return space_html(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Open files stay behind.
+        return {**self.__dict__, "_shards": {}}
 
     @property
     def corpus(self) -> str:
@@ -96,6 +120,10 @@ class Space:
                 ) from None
             self._shards[window] = Shard(self.layout, source, self.layout.chunks_in(window))
         return self._shards[window]
+
+    def require_whole(self) -> None:
+        """Raise `SetIncomplete` unless all rows are committed."""
+        self._require_committed(np.arange(self.layout.n_windows))
 
     def _require_committed(self, windows: NDArray[np.int64]) -> None:
         missing = windows[~self.state.committed[windows]]
@@ -265,3 +293,62 @@ class Space:
             )
         for low in range(start, end, block_rows):
             yield self._consecutive(low, min(low + block_rows, end))
+
+    def to_dask(self, *, block_rows: int | None = None) -> da.Array:
+        """Return the space as a dask array that reads when it is computed.
+
+        Parameters
+        ----------
+        block_rows
+            Most rows of a block; by default those of a window, or as many chunks of it as have
+            64 MiB. No block reaches over two windows.
+
+        Returns
+        -------
+        dask array of shape (rows, hidden), stored dtype. Its tasks carry the space, not its rows:
+        they may run in other processes and on other machines that see the lake. A task holds one
+        block.
+
+        Raises
+        ------
+        SetIncomplete
+            Not all rows are committed.
+        OutOfRange
+            `block_rows` is below 1.
+        """
+        from layerlake.store.lazy_arrays import dask_array
+
+        return dask_array(self, block_rows)
+
+    def to_xarray(
+        self,
+        *,
+        block_rows: int | None = None,
+        words: bool = True,
+        columns: Sequence[str] = (),
+    ) -> xr.DataArray:
+        """Return the space as a DataArray over (row, hidden), its values lazy.
+
+        Beside the rows stand, as far as the lake knows them: `example`, `example_id`, `word` (-1
+        for specials), `word_text`, `position` and `special`. These are in memory: about 40 bytes a
+        row, and the texts of the corpus while it is made.
+
+        Parameters
+        ----------
+        block_rows
+            As `to_dask`.
+        words
+            Whether to read the texts of words.
+        columns
+            Annotations of words and columns of examples to put beside the rows, by name.
+
+        Raises
+        ------
+        SetIncomplete
+            Not all rows are committed.
+        NameNotFound
+            The corpus has no such annotation or column.
+        """
+        from layerlake.store.lazy_arrays import data_array
+
+        return data_array(self, block_rows, words=words, columns=columns)

@@ -1,0 +1,124 @@
+"""What is known of the rows of a set: where they stand in their corpus, and what it says of them.
+
+Read from the tables that the format names (a row set, a corpus); nothing here is computed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layerlake.store import schema
+from layerlake.store.errors import NameNotFound
+from layerlake.store.identity import short
+from layerlake.store.location import Location
+from layerlake.store.sets import SetPlan
+from layerlake.store.tables import decode_name, encode_name, read_attributes, read_table
+
+_PLACES = ("row_example", "row_word", "row_position", "row_special")
+
+
+def row_places(location: Location, plan: SetPlan) -> dict[str, NDArray[Any]]:
+    """Return `example`, `word` (-1 for specials), `position` and `special` of every row, (row,).
+
+    Empty where the lake does not hold the row set.
+    """
+    path = f"corpora/{plan.corpus}/rows/{short(str(plan.contents.get('row_set', '')))}"
+    if not location.exists(f"{path}/{schema.METADATA}"):
+        return {}
+    columns, _ = read_table(location, path, names=list(_PLACES))
+    return {name.removeprefix("row_"): columns[name] for name in _PLACES if name in columns}
+
+
+def _corpus_columns(location: Location, corpus: str) -> list[str]:
+    return list(read_attributes(location, f"corpora/{corpus}").get("columns", {}))
+
+
+def row_values(
+    location: Location, plan: SetPlan, name: str, places: dict[str, NDArray[Any]] | None = None
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Return what an annotation of words, or else a column of examples, says of each row.
+
+    Parameters
+    ----------
+    name
+        Name of the annotation or column, as its source has it.
+    places
+        What `row_places` returned, where it is known already.
+
+    Returns
+    -------
+    values, known
+        Both (row,): the values (strings as objects), and whether there is one. A special piece has
+        no word, hence no annotation.
+
+    Raises
+    ------
+    NameNotFound
+        The corpus has neither; the sentence lists what it has. Or its rows are not in the lake.
+    """
+    places = row_places(location, plan) if places is None else places
+    present = _corpus_columns(location, plan.corpus)
+    for folder, place in (("annotations", "word"), ("columns", "example")):
+        column = f"{folder}/{encode_name(name)}"
+        if column in present and place in places:
+            table, _ = read_table(location, f"corpora/{plan.corpus}", names=[column])
+            index = places[place]
+            known = index >= 0
+            values = _plain(table[column])
+            if not len(values):
+                return np.zeros(len(index), values.dtype), np.zeros(len(index), np.bool_)
+            return values[np.where(known, index, 0)], known
+    if not places:
+        raise NameNotFound(
+            f"the row set of {plan.path} is not in the lake, so that nothing tells the {name} of "
+            "its rows; give one value a row instead"
+        )
+    known_names = [
+        decode_name(column.partition("/")[2])
+        for column in present
+        if column.startswith(("annotations/", "columns/"))
+    ]
+    raise NameNotFound(
+        f"corpus {plan.corpus} has no annotation or column {name!r}; it has "
+        f"{', '.join(sorted(known_names)) or 'none'}"
+    )
+
+
+def example_ids(location: Location, plan: SetPlan) -> NDArray[Any] | None:
+    """Return the id of every example as objects, shape (example,); None where there are none."""
+    if "columns/id" not in _corpus_columns(location, plan.corpus):
+        return None
+    table, _ = read_table(location, f"corpora/{plan.corpus}", names=["columns/id"])
+    return _plain(table["columns/id"])
+
+
+def word_texts(location: Location, plan: SetPlan, words: NDArray[Any]) -> NDArray[Any] | None:
+    """Return the text of the word of each row ("" for -1) as objects; None without words.
+
+    Equal words are one object. The texts of the corpus are in memory meanwhile.
+    """
+    names = ["text", "pair_text", "word_offsets", "word_start", "word_stop", "word_segment"]
+    present = _corpus_columns(location, plan.corpus)
+    if not {"text", *names[2:]} <= set(present):
+        return None
+    table, _ = read_table(location, f"corpora/{plan.corpus}", names=names)
+    wanted, inverse = np.unique(words, return_inverse=True)
+    examples = np.searchsorted(table["word_offsets"], wanted, side="right") - 1
+    sides = [table["text"], table.get("pair_text")]
+    known: dict[str, str] = {}
+    texts = np.full(len(wanted), "", dtype=object)
+    for place, (word, example) in enumerate(zip(wanted.tolist(), examples.tolist(), strict=True)):
+        if word >= 0:
+            side = sides[int(table["word_segment"][word])]
+            assert side is not None, "a corpus without second texts has words of segment 0 only"
+            text = str(side[example])[int(table["word_start"][word]) : table["word_stop"][word]]
+            texts[place] = known.setdefault(text, text)
+    return texts[inverse]
+
+
+def _plain(values: NDArray[Any]) -> NDArray[Any]:
+    """Return strings as Python objects, which every library knows; other values as they are."""
+    return values.astype(object) if values.dtype.kind == "T" else values

@@ -1,0 +1,177 @@
+"""A look at a lake: what it says, that it escapes, folds, never fails and reads no activations."""
+
+from __future__ import annotations
+
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from layerlake.store.overview import MOST_VARIANTS, OPEN_VARIANTS
+from layerlake.store.reader import Lake, open_lake
+from layerlake.store.schema import ActivationLayout
+from layerlake.store.sets import SetPlan
+from layerlake.store.shards import ShardSource
+from layerlake.store.writer import SetWriter
+
+VOID = {"br"}
+
+
+class Page(HTMLParser):
+    """The texts of a page and of its table cells; refuses tags that do not match."""
+
+    def __init__(self, html: str) -> None:
+        """Read a page."""
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.text = ""
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        """Note a tag."""
+        self.tags.append(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        """Match a tag."""
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        """Note a text."""
+        if "style" not in self.open:
+            self.text += data + "\n"
+
+
+def variant(lake: Lake, name: str, **about: object) -> None:
+    """Put a variant into a lake."""
+    kept = {"architecture": "BertModel", "n_layers": 6, "hidden": 384, "fingerprint": name}
+    lake.add_table(f"variants/{name}", {}, {**kept, "weights_digest": name, **about})
+
+
+def test_a_grid_says_rows_sizes_seals_and_lineage(lake, plan, fill):
+    lake.add_table("corpora/news", {}, {"fingerprint": "g", "n_examples": 1234, "n_words": 56789})
+    variant(lake, "base")
+    variant(lake, "random-s3", randomize=3, truncate=2)
+    variant(lake, "twin", weights_digest="base")
+    fill(lake, plan())
+    fill(lake, plan(variant="random-s3"), range(2))
+    for html in (True, False):
+        said = Page(lake._repr_html_()).text if html else lake.summary()
+        assert lake.location.name in said
+        for text in (
+            "2 corpora, 3 variants, 2 sets",
+            "1,234 examples, 56,789 words",
+            "2,500 pieces",
+            "resid 0-1, 8 x float16",
+            "sealed",
+            "2 of 3 windows",
+            "random weights, seed 3",
+            "first 2 blocks",
+        ):
+            assert text in said, text
+        assert ("the same weights as base" in said) is html  # it has no set, hence no line
+    assert "without activations: twin" in lake.summary()
+    assert repr(lake).endswith(" mode='a': 2 corpora, 3 variants>")
+
+
+def test_no_activation_is_read(lake, plan, fill, monkeypatch):
+    variant(lake, "base")
+    fill(lake, plan())
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a shard was opened")
+
+    monkeypatch.setattr(ShardSource, "__init__", refuse)
+    read = lake.location.read
+    keys: list[str] = []
+    monkeypatch.setattr(lake.location, "read", lambda key: keys.append(key) or read(key))
+    lake._repr_html_()
+    lake.summary()
+    repr(lake.space("wiki", "base", 0))
+    lake.space("wiki", "base", 0)._repr_html_()
+    assert keys
+    assert not [key for key in keys if "/resid/" in key]
+
+
+def test_names_and_sources_of_anybody_are_escaped(lake, plan, fill):
+    nasty = "<script>alert(1)</script>&\"'"
+    variant(lake, "base", architecture=nasty, revision="<b>")
+    contents = {"row_set": "r", "unit": nasty, "rows": nasty, "pooling": nasty}
+    made = plan()
+    fill(lake, SetPlan("wiki", "base", contents, {}, {}, made.arrays, made.layout))
+    for html in (lake._repr_html_(), lake.space("wiki", "base", 0)._repr_html_()):
+        page = Page(html)
+        assert "script" not in page.tags
+        assert "b" not in page.tags[page.tags.index("table") :]
+        assert "<script>alert(1)</script>" in page.text
+
+
+def test_colours_are_left_to_the_theme(lake, plan, fill):
+    fill(lake, plan())
+    style = lake._repr_html_().partition("</style>")[0]
+    assert "color:#" not in style
+    assert "background:transparent" in style
+
+
+def test_hundreds_of_variants_are_folded_and_bounded(lake):
+    layout = ActivationLayout(4, 2, "float16", "none", window_rows=4, chunk_rows=4)
+    for number in range(MOST_VARIANTS + 25):
+        name = f"v{number:03}"
+        variant(lake, name)
+        if number in (0, MOST_VARIANTS + 1):
+            plan = SetPlan("wiki", name, {"unit": "piece"}, {}, {}, ("resid/0",), layout)
+            with SetWriter(lake.location, plan) as writer:
+                writer.write_window(0, {"resid/0": np.ones((4, 2), np.float16)})
+                writer.seal()
+    page = Page(lake._repr_html_())
+    assert page.tags.count("tr") == MOST_VARIANTS + 2  # a header to each part
+    assert f"{MOST_VARIANTS - OPEN_VARIANTS} more variants" in page.text
+    assert "and 25 more variants" in page.text
+    assert "and 25 more variants" in lake.summary()
+    assert "2 sets (over 0.0 kB)" in page.text
+    assert page.tags.count("details") == 1
+
+
+def test_many_corpora_make_several_grids(lake):
+    for number in range(11):
+        lake.add_table(f"corpora/c{number:02}", {}, {"fingerprint": "x", "n_examples": number})
+    variant(lake, "base")
+    page = Page(lake._repr_html_())
+    assert page.tags.count("table") == 3
+    assert page.tags.count("details") == 2
+
+
+def test_damage_is_shown_not_raised(tmp_path, plan, fill):
+    lake = open_lake(tmp_path / "lake", "a")
+    lake.add_table("corpora/wiki", {}, {"fingerprint": "f"})
+    variant(lake, "base")
+    fill(lake, plan())
+    (tmp_path / "lake" / plan().path / "zarr.json").write_text("{}")
+    (tmp_path / "lake/variants/base/zarr.json").write_text("no json")
+    for said in (Page(lake._repr_html_()).text, lake.summary()):
+        assert "damaged" in said
+    # Activations whose corpus and variant are gone are shown all the same.
+    shutil.rmtree(tmp_path / "lake/corpora/wiki")
+    shutil.rmtree(tmp_path / "lake/variants/base")
+    assert "not in the lake" in Page(lake._repr_html_()).text
+
+
+@pytest.mark.parametrize("where", ["folder", "memory"])
+def test_an_empty_lake_says_how_to_begin(tmp_path, where):
+    lake = open_lake(tmp_path / "none" if where == "folder" else "memory://nothing-yet", "a")
+    assert "layerlake extract MODEL SOURCE" in lake.summary()
+    assert "layerlake extract MODEL SOURCE" in Page(lake._repr_html_()).text
+    assert "0 corpora, 0 variants" in repr(lake)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_space_tells_what_it_is(labelled):
+    space = labelled.space("pairs", "base", 1)
+    assert repr(space) == ("<Space pairs/base resid layer 1: 1,400 word rows x 6 float32, sealed>")
+    said = Page(space._repr_html_()).text
+    for text in ("1,400 words, pooled by mean", "6 x float32", "33.6 kB", "sealed", space.path):
+        assert text in said
