@@ -499,38 +499,41 @@ class Lake:
         """
         from layerlake.store.lazy_arrays import stacked_array
 
-        self.check_corpus(corpus)
+        names, numbers = self._grid_of(corpus, variants, layers, site)
+        choice = {"unit": unit, "pooling": pooling, "row_set": row_set}
+        spaces = {
+            (name, number): self.space(corpus, name, number, site, sealed=True, **choice)
+            for name in names
+            for number in numbers
+        }
+        return stacked_array(spaces, block_rows, words=words, columns=columns)
+
+    def _grid_of(
+        self,
+        corpus: str,
+        variants: str | Iterable[str] | None,
+        layers: int | Iterable[int] | None,
+        site: str,
+    ) -> tuple[list[str], list[int]]:
+        """Return variants and layers as given, or by default all variants and what they share."""
+        states = self.sets(self.check_corpus(corpus))
         if variants is None:
-            variants = sorted({state.plan.variant for state in self.sets(corpus)})
+            variants = sorted({state.plan.variant for state in states})
         names = [variants] if isinstance(variants, str) else list(variants)
         if layers is None:
             held = [
-                {a for state in self.sets(corpus, name) for a in state.plan.arrays}
+                {a for s in states if s.plan.variant == name for a in s.plan.arrays}
                 for name in names
             ]
-            arrays = sorted(set.intersection(*held), key=_array_order) if held else []
-            layers = [_array_order(a)[1] for a in arrays if _array_order(a)[0] == site]
+            shared = sorted(map(_array_order, set.intersection(*held))) if held else []
+            layers = [layer for found, layer in shared if found == site]
         numbers = [layers] if isinstance(layers, int) else list(layers)
         if not names or not numbers:
             raise NameNotFound(
                 f"no {site} layer over {corpus} is there for every variant; name variants and "
                 "layers that are"
             )
-        spaces = {
-            (name, number): self.space(
-                corpus,
-                name,
-                number,
-                site,
-                unit=unit,
-                pooling=pooling,
-                row_set=row_set,
-                sealed=True,
-            )
-            for name in names
-            for number in numbers
-        }
-        return stacked_array(spaces, block_rows, words=words, columns=columns)
+        return names, numbers
 
 
 def _preference(state: SetState) -> tuple[bool, int, bool, bool, str]:

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +17,7 @@ from layerlake.store.location import Location
 from layerlake.store.schema import ActivationLayout
 from layerlake.store.sets import SetState
 from layerlake.store.shards import Shard, ShardSource
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import dask.array as da
-    import xarray as xr
+from layerlake.store.space_views import SpaceViews
 
 BLOCK_ROWS = 4096
 CACHE_LINE = 64
@@ -40,7 +35,7 @@ def incomplete(state: SetState, windows: NDArray[np.int64]) -> SetIncomplete:
 
 
 @dataclass(frozen=True, repr=False)
-class Space:
+class Space(SpaceViews):
     """One representation space: a lazy matrix of shape (rows, hidden).
 
     Rows are read from committed windows only; asking for others raises `SetIncomplete`. A space
@@ -62,11 +57,6 @@ class Space:
             f"<Space {self.corpus}/{self.variant} {self.site} layer {self.layer}: "
             f"{rows:,} {unit} rows x {hidden} {self.dtype}, {self.state.progress}>"
         )
-
-    def _repr_html_(self) -> str:
-        from layerlake.store.overview import space_html
-
-        return space_html(self)
 
     def __getstate__(self) -> dict[str, Any]:
         # Open files stay behind.
@@ -206,7 +196,7 @@ class Space:
                     f"a slice of step {step} was asked for; only consecutive rows can be sliced"
                 )
             return self._consecutive(start, stop)
-        wanted = self._places(index)
+        wanted = self.places(index)
         if not len(wanted):
             return self._room(0)
         low, high = int(wanted.min()), int(wanted.max()) + 1
@@ -229,8 +219,14 @@ class Space:
             out[order] = sorted_rows
         return out
 
-    def _places(self, index: Any) -> NDArray[np.int64]:
-        """Return the numbers of the rows that an index, or a mask over all rows, names."""
+    def places(self, index: Any) -> NDArray[np.int64]:
+        """Return the numbers of the rows that an index, or a mask over all rows, names.
+
+        Raises
+        ------
+        OutOfRange
+            It names none: neither whole numbers nor a mask.
+        """
         given = np.asarray(index)
         if given.dtype == np.bool_ and given.shape == (self.layout.n_rows,):
             return np.flatnonzero(given)
@@ -293,62 +289,3 @@ class Space:
             )
         for low in range(start, end, block_rows):
             yield self._consecutive(low, min(low + block_rows, end))
-
-    def to_dask(self, *, block_rows: int | None = None) -> da.Array:
-        """Return the space as a dask array that reads when it is computed.
-
-        Parameters
-        ----------
-        block_rows
-            Most rows of a block; by default those of a window, or as many chunks of it as have
-            64 MiB. No block reaches over two windows.
-
-        Returns
-        -------
-        dask array of shape (rows, hidden), stored dtype. Its tasks carry the space, not its rows:
-        they may run in other processes and on other machines that see the lake. A task holds one
-        block.
-
-        Raises
-        ------
-        SetIncomplete
-            Not all rows are committed.
-        OutOfRange
-            `block_rows` is below 1.
-        """
-        from layerlake.store.lazy_arrays import dask_array
-
-        return dask_array(self, block_rows)
-
-    def to_xarray(
-        self,
-        *,
-        block_rows: int | None = None,
-        words: bool = True,
-        columns: Sequence[str] = (),
-    ) -> xr.DataArray:
-        """Return the space as a DataArray over (row, hidden), its values lazy.
-
-        Beside the rows stand, as far as the lake knows them: `example`, `example_id`, `word` (-1
-        for specials), `word_text`, `position` and `special`. These are in memory: about 40 bytes a
-        row, and the texts of the corpus while it is made.
-
-        Parameters
-        ----------
-        block_rows
-            As `to_dask`.
-        words
-            Whether to read the texts of words.
-        columns
-            Annotations of words and columns of examples to put beside the rows, by name.
-
-        Raises
-        ------
-        SetIncomplete
-            Not all rows are committed.
-        NameNotFound
-            The corpus has no such annotation or column.
-        """
-        from layerlake.store.lazy_arrays import data_array
-
-        return data_array(self, block_rows, words=words, columns=columns)

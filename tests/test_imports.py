@@ -25,6 +25,10 @@ MAY_IMPORT = {
 HEAVY = ("cupy", "dask", "matplotlib", "pandas", "tokenizers", "torch", "transformers", "xarray")
 
 
+NEED_TORCH = {"layerlake.store.torch_datasets"}
+"""Modules that are nothing without torch, and that no other imports before they are used."""
+
+
 def imported_names(source: str) -> Iterator[str]:
     """Yield every dotted name that a module imports, wherever in it: `a.b` or `a.b:name`."""
     for node in ast.walk(ast.parse(source)):
@@ -114,7 +118,11 @@ def dotted(path: Path) -> str:
     "code",
     [
         "import layerlake; dir(layerlake); layerlake.LayerLakeError",
-        "\n".join(f"import {dotted(path)}" for path in modules("store")),
+        "\n".join(
+            f"import {name}"
+            for path in modules("store")
+            if (name := dotted(path)) not in NEED_TORCH
+        ),
         "import layerlake.cli.main",
         "from layerlake.cli.main import commands; commands(['--help'], standalone_mode=False)",
     ],
