@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from layerlake.engine.corpora.corpus import Corpus
     from layerlake.engine.extraction import extract
     from layerlake.engine.importing import import_activations
+    from layerlake.engine.progress import silent, to_function, to_json_lines, to_terminal
+    from layerlake.engine.verification import verify
     from layerlake.store.errors import LayerLakeError
     from layerlake.store.reader import Lake, open_lake
     from layerlake.store.removal import gc, remove
     from layerlake.store.space import Space
-    from layerlake.store.verify import verify
 
 __version__ = "0.1.0"
 
@@ -37,6 +38,10 @@ __all__ = [
     "read_corpus",
     "remove",
     "rsa",
+    "silent",
+    "to_function",
+    "to_json_lines",
+    "to_terminal",
     "verify",
 ]
 
@@ -53,7 +58,11 @@ _HOMES = {
     "read_corpus": "layerlake.engine.corpora",
     "remove": "layerlake.store.removal",
     "rsa": "layerlake.analyses.similarity.lake_rsa",
-    "verify": "layerlake.store.verify",
+    "silent": "layerlake.engine.progress",
+    "to_function": "layerlake.engine.progress",
+    "to_json_lines": "layerlake.engine.progress",
+    "to_terminal": "layerlake.engine.progress",
+    "verify": "layerlake.engine.verification",
 }
 
 

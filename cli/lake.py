@@ -120,12 +120,11 @@ def verify(path: str | None, repair: bool, lake: str | None, as_json: bool) -> N
       layerlake verify activations/wiki/base --repair
     """
     from layerlake.engine.progress import to_terminal
+    from layerlake.engine.verification import verify as check
     from layerlake.store.reader import open_lake
-    from layerlake.store.verify import verify as check
 
     opened = open_lake(lake, "r+" if repair else "r")
-    with to_terminal(f"verifying {path or opened.location.name}", None, "bytes") as stage:
-        found = check(opened, path, repair=repair, on_bytes=stage.advance)
+    found = check(opened, path, repair=repair, progress=to_terminal)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(found)))
     else:

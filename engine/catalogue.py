@@ -13,7 +13,7 @@ from layerlake.engine.corpora import read_corpus
 from layerlake.engine.corpora.corpus import Corpus
 from layerlake.engine.corpora.hub import HubData, is_hub_name
 from layerlake.engine.corpora.objects import corpus_of_object
-from layerlake.engine.progress import Progress, silent
+from layerlake.engine.progress import Progress, automatic, silent
 from layerlake.engine.tokenization import Tokenization, tokenization_request, tokenize
 from layerlake.store import schema
 from layerlake.store.brought_plan import BROUGHT
@@ -41,7 +41,7 @@ def add_corpus(
     pair_field: str | None = None,
     words_field: str | None = None,
     licence: str | None = None,
-    progress: Progress = silent,
+    progress: Progress = automatic,
 ) -> str:
     """Put a corpus into a lake.
 

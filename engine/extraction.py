@@ -20,7 +20,7 @@ from layerlake.engine.catalogue import Source, add_variant, keep_inputs
 from layerlake.engine.extraction_plan import ExtractionPlan, plan_extraction, variant_name
 from layerlake.engine.memory import parse_bytes, require
 from layerlake.engine.packing import parse_packing
-from layerlake.engine.progress import Progress, silent
+from layerlake.engine.progress import Progress, automatic, silent
 from layerlake.engine.window_runner import WindowRunner
 from layerlake.store import schema
 from layerlake.store.errors import InvalidInput
@@ -202,7 +202,7 @@ def extract(
     window_rows: int = schema.WINDOW_ROWS,
     memory: int | str = "8GiB",
     dry_run: bool = False,
-    progress: Progress = silent,
+    progress: Progress = automatic,
 ) -> ExtractionReport:
     """Run a model once over a corpus and keep its layers in a lake.
 

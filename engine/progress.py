@@ -1,4 +1,4 @@
-"""Progress of long work, as one stream of events: to a terminal, as JSON lines, or to a function.
+"""Progress of long work, as one stream of events: to a terminal, a notebook, JSON, or a function.
 
 What works long takes a `Progress` and knows nothing of where its events go:
 
@@ -97,6 +97,26 @@ class _Reporter:
 def silent(label: str, total: int | None, unit: str) -> Iterator[Stage]:
     """Report nothing."""
     yield _Nowhere()
+
+
+def in_notebook() -> bool:
+    """Say whether this process is the kernel of a notebook."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return getattr(shell, "kernel", None) is not None
+
+
+def automatic(label: str, total: int | None, unit: str) -> AbstractContextManager[Stage]:
+    """Show a bar in a notebook, for what takes over two seconds; report nothing elsewhere.
+
+    What public functions do where nobody says. A script that wants a bar asks for `to_terminal`, a
+    notebook that wants none for `silent`.
+    """
+    if in_notebook():
+        from layerlake.engine.notebook_progress import to_notebook
+
+        return to_notebook(label, total, unit)
+    return silent(label, total, unit)
 
 
 def to_function(report: Callable[[ProgressEvent], object], *, min_seconds: float = 0.0) -> Progress:

@@ -22,7 +22,7 @@ from layerlake.analyses.similarity.selection import (
     sets_holding,
     unit_of,
 )
-from layerlake.engine.progress import Progress, silent
+from layerlake.engine.progress import Progress, automatic
 from layerlake.engine.settings import check_seed
 from layerlake.store.errors import InvalidInput
 from layerlake.store.identity import columns_fingerprint
@@ -48,7 +48,7 @@ def rsa(
     confidence: float = 0.95,
     memory: int | str = "4GiB",
     fresh: bool = False,
-    progress: Progress = silent,
+    progress: Progress = automatic,
 ) -> SimilarityResult:
     """Compare variants with a reference, layer by layer (Merchant et al. 2020, section 5).
 

@@ -18,7 +18,7 @@ from layerlake.engine.corpora.parquet import read_parquet
 from layerlake.engine.corpora.squad import read_squad
 from layerlake.engine.corpora.text import read_text
 from layerlake.engine.corpora.wikitext import read_wikitext
-from layerlake.engine.progress import Progress, silent
+from layerlake.engine.progress import Progress, automatic
 from layerlake.store.errors import InvalidInput
 
 __all__ = ["FORMATS", "Corpus", "corpus_from_texts", "guess_format", "read_corpus"]
@@ -84,7 +84,7 @@ def read_corpus(
     pair_field: str | None = None,
     words_field: str | None = None,
     licence: str | None = None,
-    progress: Progress = silent,
+    progress: Progress = automatic,
 ) -> Corpus:
     """Read a corpus from a file: text in UTF-8, plain or gzip, or Parquet.
 
