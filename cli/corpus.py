@@ -6,6 +6,7 @@ import json
 
 import click
 
+from layerlake.cli.completion import files
 from layerlake.cli.options import json_option, lake_option, reading_options
 
 
@@ -21,7 +22,7 @@ def corpus() -> None:
 
 @corpus.command()
 @click.argument("name")
-@click.argument("source")
+@click.argument("source", shell_complete=files)
 @reading_options
 @click.option("--licence", help="Kept with the corpus.")
 @lake_option()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from layerlake.cli.completion import folders
 from layerlake.cli.options import json_option
 from layerlake.store.errors import MissingExtra, NotALake
 
@@ -50,7 +51,12 @@ def text_file() -> AbstractContextManager[Path]:
 
 @click.command()
 @click.option(
-    "--out", metavar="FOLDER", default="demo", show_default=True, help="For lake and figure."
+    "--out",
+    metavar="FOLDER",
+    default="demo",
+    show_default=True,
+    shell_complete=folders,
+    help="For lake and figure.",
 )
 @json_option()
 def demo(out: str, as_json: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from layerlake.cli.completion import corpora, corpora_or_files, folders, variants
 from layerlake.cli.options import (
     json_option,
     lake_option,
@@ -27,11 +28,21 @@ def _check_packing(context: click.Context, parameter: click.Parameter, value: st
 
 
 @click.command()
-@click.argument("model")
-@click.argument("source")
-@click.option("--as", "variant", metavar="NAME", help="Name of the variant  [default: from MODEL]")
+@click.argument("model", shell_complete=folders)
+@click.argument("source", shell_complete=corpora_or_files)
 @click.option(
-    "--corpus", "corpus_name", metavar="NAME", help="Name of the corpus  [default: from SOURCE]"
+    "--as",
+    "variant",
+    metavar="NAME",
+    shell_complete=variants,
+    help="Name of the variant  [default: from MODEL]",
+)
+@click.option(
+    "--corpus",
+    "corpus_name",
+    metavar="NAME",
+    shell_complete=corpora,
+    help="Name of the corpus  [default: from SOURCE]",
 )
 @reading_options
 @click.option(

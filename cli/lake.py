@@ -10,11 +10,12 @@ from typing import Any
 
 import click
 
+from layerlake.cli.completion import paths
 from layerlake.cli.options import json_option, lake_option
 
 
 @click.command()
-@click.argument("path", required=False, default="")
+@click.argument("path", required=False, default="", shell_complete=paths)
 @lake_option()
 @json_option()
 def ls(path: str, lake: str | None, as_json: bool) -> None:
@@ -75,7 +76,7 @@ def ls(path: str, lake: str | None, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("path")
+@click.argument("path", shell_complete=paths)
 @lake_option()
 @json_option()
 def info(path: str, lake: str | None, as_json: bool) -> None:
@@ -107,7 +108,7 @@ def _flat(attributes: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, s
 
 
 @click.command()
-@click.argument("path", required=False)
+@click.argument("path", required=False, shell_complete=paths)
 @click.option("--repair", is_flag=True, help="Drop what is damaged, so that extraction resumes.")
 @lake_option()
 @json_option()
@@ -140,7 +141,7 @@ def verify(path: str | None, repair: bool, lake: str | None, as_json: bool) -> N
 
 
 @click.command()
-@click.argument("path")
+@click.argument("path", shell_complete=paths)
 @lake_option()
 @json_option()
 def rm(path: str, lake: str | None, as_json: bool) -> None:

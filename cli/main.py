@@ -18,12 +18,15 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import click
 
 from layerlake import __version__
 from layerlake.store.errors import LayerLakeError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 class CommandHome(NamedTuple):
@@ -55,6 +58,9 @@ COMMANDS = {
 
 _OUTPUT_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
+COMPLETION_VARIABLE = "_LAYERLAKE_COMPLETE"
+"""By which a shell asks for completions; click makes this name of the command's."""
+
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 
@@ -78,11 +84,23 @@ class LazyCommands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that the arguments begin with, or name the nearest one."""
-        if args[0] not in COMMANDS and not args[0].startswith("-"):
+        known = args[0] in COMMANDS or args[0].startswith("-")
+        if not known and not ctx.resilient_parsing:
             near = difflib.get_close_matches(args[0], COMMANDS, n=1)
             advice = f"did you mean {near[0]}?" if near else "layerlake --help lists them."
             ctx.fail(f"There is no command {args[0]!r}; {advice}")
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Offer commands from the table alone, and the options of the group."""
+        from click.shell_completion import CompletionItem
+
+        names = [
+            CompletionItem(name, help=home.summary)
+            for name, home in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return [*names, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the table of commands from the summaries alone."""
@@ -90,7 +108,21 @@ class LazyCommands(click.Group):
             formatter.write_dl([(name, home.summary) for name, home in COMMANDS.items()])
 
 
+def _print_completion(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    from layerlake.cli.completion import print_script
+
+    print_script(ctx, param, value)
+
+
 @click.group(cls=LazyCommands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--completion",
+    type=click.Choice(["bash", "zsh", "fish"]),
+    is_eager=True,
+    expose_value=False,
+    callback=_print_completion,
+    help="Print what lets a shell complete commands, options and the names in the lake, and exit.",
+)
 @click.version_option(__version__, prog_name="layerlake", message="%(prog)s %(version)s")
 def commands() -> None:
     """Extract a model's activations once, analyse them many times.
@@ -103,6 +135,11 @@ def commands() -> None:
 
     The first line runs MODEL over a text file, an example a line, and stores every layer in the
     lake ./lake; the second does so for the model with random weights; the third compares the two.
+
+    \b
+    Completion, for this shell (in its start-up file: for all):
+      eval "$(layerlake --completion bash)"      # or zsh
+      layerlake --completion fish | source
     """
 
 
@@ -128,6 +165,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     SystemExit
         Always, but for an unexpected exception, which passes through with its traceback.
     """
+    if COMPLETION_VARIABLE in os.environ:  # a shell asks for completions
+        importlib.import_module("layerlake.cli.completion")
     try:
         code = commands.main(arguments, prog_name="layerlake", standalone_mode=False)
         if sys.stdout is not None:  # None where the shell closed it

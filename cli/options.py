@@ -7,13 +7,18 @@ from typing import Any
 
 import click
 
+from layerlake.cli.completion import folders, formats
+
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def lake_option() -> Decorator:
     """Return the option that names the lake."""
     return click.option(
-        "--lake", metavar="PATH", help="The lake: a folder [default: $LAYERLAKE, else ./lake]."
+        "--lake",
+        metavar="PATH",
+        shell_complete=folders,
+        help="The lake: a folder [default: $LAYERLAKE, else ./lake].",
     )
 
 
@@ -69,6 +74,7 @@ def reading_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--format",
             metavar="NAME",
+            shell_complete=formats,
             help="text, jsonl, tsv, csv, parquet, wikitext, conllu, mnli, snli or squad  "
             "[default: from the file's name]",
         ),

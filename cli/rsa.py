@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from layerlake.cli.completion import corpora, files, variants
 from layerlake.cli.options import (
     json_option,
     lake_option,
@@ -17,14 +18,23 @@ from layerlake.cli.options import (
 
 @click.command()
 @click.option(
-    "--corpus", metavar="NAME", help="Whose activations  [default: the only corpus with any]"
+    "--corpus",
+    metavar="NAME",
+    shell_complete=corpora,
+    help="Whose activations  [default: the only corpus with any]",
 )
-@click.option("--reference", metavar="NAME", help="The variant to compare with  [default: base]")
+@click.option(
+    "--reference",
+    metavar="NAME",
+    shell_complete=variants,
+    help="The variant to compare with  [default: base]",
+)
 @click.option(
     "--variant",
     "variants",
     multiple=True,
     metavar="NAME",
+    shell_complete=variants,
     help="What to compare; give it several times for several  [default: all others]",
 )
 @layers_option()
@@ -65,7 +75,9 @@ from layerlake.cli.options import (
     "--verified", is_flag=True, help="Compare what is read with its checksums; implies --fresh."
 )
 @click.option("--fresh", is_flag=True, help="Compute though the lake holds the answer.")
-@click.option("--plot", metavar="FILE", help="Draw the curves: .png, .svg or .pdf.")
+@click.option(
+    "--plot", metavar="FILE", shell_complete=files, help="Draw the curves: .png, .svg or .pdf."
+)
 @lake_option()
 @json_option()
 def rsa(lake: str | None, as_json: bool, verified: bool, plot: str | None, **options: Any) -> None:
