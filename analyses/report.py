@@ -53,7 +53,7 @@ def layer_curves(result: SimilarityResult, ax: Any = None, file: str | Path | No
     Returns
     -------
     matplotlib.figure.Figure
-        The figure that holds the axes.
+        The figure that holds the axes; a notebook shows it, where it is the last thing of a cell.
 
     Raises
     ------
@@ -69,15 +69,16 @@ def layer_curves(result: SimilarityResult, ax: Any = None, file: str | Path | No
     if not curves:
         raise InvalidInput(f"the result holds no {_MEASURE}; there is nothing to draw")
     try:
-        from matplotlib.figure import Figure
         from matplotlib.ticker import MaxNLocator
+
+        from layerlake.analyses.inline_figures import InlineFigure
     except ImportError as error:
         raise MissingExtra(
             "plots need matplotlib, which is not installed; install it with: "
             "pip install 'layerlake[plots]'"
         ) from error
     if ax is None:
-        ax = Figure(figsize=(6.4, 4.0), layout="constrained").subplots()
+        ax = InlineFigure(figsize=(6.4, 4.0), layout="constrained").subplots()
     for name, points in curves.items():
         layers, values, lows, highs = zip(*sorted(points), strict=True)
         (line,) = ax.plot(layers, values, marker="o", markersize=4, label=name)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.store.errors import InvalidInput, MissingExtra
+from layerlake.store.overview import ranges_text
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -41,7 +42,7 @@ FIELDS: Final = (
 """Fields of a record, in order; `value`, `low` and `high` may be None."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SimilarityResult:
     """Similarities of variants to a reference, layer by layer."""
 
@@ -63,6 +64,27 @@ class SimilarityResult:
                     f"a record of a similarity result differs in {odd}; give exactly "
                     f"{', '.join(FIELDS)}"
                 )
+
+    def __repr__(self) -> str:
+        if not self.records:
+            return "<SimilarityResult of nothing>"
+        corpora, variants, references = (
+            ", ".join(found) if len(found := self.labels(field)) <= 3 else f"{len(found)} {many}"
+            for field, many in (
+                ("corpus", "corpora"),
+                ("variant", "variants"),
+                ("reference", "references"),
+            )
+        )
+        return (
+            f"<SimilarityResult over {corpora}: {variants} against {references}, layers "
+            f"{ranges_text(self.labels('layer'))}; .table() prints it>"
+        )
+
+    def _repr_html_(self) -> str:
+        from layerlake.analyses.result_pages import similarity_html
+
+        return similarity_html(self)
 
     def labels(self, field: str) -> list[Any]:
         """Return the different entries of a field: layers and measures in order, others as met."""
@@ -144,9 +166,9 @@ class SimilarityResult:
         A cell holds r_all with its interval in brackets, then r_between with its own; a dash
         stands for what is not defined. Several corpora, references or sites make a table each.
         """
-        return "\n\n".join(_table(self, title, records) for title, records in self._parts().items())
+        return "\n\n".join(_table(self, title, records) for title, records in self.parts().items())
 
-    def _parts(self) -> dict[str, list[dict[str, Any]]]:
+    def parts(self) -> dict[str, list[dict[str, Any]]]:
         """Group the records by corpus, reference and site, each under a title."""
         parts: dict[str, list[dict[str, Any]]] = {}
         for record in self.records:

@@ -29,7 +29,7 @@ CORPORA_A_GRID: Final = 5
 """Corpora side by side; more make further grids, folded."""
 
 # No colour of text or ground is set: the notebook's theme, light or dark, shows through.
-_STYLE: Final = (
+TABLE_STYLE: Final = (
     "<style>.layerlake table{border-collapse:collapse}"
     ".layerlake th,.layerlake td{border:1px solid rgba(128,128,128,.35);padding:.25em .6em;"
     "text-align:left;vertical-align:top;background:transparent}"
@@ -182,7 +182,7 @@ def _holds_text(state: SetState) -> str:
     for name in state.plan.arrays:
         site, _, layer = name.rpartition("/")
         by_site.setdefault(site, []).append(int(layer))
-    sites = [f"{site} {_ranges(layers)}" for site, layers in by_site.items()]
+    sites = [f"{site} {ranges_text(layers)}" for site, layers in by_site.items()]
     pooling = state.plan.contents.get("pooling")
     layout = state.plan.layout
     what = [*sites, f"{layout.hidden} x {layout.dtype}"]
@@ -193,7 +193,7 @@ def _holds_text(state: SetState) -> str:
     return ", ".join(what)
 
 
-def _ranges(numbers: Iterable[int]) -> str:
+def ranges_text(numbers: Iterable[int]) -> str:
     """Write whole numbers with their runs joined: 0-6, 8."""
     ordered = sorted(numbers)
     runs: list[list[int]] = []
@@ -250,7 +250,7 @@ def _more(found: Overview) -> list[str]:
 
 def overview_html(found: Overview) -> str:
     """Return an overview for a notebook: variants as rows, corpora as columns."""
-    parts = [_STYLE, f"<b>{escape(found.title)}</b><br>{escape(found.counts)}"]
+    parts = [TABLE_STYLE, f"<b>{escape(found.title)}</b><br>{escape(found.counts)}"]
     if not found.corpora and not found.variants:
         parts.append("<br>nothing yet; <code>layerlake extract MODEL SOURCE</code> begins")
     for number, corpora in enumerate(_batches(found.corpora, CORPORA_A_GRID)):
@@ -259,9 +259,9 @@ def overview_html(found: Overview) -> str:
         grid = _grid(found, corpora, open_)
         if folded:
             label = _count(len(folded), "more variant")
-            grid += _fold(label, _grid(found, corpora, folded))
+            grid += fold(label, _grid(found, corpora, folded))
         if number:
-            grid = _fold("corpora " + ", ".join(entry.name for entry in corpora), grid)
+            grid = fold("corpora " + ", ".join(entry.name for entry in corpora), grid)
         parts.append(grid)
     if found.variants and not found.corpora:
         parts.append(_grid(found, (), found.variants))
@@ -274,7 +274,8 @@ def _batches(entries: tuple[Entry, ...], size: int) -> Iterator[tuple[Entry, ...
         yield entries[start : start + size]
 
 
-def _fold(label: str, content: str) -> str:
+def fold(label: str, content: str) -> str:
+    """Return HTML that is folded away under a label, a text."""
     return f"<details><summary>{escape(label)}</summary>{content}</details>"
 
 
@@ -326,7 +327,7 @@ def space_html(space: Space) -> str:
     lines = "".join(
         f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in facts.items()
     )
-    return f'<div class="layerlake">{_STYLE}<table><tbody>{lines}</tbody></table></div>'
+    return f'<div class="layerlake">{TABLE_STYLE}<table><tbody>{lines}</tbody></table></div>'
 
 
 def counts_text(lake: Lake) -> str:

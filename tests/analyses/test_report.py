@@ -102,5 +102,12 @@ def test_nothing_to_draw_is_refused() -> None:
 
 def test_matplotlib_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.delitem(sys.modules, "layerlake.analyses.inline_figures", raising=False)
     with pytest.raises(MissingExtra, match=r"pip install 'layerlake\[plots\]'"):
         layer_curves(result_of(("twin", "wiki", True)))
+
+
+def test_a_figure_shows_itself_in_a_notebook() -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    figure = result_of(("twin", "wiki", True)).plot()
+    assert figure._repr_png_().startswith(STARTS[".png"])

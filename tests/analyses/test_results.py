@@ -1,7 +1,9 @@
 """Results: tables for people and programs, and the way there and back."""
 
 import json
+import re
 import sys
+from html import unescape
 from typing import Any
 
 import numpy as np
@@ -139,3 +141,47 @@ def test_records_have_all_fields_and_no_other() -> None:
         SimilarityResult({}, {}, (lacking,))
     with pytest.raises(InvalidInput, match="differs in p_value"):
         SimilarityResult({}, {}, (record("twin", 1, "r_all", 0.5, p_value=1),))
+
+
+def test_a_look_says_what_was_compared(result: SimilarityResult) -> None:
+    assert repr(result) == (
+        "<SimilarityResult over wörter: twin, cut against base, layers 2, 10; .table() prints it>"
+    )
+    many = tuple(record(f"v{k}", 1, "r_all", 0.5) for k in range(9))
+    assert "9 variants against base, layers 1;" in repr(SimilarityResult({}, {}, many))
+    assert repr(SimilarityResult({}, {}, ())) == "<SimilarityResult of nothing>"
+
+
+def rows_of(html: str) -> list[list[str]]:
+    """Return the texts of the cells of every row of a page's tables."""
+    rows = re.findall(r"<tr>(.*?)</tr>", html)
+    return [
+        [unescape(re.sub(r"<.*?>", " ", cell)) for cell in re.findall(r"<t[hd]>(.*?)</t[hd]>", row)]
+        for row in rows
+    ]
+
+
+def test_a_notebook_shows_values_with_intervals(result: SimilarityResult) -> None:
+    assert [[cell.split() for cell in row] for row in rows_of(result._repr_html_())] == [
+        [["layer"], ["twin"], ["cut"]],
+        [["2"], ["0.250"], ["0.333", "[0.233,", "0.433]", "-0.125", "[-0.225,", "-0.025]"]],
+        [["10"], ["0.500", "[0.400,", "0.600]", "-"], ["-"]],
+    ]
+
+
+def test_many_variants_are_rows_and_folded() -> None:
+    records = tuple(record(f"v{k}", layer, "r_all", 0.5) for k in range(60) for layer in (0, 1))
+    html = SimilarityResult({}, {}, records)._repr_html_()
+    rows = rows_of(html)
+    assert rows[0] == ["variant", "layer 0", "layer 1"]
+    assert len(rows) == 62
+    assert "<summary>10 more variants</summary>" in html
+
+
+def test_names_and_notes_are_escaped() -> None:
+    odd = record("<i>x</i>", 0, "r_all", 0.5, corpus="<script>", reference="&amp;")
+    html = SimilarityResult({}, {}, (odd,), ("a <b>note</b>",))._repr_html_()
+    for tag in ("<i>", "<script>", "<b>note"):
+        assert tag not in html
+    assert "&lt;i&gt;x&lt;/i&gt;" in html
+    assert "&amp;amp;" in html
