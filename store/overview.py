@@ -332,5 +332,8 @@ def space_html(space: Space) -> str:
 
 def counts_text(lake: Lake) -> str:
     """Return the numbers of corpora and variants, from their names alone."""
-    corpora, variants = len(lake.corpora()), len(lake.variants())
+    try:
+        corpora, variants = len(lake.corpora()), len(lake.variants())
+    except (OSError, LayerLakeError):
+        return "cannot be read"
     return f"{_count(corpora, 'corpus', 'corpora')}, {_count(variants, 'variant')}"

@@ -175,3 +175,11 @@ def test_a_space_tells_what_it_is(labelled):
     said = Page(space._repr_html_()).text
     for text in ("1,400 words, pooled by mean", "6 x float32", "33.6 kB", "sealed", space.path):
         assert text in said
+
+
+def test_a_lake_that_cannot_be_listed_still_has_a_name(lake, monkeypatch):
+    def refuse(key: str) -> list[str]:
+        raise PermissionError(key)
+
+    monkeypatch.setattr(lake.location, "children", refuse)
+    assert repr(lake) == f"<Lake {lake.location.name} mode='a': cannot be read>"

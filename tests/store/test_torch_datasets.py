@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import sys
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,10 @@ from layerlake.store.errors import (
     OutOfRange,
     SetIncomplete,
 )
+from layerlake.store.reader import open_lake
+from layerlake.store.schema import ActivationLayout
+from layerlake.store.sets import SetPlan
+from layerlake.store.writer import SetWriter
 
 torch = pytest.importorskip("torch")
 
@@ -260,6 +265,27 @@ class TestStream:
         list(stream)
         assert max(sizes) == 128
         assert sum(sizes) == 1400
+
+    def test_its_peak_is_what_it_says(self, tmp_path):
+        layout = ActivationLayout(20_000, 64, "float32", "none", window_rows=4096, chunk_rows=512)
+        plan = SetPlan("wiki", "base", {"unit": "piece"}, {}, {}, ("resid/0",), layout)
+        lake = open_lake(tmp_path / "big", "a")
+        lake.add_table("corpora/wiki", {}, {"fingerprint": "f"})
+        with SetWriter(lake.location, plan) as writer:
+            for window in range(layout.n_windows):
+                start, stop = layout.window(window)
+                writer.write_window(window, {"resid/0": np.ones((stop - start, 64), np.float32)})
+            writer.seal()
+        stream = lake.space("wiki", "base", 0).to_torch_stream(batch_rows=128, buffer_rows=4096)
+        for _ in stream:  # so that nothing is imported below
+            break
+        tracemalloc.start()
+        try:
+            assert sum(len(rows) for rows in stream) == 20_000
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert 4096 * 256 < peak < stream.peak_bytes + 300_000 < 20_000 * 256 / 3
 
     def test_windows_are_read_one_after_the_other(self, labelled, monkeypatch):
         space = labelled.space("pairs", "base", 0)
