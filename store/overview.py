@@ -144,6 +144,8 @@ def _variant_entry(lake: Lake, name: str, twins: dict[str, str]) -> Entry:
     if found.get("n_layers") is not None and found.get("hidden") is not None:
         about.append(f"{found['n_layers']} layers of {found['hidden']}")
     lineage = []
+    if found.get("source") == "brought":
+        lineage.append("brought from elsewhere")
     if found.get("randomize") is not None:
         lineage.append(f"random weights, seed {found['randomize']}")
     if found.get("truncate") is not None:

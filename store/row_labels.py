@@ -11,11 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.store import schema
-from layerlake.store.errors import NameNotFound
+from layerlake.store.errors import InvalidInput, NameNotFound
 from layerlake.store.identity import short
 from layerlake.store.location import Location
 from layerlake.store.sets import SetPlan
 from layerlake.store.tables import decode_name, encode_name, read_attributes, read_table
+
+_FOLDERS = {"annotations": "word", "columns": "example"}
+"""Where in the table of a corpus its annotations and columns lie, and what has an entry there."""
 
 _PLACES = ("row_example", "row_word", "row_position", "row_special")
 
@@ -39,12 +42,13 @@ def _corpus_columns(location: Location, corpus: str) -> list[str]:
 def row_values(
     location: Location, plan: SetPlan, name: str, places: dict[str, NDArray[Any]] | None = None
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Return what an annotation of words, or else a column of examples, says of each row.
+    """Return what an annotation of words, or a column of examples, says of each row.
 
     Parameters
     ----------
     name
-        Name of the annotation or column, as its source has it.
+        Name of the annotation or column, as its source has it; `annotations/NAME` or
+        `columns/NAME` where one name is both.
     places
         What `row_places` returned, where it is known already.
 
@@ -58,19 +62,31 @@ def row_values(
     ------
     NameNotFound
         The corpus has neither; the sentence lists what it has. Or its rows are not in the lake.
+    InvalidInput
+        It has both.
     """
     places = row_places(location, plan) if places is None else places
     present = _corpus_columns(location, plan.corpus)
-    for folder, place in (("annotations", "word"), ("columns", "example")):
-        column = f"{folder}/{encode_name(name)}"
-        if column in present and place in places:
-            table, _ = read_table(location, f"corpora/{plan.corpus}", names=[column])
-            index = places[place]
-            known = index >= 0
-            values = _plain(table[column])
-            if not len(values):
-                return np.zeros(len(index), values.dtype), np.zeros(len(index), np.bool_)
-            return values[np.where(known, index, 0)], known
+    found = [
+        (f"{folder}/{encode_name(plain)}", place)
+        for folder, place in _FOLDERS.items()
+        for plain in {name, name.removeprefix(f"{folder}/")}
+        if f"{folder}/{encode_name(plain)}" in present and place in places
+    ]
+    if len(found) > 1:
+        raise InvalidInput(
+            f"corpus {plan.corpus} has an annotation and a column {name!r}; write "
+            f"annotations/{name} or columns/{name}"
+        )
+    if found:
+        ((column, place),) = found
+        table, _ = read_table(location, f"corpora/{plan.corpus}", names=[column])
+        index = places[place]
+        known = index >= 0
+        values = _plain(table[column])
+        if not len(values):
+            return np.zeros(len(index), values.dtype), np.zeros(len(index), np.bool_)
+        return values[np.where(known, index, 0)], known
     if not places:
         raise NameNotFound(
             f"the row set of {plan.path} is not in the lake, so that nothing tells the {name} of "
@@ -83,7 +99,7 @@ def row_values(
     ]
     raise NameNotFound(
         f"corpus {plan.corpus} has no annotation or column {name!r}; it has "
-        f"{', '.join(sorted(known_names)) or 'none'}"
+        f"{', '.join(sorted(set(known_names))) or 'none'}"
     )
 
 

@@ -81,11 +81,12 @@ def labelled(tmp_path) -> Lake:
         texts=texts,
         pair_texts=pair_texts,
         words_given=True,
-        annotations={"upos": string_array(tags)},
+        annotations={"upos": string_array(tags), "both": np.arange(1400)},
         columns={
             "id": string_array([f"pair-{number}" for number in range(200)]),
             "label": np.arange(200) % 3,
             "score/é": np.linspace(0, 1, 200),
+            "both": np.arange(200),
         },
         source={"format": "made here"},
         licence=None,

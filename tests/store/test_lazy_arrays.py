@@ -150,10 +150,22 @@ def test_a_set_whose_rows_the_lake_does_not_hold_has_no_labels(lake, plan, fill,
 
 def test_columns_that_are_not_there_are_named(labelled):
     space = labelled.space("pairs", "base", 0)
-    with pytest.raises(NameNotFound, match="no annotation or column 'pos'; it has id, label, sc"):
+    with pytest.raises(
+        NameNotFound, match="no annotation or column 'pos'; it has both, id, label, sc"
+    ):
         space.to_xarray(columns=["pos"])
     with pytest.raises(InvalidInput, match="would hide the word of the rows"):
         space.to_xarray(columns=["word"])
+
+
+def test_a_name_that_is_two_things_is_told_apart(labelled):
+    space = labelled.space("pairs", "base", 0)
+    array = space.to_xarray(columns=["annotations/both", "columns/both", "columns/score/é"])
+    assert int(array["annotations/both"][1399]) == 1399
+    assert int(array["columns/both"][1399]) == 199
+    assert float(array["columns/score/é"][1399]) == 1
+    with pytest.raises(InvalidInput, match="an annotation and a column 'both'; write annotations/"):
+        space.to_xarray(columns=["both"])
 
 
 def test_a_lake_stacks_variants_and_layers(labelled):

@@ -139,7 +139,7 @@ class TestLabels:
     @pytest.mark.parametrize(
         ("labels", "error", "says"),
         [
-            ("pos", NameNotFound, "no annotation or column 'pos'; it has id, label"),
+            ("pos", NameNotFound, "no annotation or column 'pos'; it has both, id, label"),
             ([1, 2], InvalidInput, r"shape \(2,\) were given for 1400 rows"),
             (np.zeros(1400, complex), InvalidInput, "neither numbers nor strings"),
         ],
