@@ -166,3 +166,13 @@ def formats(
     from layerlake.engine.corpora import FORMATS
 
     return [CompletionItem(name) for name in FORMATS if name.startswith(incomplete)]
+
+
+def sites(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Offer the names of sites; in a list, for what follows its last comma."""
+    from layerlake.engine.sites import NAMED
+
+    before, comma, last = incomplete.rpartition(",")
+    return [CompletionItem(before + comma + name) for name in NAMED if name.startswith(last)]

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from layerlake.cli.completion import corpora, corpora_or_files, folders, variants
+from layerlake.cli.completion import corpora, corpora_or_files, folders, sites, variants
 from layerlake.cli.options import (
     json_option,
     lake_option,
@@ -89,6 +89,7 @@ def _check_packing(context: click.Context, parameter: click.Parameter, value: st
 @layers_option()
 @click.option(
     "--sites",
+    shell_complete=sites,
     default="resid",
     show_default=True,
     metavar="LIST",

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from layerlake.cli.completion import corpora, files, variants
+from layerlake.cli.completion import corpora, files, sites, variants
 from layerlake.cli.options import (
     json_option,
     lake_option,
@@ -39,7 +39,11 @@ from layerlake.cli.options import (
 )
 @layers_option()
 @click.option(
-    "--site", default="resid", show_default=True, help="Where in a block; resid is its output."
+    "--site",
+    default="resid",
+    show_default=True,
+    shell_complete=sites,
+    help="Where in a block; resid is its output.",
 )
 @unit_option(
     "piece",

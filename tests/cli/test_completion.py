@@ -73,6 +73,8 @@ def test_names_of_the_lake(offered: Callable[..., Offered]) -> None:
     assert offered("extract", "mo") == [("dir", "mo")]
     assert offered("corpus", "add", "x", "y", "--format", "") == plain(*FORMATS)
     assert offered("rsa", "--plot", "c") == [("file", "c")]
+    assert offered("extract", "m", "--sites", "resid,a") == plain("resid,attn_out")
+    assert offered("rsa", "--site", "m") == plain("mlp_out")
     assert offered("demo", "--out", "d") == [("dir", "d")]
 
 
