@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from layerlake.engine.corpora.corpus import Corpus
     from layerlake.engine.extraction import extract
     from layerlake.engine.importing import import_activations
+    from layerlake.engine.many_variants import extract_many
     from layerlake.engine.progress import silent, to_function, to_json_lines, to_terminal
     from layerlake.engine.verification import verify
     from layerlake.store.errors import LayerLakeError
@@ -32,6 +33,7 @@ __all__ = [
     "__version__",
     "add_corpus",
     "extract",
+    "extract_many",
     "gc",
     "import_activations",
     "open_lake",
@@ -52,6 +54,7 @@ _HOMES = {
     "Space": "layerlake.store.space",
     "add_corpus": "layerlake.engine.catalogue",
     "extract": "layerlake.engine.extraction",
+    "extract_many": "layerlake.engine.many_variants",
     "gc": "layerlake.store.removal",
     "import_activations": "layerlake.engine.importing",
     "open_lake": "layerlake.store.reader",

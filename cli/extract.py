@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +17,9 @@ from layerlake.cli.options import (
     reading_options,
     unit_option,
 )
+
+if TYPE_CHECKING:
+    from layerlake.engine.extraction_run import ExtractionReport
 
 
 def _check_packing(context: click.Context, parameter: click.Parameter, value: str) -> str:
@@ -96,14 +99,28 @@ def _check_packing(context: click.Context, parameter: click.Parameter, value: st
     help="Where in a block: resid, attn_out, mlp_out, embed, final_norm, block.PATH, or module "
     "paths; several in one pass.",
 )
-@click.option("--randomize", type=int, metavar="SEED", help="Draw all weights anew.")
-@click.option("--truncate", type=int, metavar="K", help="Keep the embeddings and K blocks.")
+@click.option(
+    "--revisions",
+    metavar="LIST",
+    help="Of a hub name: several, as main,step1000 or 'step*', each a variant.",
+)
+@click.option(
+    "--randomize",
+    metavar="SEEDS",
+    help="Draw all weights anew; 0-9 or none,0-9 gives a variant for each.",
+)
+@click.option(
+    "--truncate",
+    metavar="KS",
+    help="Keep the embeddings and K blocks; none,1-5 gives a variant for each.",
+)
 @click.option(
     "--store-dtype",
-    type=click.Choice(["float16", "float32"]),
-    default="float16",
+    type=click.Choice(["auto", "float16", "float32"]),
+    default="auto",
     show_default=True,
-    help="What is written; float16 errs by 3e-4 of a value.",
+    help="What is written; float16 errs by 3e-4 of a value, and auto takes float32 where that "
+    "does not do.",
 )
 @click.option(
     "--codec",
@@ -145,6 +162,9 @@ def extract(
     Example:
       layerlake extract path/to/model corpus.txt --as base
       layerlake extract path/to/model corpus --randomize 0 --rows sample:50000
+      layerlake extract 'runs/mnli-*' corpus --sites resid,mlp_out --layers 0-4
+      layerlake extract EleutherAI/pythia-70m corpus --revisions 'step*'
+      layerlake extract path/to/model corpus --as base --randomize none,0-9
       layerlake extract path/to/model dev-v1.1.json --packing 'window(384,128,64)'
       layerlake extract path/to/model ewt --unit word --rows 'where upos=NOUN|VERB; cap:20'
       layerlake extract path/to/model ewt --rows last
@@ -154,25 +174,47 @@ def extract(
     pieces are kept by `all`, by `cls` (the first of each input) and by conditions on `special`.
     `cap` keeps at most K rows of each word type, `sample ... by label` equally many of each label.
     """
-    from layerlake.engine.extraction import extract as run
+    from layerlake.engine.many_variants import extract_many
     from layerlake.engine.progress import to_terminal
     from layerlake.store.reader import open_lake
 
     opened = open_lake(lake, "a")
-    report = run(opened, model, source, dry_run=dry_run, progress=to_terminal, **options)
-    if as_json:
-        click.echo(json.dumps(dataclasses.asdict(report)))
-        return
-    if dry_run:
-        click.echo(
-            f"{report.path}: {report.n_rows:,} rows, {report.n_bytes / 1e6:,.1f} MB; would run "
-            f"{report.n_pieces:,} pieces for {report.n_missing} of {report.n_windows} windows in "
-            f"about {report.seconds:.0f} s, holding {report.peak_bytes / 1e6:,.1f} MB of "
-            "windows beside the model; nothing was written"
-        )
-        return
-    done = f"{report.n_computed} of {report.n_windows} windows computed"
-    click.echo(
-        f"{report.path}: {report.n_rows:,} rows, {report.n_bytes / 1e6:,.1f} MB, {done}, "
-        f"{report.seconds:.1f} s"
+    reports = extract_many(
+        opened,
+        model,
+        source,
+        dry_run=dry_run,
+        progress=to_terminal,
+        on_report=None if as_json else _say_dry if dry_run else _say,
+        **options,
     )
+    if as_json:
+        documents = [dataclasses.asdict(report) for report in reports]
+        click.echo(json.dumps(documents[0] if len(documents) == 1 else {"sets": documents}))
+    elif len(reports) > 1 and not dry_run:
+        total = sum(report.n_bytes for report in reports)
+        new = sum(report.n_computed > 0 for report in reports)
+        click.echo(f"{len(reports)} variants, {new} of them computed now, {total / 1e6:,.1f} MB")
+
+
+def _say_dry(report: ExtractionReport) -> None:
+    """Print what would be done for one variant."""
+    click.echo(
+        f"{report.path}: {report.n_rows:,} rows, {report.n_bytes / 1e6:,.1f} MB; would run "
+        f"{report.n_pieces:,} pieces for {report.n_missing} of {report.n_windows} windows in "
+        f"about {report.seconds:.0f} s, holding {report.peak_bytes / 1e6:,.1f} MB of "
+        "windows beside the model; nothing was written"
+    )
+
+
+def _say(report: ExtractionReport) -> None:
+    """Print what was done for one variant."""
+    said = (
+        f"{report.path}: {report.n_rows:,} rows, {report.n_bytes / 1e6:,.1f} MB, "
+        f"{report.n_computed} of {report.n_windows} windows computed, {report.seconds:.1f} s"
+    )
+    if report.float32_because:
+        said += f"; in float32: {report.float32_because}"
+    if report.same_weights:
+        said += f"; the same weights as {', '.join(report.same_weights)}"
+    click.echo(said)

@@ -290,6 +290,12 @@ def check_variant(lake: Lake, name: str, digest: str) -> None:
         )
 
 
+def same_weights(lake: Lake, name: str, digest: str) -> list[str]:
+    """Return the other variants of a lake whose weights have that digest."""
+    others = [variant for variant in lake.variants() if variant != name]
+    return [v for v in others if lake.attributes(f"variants/{v}").get("weights_digest") == digest]
+
+
 def add_variant(lake: Lake, name: str, model: LoadedModel, tokenizer: str) -> None:
     """Put a variant into the lake; nothing changes where it is there already."""
     check_variant(lake, name, model.weights_digest)

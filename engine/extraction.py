@@ -1,32 +1,25 @@
 """Extraction: every layer of a model over a corpus, once, window by window into a set.
 
-Two windows are in memory at most: one that is computed, one that is written. What is asked for is
-fixed before the first forward pass (`ExtractionPlan`), so that it can be shown, refused, resumed.
+What is asked for is fixed before the first forward pass (`ExtractionPlan`), so that it can be
+shown, refused, resumed.
 """
 
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from layerlake.engine.batching import DEFAULT_TOKEN_BUDGET
-from layerlake.engine.catalogue import Source, add_variant, keep_inputs
-from layerlake.engine.extraction_plan import ExtractionPlan, plan_extraction, variant_name
+from layerlake.engine.catalogue import Source
+from layerlake.engine.extraction_plan import plan_extraction, variant_name
+from layerlake.engine.extraction_run import ExtractionReport, forecast, run_extraction
 from layerlake.engine.memory import parse_bytes, require
 from layerlake.engine.packing import parse_packing
-from layerlake.engine.progress import Progress, automatic, silent
-from layerlake.engine.window_runner import WindowRunner
+from layerlake.engine.progress import Progress, automatic
 from layerlake.store import schema
 from layerlake.store.errors import InvalidInput
 from layerlake.store.reader import Lake
-from layerlake.store.sets import read_state
-from layerlake.store.writer import SetWriter
 
 if TYPE_CHECKING:
     import torch
@@ -34,110 +27,6 @@ if TYPE_CHECKING:
     from layerlake.engine.models import LoadedModel
 
     Model = str | os.PathLike[str] | LoadedModel | torch.nn.Module
-
-
-@dataclass(frozen=True)
-class ExtractionReport:
-    """What an extraction did."""
-
-    path: str
-    corpus: str
-    variant: str
-    n_rows: int
-    n_windows: int
-    """Windows of the set."""
-    n_missing: int
-    """Windows that were missing when the call began."""
-    n_computed: int
-    """Windows computed by this call (0 where all was there, and in a dry run)."""
-    n_pieces: int
-    """Pieces that the missing windows run through the model."""
-    n_bytes: int
-    """Bytes of the set's activations, uncompressed."""
-    peak_bytes: int
-    """Most bytes of the windows in memory at a time."""
-    seconds: float
-    """Time that the call took; of a dry run, the time that the work would take."""
-
-
-def run_extraction(
-    lake: Lake,
-    model: LoadedModel,
-    plan: ExtractionPlan,
-    *,
-    progress: Progress = silent,
-) -> ExtractionReport:
-    """Compute and write the windows that are missing, then seal the set."""
-    began = time.perf_counter()
-    computed = 0
-    with SetWriter(lake.location, plan.set_plan) as writer:
-        missing = np.flatnonzero(~writer.committed).tolist()
-        if missing:
-            runner = WindowRunner(model, plan)
-            with (
-                runner.capture,
-                ThreadPoolExecutor(1, "layerlake-writer") as pool,
-                progress(plan.set_plan.path, plan.n_pieces(missing), "pieces") as stage,
-            ):
-                for _ in _overlapped(pool, writer, runner, missing, stage.advance):
-                    computed += 1
-        if not writer.sealed:
-            writer.seal()
-    return _report(plan, missing, computed, time.perf_counter() - began)
-
-
-def forecast(lake: Lake, model: LoadedModel, plan: ExtractionPlan) -> ExtractionReport:
-    """Say what `run_extraction` would do, and how long it would take; nothing is written."""
-    layout = plan.set_plan.layout
-    missing = list(range(layout.n_windows))
-    if plan.set_plan.path in lake.set_paths():
-        missing = np.flatnonzero(~read_state(lake.location, plan.set_plan.path).committed).tolist()
-    seconds = 0.0
-    if missing:
-        runner = WindowRunner(model, plan)
-        with runner.capture:
-            seconds = runner.seconds(missing)
-    return _report(plan, missing, 0, seconds)
-
-
-def _report(
-    plan: ExtractionPlan, missing: Sequence[int], computed: int, seconds: float
-) -> ExtractionReport:
-    layout = plan.set_plan.layout
-    return ExtractionReport(
-        plan.set_plan.path,
-        plan.set_plan.corpus,
-        plan.set_plan.variant,
-        layout.n_rows,
-        layout.n_windows,
-        len(missing),
-        computed,
-        plan.n_pieces(missing),
-        plan.n_bytes,
-        plan.peak_bytes,
-        seconds,
-    )
-
-
-def _overlapped(
-    pool: ThreadPoolExecutor,
-    writer: SetWriter,
-    runner: WindowRunner,
-    windows: Sequence[int],
-    on_pieces: Callable[[int], None],
-) -> Iterator[int]:
-    """Write each window while the next one is computed; yield those that are committed."""
-    pending: tuple[int, Future[None]] | None = None
-    for window in windows:
-        arrays = runner.window(window, on_pieces)
-        if pending:
-            pending[1].result()
-            yield pending[0]
-        pending = window, pool.submit(writer.write_window, window, arrays)
-        del arrays
-    if pending:
-        pending[1].result()
-        yield pending[0]
 
 
 def _loaded(
@@ -192,7 +81,7 @@ def extract(
     sites: str | Iterable[str] = "resid",
     randomize: int | None = None,
     truncate: int | None = None,
-    store_dtype: str = "float16",
+    store_dtype: str = "auto",
     codec: str = "none",
     compute_dtype: str = "auto",
     device: str = "auto",
@@ -237,7 +126,8 @@ def extract(
     randomize, truncate
         As `load_model`.
     store_dtype, codec
-        `float16` or `float32`; `none` or `lz4`.
+        `float16`, `float32`, or `auto`: float16 unless the first window shows values beyond 30,000,
+        or that it would move an RSA by more than 1e-5; `none` or `lz4`.
     compute_dtype, device, device_map, base
         As `load_model`.
     token_budget
@@ -318,6 +208,4 @@ def extract(
     )
     if dry_run:
         return forecast(lake, loaded, plan)
-    keep_inputs(lake, plan.set_plan.corpus, plan.corpus, plan.tokenization, plan.rows)
-    add_variant(lake, variant, loaded, plan.tokenization.settings["tokenizer"])
     return run_extraction(lake, loaded, plan, progress=progress)

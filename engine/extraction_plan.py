@@ -59,6 +59,20 @@ class ExtractionPlan:
     """Site and layer of every array, in the order of the set's."""
     pooling: str
     token_budget: int
+    auto_dtype: bool = False
+    """Whether the first window may change the stored dtype to float32."""
+
+    def stored_as(self, dtype: str) -> ExtractionPlan:
+        """Return the same plan for a set of another dtype."""
+        draft = self.set_plan
+        contents = {**draft.contents, "dtype": dtype}
+        layout = replace(draft.layout, dtype=dtype)
+        return replace(self, set_plan=replace(draft, contents=contents, layout=layout))
+
+    def with_about(self, about: dict[str, Any]) -> ExtractionPlan:
+        """Return the same plan for a set that says something more about itself."""
+        draft = self.set_plan
+        return replace(self, set_plan=replace(draft, about={**draft.about, **about}))
 
     @property
     def n_bytes(self) -> int:
@@ -189,7 +203,7 @@ def plan_extraction(
     chat: bool = False,
     layers: str | int | Iterable[int] | None = None,
     sites: str | Iterable[str] = "resid",
-    store_dtype: str = "float16",
+    store_dtype: str = "auto",
     codec: str = "none",
     token_budget: int = DEFAULT_TOKEN_BUDGET,
     window_rows: int = schema.WINDOW_ROWS,
@@ -221,6 +235,9 @@ def plan_extraction(
         progress=progress,
     )
     row_set = choose_rows(content, cut, rows, unit, tokenizer=model.tokenizer, progress=progress)
+    auto_dtype = store_dtype == "auto"
+    if auto_dtype:
+        store_dtype = "float16"
     layout = ActivationLayout(len(row_set.row_id), width, store_dtype, codec, window_rows)
     contents: dict[str, Any] = {
         "row_set": row_set.fingerprint,
@@ -252,6 +269,7 @@ def plan_extraction(
         places,
         pooling,
         token_budget,
+        auto_dtype,
     )
     recipe = {
         "weights": model.weights_digest,

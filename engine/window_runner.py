@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from layerlake.engine.batching import pad_batch
 from layerlake.engine.extraction_plan import ExtractionPlan
 from layerlake.engine.sites import Place
+from layerlake.engine.storage_error import StorageTrial
 from layerlake.store.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -76,8 +77,13 @@ class WindowRunner:
         )
         self.capture.run(dict(zip(INPUTS, laid, strict=True)))
 
-    def window(self, window: int, on_pieces: Callable[[int], None]) -> dict[str, NDArray[Any]]:
-        """Return the rows of a window, an array of shape (rows, hidden) for each place."""
+    def window(
+        self, window: int, on_pieces: Callable[[int], None], trial: StorageTrial | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """Return the rows of a window, an array of shape (rows, hidden) for each place.
+
+        A trial is shown them as they are computed, before they are cast.
+        """
         plan = self.plan
         layout = plan.set_plan.layout
         start, stop = layout.window(window)
@@ -91,7 +97,7 @@ class WindowRunner:
         for batch in plan.batches(window):
             low = np.searchsorted(row_input, batch, "left")
             high = np.searchsorted(row_input, batch, "right")
-            self._batch(batch, low, high, spans, start, out)
+            self._batch(batch, low, high, spans, start, out, trial)
             on_pieces(int((offsets[batch + 1] - offsets[batch]).sum()))
         return {place.name: rows for place, rows in out.items()}
 
@@ -103,6 +109,7 @@ class WindowRunner:
         spans: NDArray[np.int64],
         start: int,
         out: dict[Place, NDArray[Any]],
+        trial: StorageTrial | None,
     ) -> None:
         import torch
 
@@ -120,9 +127,12 @@ class WindowRunner:
         sizes = torch.from_numpy(counts).to(self.model.device)
 
         def keep(place: Place, hidden: torch.Tensor) -> None:
-            values = hidden.reshape(-1, hidden.shape[-1]).index_select(0, flat)
+            values = hidden.reshape(-1, hidden.shape[-1])
+            values = values.index_select(0, flat.to(values.device))
             if self.plan.rows.unit == "word":
-                values = _pooled(values, sizes, self.plan.pooling)
+                values = _pooled(values, sizes.to(values.device), self.plan.pooling)
+            if trial is not None:
+                trial.take(place.name, values, rows)
             stored = values.to(self.dtype)
             # One NaN or infinity makes the sum one, and a sum is far cheaper than looking at every
             # value; a float32 sum may also overflow by itself.
