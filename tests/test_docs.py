@@ -87,3 +87,19 @@ def test_the_code_of_the_readme_runs(
 def test_every_command_is_in_the_readme() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     assert [name for name in COMMANDS if f"layerlake {name}" not in readme] == []
+
+
+def test_the_page_of_sites_lists_every_architecture_as_it_is() -> None:
+    from layerlake.engine.architectures import ANATOMY
+    from layerlake.engine.sites import NAMED
+
+    page = (ROOT / "docs" / "sites.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| `") and line.count("|") == 8]
+    listed = {line.split("`")[1]: line for line in rows}
+    assert set(listed) == set(ANATOMY)
+    for kind, known in ANATOMY.items():
+        cells = [cell.strip().strip("`") for cell in listed[kind].strip("|").split("|")]
+        assert cells[1:4] == [known.blocks[0], known.attn_out[0], known.mlp_out[0]]
+        assert cells[4] == (known.final_norm[0] if known.final_norm else "-")
+        assert cells[6] == known.norms
+    assert all(f"| `{site}` |" in page for site in NAMED)
