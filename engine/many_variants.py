@@ -94,8 +94,8 @@ def list_variants(
         Numbers, or lists of them such as `none,0-9`; every combination is a variant.
     variant
         The name. Where there are several, `{name}` in it stands for the model's (its folder, or
-        its hub name with the revision) and `{revision}` for its revision; seeds and truncations
-        are added at the end.
+        its hub name with the revision) and `{revision}` for its revision; where there are several
+        seeds or truncations, they are added at the end.
 
     Raises
     ------
@@ -119,8 +119,9 @@ def list_variants(
             f"{len(sources)} models cannot all be called {variant!r}; put {{name}} or {{revision}} "
             "into the name"
         )
+    alone = len(seeds) == len(cuts) == 1
     requests = tuple(
-        VariantRequest(source, seed, cut, _named(variant, source, seed, cut))
+        VariantRequest(source, seed, cut, _named(variant, source, seed, cut, alone))
         for source, seed, cut in itertools.product(sources, seeds, cuts)
     )
     taken: dict[str, VariantRequest] = {}
@@ -134,7 +135,7 @@ def list_variants(
     return requests
 
 
-def _named(pattern: str | None, source: str, seed: int | None, cut: int | None) -> str:
+def _named(pattern: str | None, source: str, seed: int | None, cut: int | None, alone: bool) -> str:
     if pattern is None:
         return variant_name(source, seed, cut)
     name = schema.name_from(Path(source.rstrip("/")).name)
@@ -145,7 +146,7 @@ def _named(pattern: str | None, source: str, seed: int | None, cut: int | None) 
         raise InvalidInput(
             f"the name {pattern!r} cannot be read; {{name}} and {{revision}} are what it may hold"
         ) from error
-    return stem + variant_name("x", seed, cut).removeprefix("x")
+    return stem if alone else stem + variant_name("x", seed, cut).removeprefix("x")
 
 
 def _natural(text: str) -> list[tuple[int, int, str]]:

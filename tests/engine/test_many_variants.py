@@ -75,6 +75,13 @@ def test_every_combination_is_a_variant(small_bert: Path) -> None:
     ]
 
 
+def test_the_only_variant_is_called_as_it_is_named(small_bert: Path) -> None:
+    (only,) = list_variants(small_bert, randomize=3, truncate="1", variant="twin")
+    assert (only.name, only.randomize, only.truncate) == ("twin", 3, 1)
+    (only,) = list_variants(small_bert, randomize=3)
+    assert only.name == f"{small_bert.name}-random-s3"
+
+
 @pytest.fixture
 def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache that knows three revisions of a hub model."""
