@@ -8,13 +8,27 @@ from typing import Any
 
 import click
 
+from layerlake.cli.completion import corpora, files, variants
 from layerlake.cli.options import json_option, lake_option, unit_option
 
 
 @click.command("import")
-@click.argument("file")
-@click.option("--corpus", required=True, metavar="NAME", help="The corpus; of --ids if it is new.")
-@click.option("--as", "variant", required=True, metavar="NAME", help="Name of the variant.")
+@click.argument("file", shell_complete=files)
+@click.option(
+    "--corpus",
+    required=True,
+    metavar="NAME",
+    shell_complete=corpora,
+    help="The corpus; of --ids if it is new.",
+)
+@click.option(
+    "--as",
+    "variant",
+    required=True,
+    metavar="NAME",
+    shell_complete=variants,
+    help="Name of the variant.",
+)
 @click.option(
     "--layer",
     "--layers",
@@ -39,7 +53,12 @@ from layerlake.cli.options import json_option, lake_option, unit_option
     metavar="NAME=SITE/LAYER",
     help="safetensors: take this tensor as that layer; give it several times for several.",
 )
-@click.option("--ids", metavar="FILE", help="Ids of the examples that the rows are of, one a line.")
+@click.option(
+    "--ids",
+    metavar="FILE",
+    shell_complete=files,
+    help="Ids of the examples that the rows are of, one a line.",
+)
 @unit_option(
     "word",
     "example",

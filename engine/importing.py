@@ -23,7 +23,7 @@ from layerlake.engine.activation_files import (
 )
 from layerlake.engine.catalogue import load_corpus
 from layerlake.engine.corpora.files import check_file, read_lines
-from layerlake.engine.progress import Progress, silent
+from layerlake.engine.progress import Progress, automatic
 from layerlake.engine.rowsets import choose_rows
 from layerlake.engine.sentence_files import SentenceFile
 from layerlake.store import schema
@@ -74,7 +74,7 @@ def import_activations(
     window_rows: int = schema.WINDOW_ROWS,
     memory: int | str = "8GiB",
     dry_run: bool = False,
-    progress: Progress = silent,
+    progress: Progress = automatic,
 ) -> ImportReport:
     """Copy activations from a file into a lake, as a variant over a corpus.
 

@@ -75,6 +75,8 @@ def test_names_of_the_lake(offered: Callable[..., Offered]) -> None:
     assert offered("rsa", "--plot", "c") == [("file", "c")]
     assert offered("extract", "m", "--sites", "resid,a") == plain("resid,attn_out")
     assert offered("rsa", "--site", "m") == plain("mlp_out")
+    assert offered("import", "f") == [("file", "f")]
+    assert offered("import", "f.npy", "--corpus", "w") == plain("wiki")
     assert offered("demo", "--out", "d") == [("dir", "d")]
 
 

@@ -173,7 +173,9 @@ def test_ipython_without_a_kernel_is_no_notebook(monkeypatch: pytest.MonkeyPatch
     assert not in_notebook()
 
 
-@pytest.mark.parametrize("name", ["add_corpus", "extract", "read_corpus", "rsa", "verify"])
+@pytest.mark.parametrize(
+    "name", ["add_corpus", "extract", "import_activations", "read_corpus", "rsa", "verify"]
+)
 def test_public_functions_decide_by_themselves(name: str) -> None:
     parameter = inspect.signature(getattr(layerlake, name)).parameters["progress"]
     assert parameter.default is automatic
