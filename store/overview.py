@@ -146,6 +146,9 @@ def _variant_entry(lake: Lake, name: str, twins: dict[str, str]) -> Entry:
     lineage = []
     if found.get("source") == "brought":
         lineage.append("brought from elsewhere")
+    parent = found.get("parent")
+    if isinstance(parent, dict) and parent.get("source"):
+        lineage.append(f"adapter on {parent['source']}")
     if found.get("randomize") is not None:
         lineage.append(f"random weights, seed {found['randomize']}")
     if found.get("truncate") is not None:

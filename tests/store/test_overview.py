@@ -57,13 +57,15 @@ def test_a_grid_says_rows_sizes_seals_and_lineage(lake, plan, fill):
     variant(lake, "base")
     variant(lake, "random-s3", randomize=3, truncate=2)
     variant(lake, "twin", weights_digest="base")
+    variant(lake, "tuned", parent={"source": "org/base", "revision": None})
+    variant(lake, "outside", source="brought", weights_digest=None)
     fill(lake, plan())
     fill(lake, plan(variant="random-s3"), range(2))
     for html in (True, False):
         said = Page(lake._repr_html_()).text if html else lake.summary()
         assert lake.location.name in said
         for text in (
-            "2 corpora, 3 variants, 2 sets",
+            "2 corpora, 5 variants, 2 sets",
             "1,234 examples, 56,789 words",
             "2,500 pieces",
             "resid 0-1, 8 x float16",
@@ -74,8 +76,11 @@ def test_a_grid_says_rows_sizes_seals_and_lineage(lake, plan, fill):
         ):
             assert text in said, text
         assert ("the same weights as base" in said) is html  # it has no set, hence no line
-    assert "without activations: twin" in lake.summary()
-    assert repr(lake).endswith(" mode='a': 2 corpora, 3 variants>")
+    grid = Page(lake._repr_html_()).text
+    assert "adapter on org/base" in grid
+    assert "brought from elsewhere" in grid
+    assert "without activations: outside, tuned, twin" in lake.summary()
+    assert repr(lake).endswith(" mode='a': 2 corpora, 5 variants>")
 
 
 def test_no_activation_is_read(lake, plan, fill, monkeypatch):
