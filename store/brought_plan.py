@@ -65,7 +65,7 @@ def brought_plan(
     """Return the plan of a set of brought activations."""
     rows = brought.rows
     parts = [name.rpartition("/") for name in arrays]
-    contents = {
+    contents: dict[str, Any] = {
         "row_set": rows.fingerprint,
         "rows": rows.settings["rows"],
         "unit": rows.unit,
@@ -73,10 +73,11 @@ def brought_plan(
         "tokenization": rows.settings.get("tokenization"),
         "sites": sorted({site for site, _, _ in parts}),
         "layers": sorted({int(layer) for _, _, layer in parts}),
-        "arrays": list(arrays),
         "dtype": dtype,
         "codec": asked.codec,
     }
+    if len(arrays) != len(contents["sites"]) * len(contents["layers"]):
+        contents["arrays"] = sorted(arrays, key=array_order)
     about = {
         "source": BROUGHT,
         "ids": "matched" if brought.matched else "by order",
@@ -98,7 +99,7 @@ def begun_plan(lake: Lake, asked: WriterSettings, brought: BroughtRows) -> SetPl
             and contents.get("pooling") == (asked.pooling if brought.rows.unit == "word" else None)
             and contents.get("codec") == asked.codec
             and asked.store_dtype in ("auto", state.plan.layout.dtype)
-            and (not state.sealed if asked.arrays is None else arrays == asked.arrays)
+            and (not state.sealed if asked.arrays is None else set(arrays) == set(asked.arrays))
         ):
             found.append(state)
     if len(found) > 1:
