@@ -312,11 +312,12 @@ def test_activations_beyond_float16(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     large = altered("encoder.layer.1.output.LayerNorm.weight", lambda weight: weight.mul_(1e6))
-    sentence = refused("extract", large, text, "--as", "large", same=False)
+    narrow = "--store-dtype", "float16"
+    sentence = refused("extract", large, text, "--as", "large", *narrow)
     assert sentence.startswith("resid of layer 2, example 'line ")
     assert "does not fit float16" in sentence
     assert "--store-dtype float32" in sentence
-    line = ["extract", large, str(text), "--as", "large", "--store-dtype", "float32"]
+    line = ["extract", large, str(text), "--as", "large"]  # auto finds out by itself
     with pytest.raises(SystemExit, match="0"):
         main([*line, "--lake", str(lake)])
 
