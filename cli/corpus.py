@@ -71,4 +71,8 @@ def add(
     if as_json:
         click.echo(json.dumps({"path": path, **counts}))
         return
-    click.echo(f"{path}: {about['n_examples']:,} examples, {about['n_words']:,} words")
+    without = about["source"].get("without_consensus")
+    click.echo(
+        f"{path}: {about['n_examples']:,} examples, {about['n_words']:,} words"
+        + (f"; {without:,} without consensus (label=-)" if without else "")
+    )

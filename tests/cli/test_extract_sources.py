@@ -118,6 +118,12 @@ def test_sources_refused(
     assert open_lake(str(tmp_path / "lake"), "a").corpora() == []
 
 
+def test_pairs_without_consensus_are_kept_and_counted(run: Run, pairs: Path) -> None:
+    code, out, _ = run("corpus", "add", "nli", pairs, "--format", "mnli")
+    assert code == 0
+    assert out == "corpora/nli: 2 examples, 15 words; 1 without consensus (label=-)\n"
+
+
 def test_names_on_the_hub_refused(run: Run, small_bert: Path) -> None:
     pytest.importorskip("datasets", reason="the data extra is not installed")
     for line in (["corpus", "add", "c"], ["extract", small_bert]):

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from layerlake.engine import catalogue
 from layerlake.engine.corpora import Corpus, corpus_from_texts
+from layerlake.engine.rowsets import choose_rows
 from layerlake.engine.tokenization import Tokenization, tokenize
 from layerlake.store.errors import InvalidInput
+from layerlake.store.reader import open_lake
+from layerlake.store.tables import table_paths
 
 QUESTIONS = ["where is the cat?", "user", "a house in Paris"]
 ANSWERS = ["on the mat , at all", "user user", "the other"]
@@ -55,7 +60,9 @@ def test_chats_are_those_of_transformers(
         turns = [{"role": "user", "content": answer if packing == "second" else question}]
         if packing == "pair":
             turns.append({"role": "assistant", "content": answer})
-        expected.append(tokenizer.apply_chat_template(turns, tokenize=True)["input_ids"])
+        expected.append(
+            tokenizer.apply_chat_template(turns, tokenize=True, return_dict=True)["input_ids"]
+        )
     assert inputs_of(found) == expected
     packed = {"single": [0], "pair": [0, 1], "second": [1]}[packing]
     words = np.flatnonzero(np.isin(corpus.word_segment, packed))
@@ -99,6 +106,32 @@ def test_the_frame_is_recorded_and_part_of_the_fingerprint(
     assert bare.fingerprint == tokenize(corpus, plain).fingerprint
     assert "chat" not in bare.settings
     assert "bos" not in bare.settings
+
+
+def test_chats_are_found_again_in_a_lake(
+    tokenizers_made_here: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake, corpus = open_lake(tmp_path / "lake", "a"), corpus_from_texts(QUESTIONS)
+    tokenizer = with_template(tokenizers_made_here["llama"], MISTRAL)
+    ways: list[dict[str, Any]] = [
+        {"chat": True},
+        {},
+        {"bos": "never"},
+        {"chat": True, "bos": "never"},
+    ]
+    for way in ways:
+        found = catalogue.find_tokenization(lake, "asked", corpus, tokenizer, **way)
+        catalogue.keep_inputs(lake, "asked", corpus, found, choose_rows(corpus, found))
+    assert len(table_paths(lake.location, "corpora/asked/tokenizations")) == len(ways)
+    made: list[Any] = []
+    monkeypatch.setattr(catalogue, "tokenize", lambda *_, **options: made.append(options))
+    again = [catalogue.find_tokenization(lake, "asked", corpus, tokenizer, **way) for way in ways]
+    assert made == []
+    assert ["chat" in found.settings for found in again] == [True, False, False, True]
+    assert [found.settings.get("bos") for found in again] == [None, None, "never", "never"]
+    other = with_template(tokenizer, LLAMA)
+    catalogue.find_tokenization(lake, "asked", corpus, other, chat=True)
+    assert len(made) == 1
 
 
 @pytest.mark.parametrize(
