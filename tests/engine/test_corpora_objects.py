@@ -192,6 +192,16 @@ def test_data_sets(lake: Lake, datasets: Any, streamed: bool, format: str | None
     assert load_corpus(lake, "same").source["without_consensus"] == 1
 
 
+def test_a_data_set_that_knows_its_name_needs_none(lake: Lake, datasets: Any) -> None:
+    data = datasets.Dataset.from_dict({"text": ["a b"]}, split="dev")
+    with pytest.raises(InvalidInput, match="a corpus that is no file needs a name"):
+        add_corpus(lake, None, data)
+    data.info.dataset_name, data.info.config_name = "tiny", "default"
+    assert add_corpus(lake, None, data) == "tiny-dev"
+    source = load_corpus(lake, "tiny-dev").source
+    assert (source["name"], source["config"], source["split"]) == ("tiny", "default", "dev")
+
+
 def test_data_sets_refused(datasets: Any) -> None:
     data = nli(datasets)
     splits = datasets.DatasetDict({"train": data, "dev": data})

@@ -101,3 +101,48 @@ def test_nli_and_squad_counts(data_folder: Path) -> None:
         start, answer = squad.columns["answer_start"], squad.columns["answer"]
         for example in range(0, questions, 97):
             assert squad.pair_texts[example][start[example] :].startswith(answer[example])
+
+
+def test_trimmed_mnli(data_folder: Path, minilm_tokenizer: Any) -> None:
+    path = data_folder / "mnli" / "mnli_dev_matched.part_a.jsonl.gz"
+    corpus = read_corpus(path, "mnli")
+    found = tokenize(corpus, minilm_tokenizer, packing="trim(31)")  # an even room: see test_inputs
+    reference = minilm_tokenizer(
+        corpus.texts, corpus.pair_texts, truncation="longest_first", max_length=31
+    )
+    assert found.piece_ids.tolist() == [i for ids in reference["input_ids"] for i in ids]
+    assert found.segment_ids.tolist() == [i for ids in reference["token_type_ids"] for i in ids]
+    assert found.settings["trimmed"] > 2000
+
+
+def test_squad_in_windows(data_folder: Path, minilm_tokenizer: Any) -> None:
+    corpus = read_corpus(data_folder / "squad_v1.1" / "dev-v1.1.part_a.json.gz")
+    assert corpus.pair_texts is not None
+    pairs = tokenize(corpus, minilm_tokenizer, packing="pair")
+    found = tokenize(corpus, minilm_tokenizer, packing="window(384,128,64)")
+    assert (found.n_inputs, found.settings["examples_in_windows"]) == (5147, 111)
+    # Every piece of the pairs once, and the three special pieces of every further window.
+    extra = 3 * (found.n_inputs - corpus.n_examples)
+    assert len(found.candidates) == pairs.n_pieces + extra
+    for of_segment in (0, 1):
+        ours = found.candidates[
+            (found.segment_ids[found.candidates] == of_segment) & ~found.special[found.candidates]
+        ]
+        theirs = ~pairs.special & (pairs.segment_ids == of_segment)
+        assert np.array_equal(found.piece_ids[ours], pairs.piece_ids[theirs])
+        assert np.array_equal(found.piece_word[ours], pairs.piece_word[theirs])
+    windows = np.bincount(found.input_example)
+    pieces = np.split(found.piece_ids, found.input_offsets[1:-1])
+    for example in np.flatnonzero(windows > 1).tolist():
+        question, passage = corpus.texts[example], corpus.pair_texts[example]
+        asked = len(minilm_tokenizer(question, add_special_tokens=False)["input_ids"])
+        reference = minilm_tokenizer(
+            question,
+            passage,
+            truncation="only_second",
+            max_length=384,
+            stride=384 - 3 - asked - 128,
+            return_overflowing_tokens=True,
+        )["input_ids"]
+        ours = np.flatnonzero(found.input_example == example)
+        assert [pieces[number].tolist() for number in ours] == reference
