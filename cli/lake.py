@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
@@ -26,6 +26,7 @@ def ls(path: str, lake: str | None, as_json: bool) -> None:
       layerlake ls
       layerlake ls activations/wiki
     """
+    from layerlake.store.overview import variant_entry
     from layerlake.store.reader import open_lake
 
     opened = open_lake(lake)
@@ -34,23 +35,17 @@ def ls(path: str, lake: str | None, as_json: bool) -> None:
         about = opened.attributes(f"corpora/{name}")
         what = f"{about['n_examples']:,} examples, {about['n_words']:,} words"
         records.append({"path": f"corpora/{name}", "what": what})
-    digests: dict[str, str] = {}
+    twins: dict[str, str] = {}
     for name in opened.variants():
-        about = opened.attributes(f"variants/{name}")
-        what = f"{about['architecture']}, {about['n_layers']} layers of {about['hidden']}"
-        if about["weights_digest"] is None:  # brought activations: nobody knows the weights
-            layers = ", ".join(map(str, about["layers"]))
-            what = f"{about['architecture']}, layers {layers} of {about['hidden']}"
-        twin = digests.setdefault(about["weights_digest"] or name, name)
-        if twin != name:
-            what += f", the same weights as {twin}"
+        entry = variant_entry(opened, name, twins)
+        what = ", ".join([entry.about, *entry.lineage])
         records.append({"path": f"variants/{name}", "what": what})
     for state in opened.sets():
         plan = state.plan
         layout = plan.layout
         what = (
             f"{layout.n_rows:,} {plan.contents['unit']} rows ({plan.contents['rows']}), "
-            f"{len(plan.arrays)} layers, {layout.dtype}, {state.n_bytes / 1e6:,.1f} MB, "
+            f"{_arrays(plan.arrays)}, {layout.dtype}, {state.n_bytes / 1e6:,.1f} MB, "
         )
         missing = int((~state.committed).sum())
         what += "sealed" if state.sealed else f"{missing} of {layout.n_windows} windows missing"
@@ -73,6 +68,16 @@ def ls(path: str, lake: str | None, as_json: bool) -> None:
     width = max((len(record["path"]) for record in records), default=0)
     for record in records:
         click.echo(f"{record['path']:{width}}  {record['what']}")
+
+
+def _arrays(names: Sequence[str]) -> str:
+    """Say which arrays a set has: `7 layers` of resid, or `13 arrays of resid, mlp_out`."""
+    sites = list(dict.fromkeys(name.rpartition("/")[0] for name in names))
+    return (
+        f"{len(names)} layers"
+        if sites == ["resid"]
+        else f"{len(names)} arrays of {', '.join(sites)}"
+    )
 
 
 @click.command()

@@ -109,7 +109,7 @@ def overview(lake: Lake) -> Overview:
         f"{location.name} (mode {lake.mode})",
         counts,
         tuple(_corpus_entry(lake, name) for name in shown_corpora),
-        tuple(_variant_entry(lake, name, twins) for name in shown_variants),
+        tuple(variant_entry(lake, name, twins) for name in shown_variants),
         sets,
         len(corpora) - len(shown_corpora),
         len(variants) - len(shown_variants),
@@ -136,13 +136,16 @@ def _corpus_entry(lake: Lake, name: str) -> Entry:
     return Entry(name, problem or ", ".join(counted))
 
 
-def _variant_entry(lake: Lake, name: str, twins: dict[str, str]) -> Entry:
+def variant_entry(lake: Lake, name: str, twins: dict[str, str]) -> Entry:
+    """Say what a variant is; `twins` remembers the first variant of each weights digest."""
     found, problem = _attributes(lake, f"variants/{name}")
     about = []
     if found.get("architecture"):
         about.append(str(found["architecture"]))
     if found.get("n_layers") is not None and found.get("hidden") is not None:
         about.append(f"{found['n_layers']} layers of {found['hidden']}")
+    elif isinstance(found.get("layers"), list) and found.get("hidden") is not None:
+        about.append(f"layers {', '.join(map(str, found['layers']))} of {found['hidden']}")
     lineage = []
     if found.get("source") == "brought":
         lineage.append("brought from elsewhere")
