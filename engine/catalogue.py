@@ -17,7 +17,7 @@ from layerlake.engine.progress import Progress, automatic, silent
 from layerlake.engine.tokenization import Tokenization, tokenization_request, tokenize
 from layerlake.store import schema
 from layerlake.store.brought_plan import BROUGHT
-from layerlake.store.errors import InvalidInput, NameConflict, NameNotFound
+from layerlake.store.errors import InvalidInput, LakeCorrupt, NameConflict, NameNotFound
 from layerlake.store.identity import short
 from layerlake.store.reader import Lake, nearest
 from layerlake.store.row_sets import RowSet
@@ -60,7 +60,7 @@ def add_corpus(
 
     Returns
     -------
-    The name. Adding the same content again changes nothing.
+    The name. Adding the same content again changes nothing, but restores what is damaged.
 
     Raises
     ------
@@ -92,7 +92,13 @@ def _keep_corpus(lake: Lake, name: str, corpus: Corpus) -> None:
         "n_examples": corpus.n_examples,
         "n_words": corpus.n_words,
     }
-    lake.add_table(f"corpora/{name}", corpus.to_columns(), attributes)
+    path, columns = f"corpora/{name}", corpus.to_columns()
+    try:
+        new = lake.add_table(path, columns, attributes)
+    except LakeCorrupt:
+        new = False
+    if not new:
+        lake.restore_table(path, columns, attributes)
 
 
 def _read_named(
@@ -274,16 +280,19 @@ def variant_attributes(model: LoadedModel, tokenizer: str) -> dict[str, Any]:
 
 def check_variant(lake: Lake, name: str, digest: str) -> None:
     """Raise `NameConflict` where the name holds other weights."""
-    if name not in lake.variants():
-        return
-    about = lake.attributes(f"variants/{name}")
-    kept = about.get("weights_digest")
-    if about.get("source") == BROUGHT:
-        raise NameConflict(
-            f"variant {name!r} holds activations that were brought from elsewhere; choose another "
-            "name with --as"
-        )
-    if kept != digest:
+    if name in lake.variants():
+        about = lake.attributes(f"variants/{name}")
+        if about.get("source") == BROUGHT:
+            raise NameConflict(
+                f"variant {name!r} holds activations that were brought from elsewhere; choose "
+                "another name with --as"
+            )
+        known = {about.get("weights_digest")}
+    else:  # never there, or damaged and dropped: then its sets still say whose they are
+        sets = [lake.attributes(path) for path in lake.set_paths(variant=name)]
+        recipes = [kept.get("recipe", {}) for kept in sets if not kept.get("tombstone")]
+        known = {recipe["weights"] for recipe in recipes if "weights" in recipe}
+    for kept in known - {digest}:
         raise NameConflict(
             f"variant {name!r} holds other weights (digest {str(kept)[:12]}, given {digest[:12]}); "
             f"choose another name with --as, or remove it with `layerlake rm variants/{name}`"

@@ -41,6 +41,8 @@ def _reported(action: str, path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise
+    except NotADirectoryError as error:  # a file stands where a folder would: nothing is below it
+        raise FileNotFoundError(*error.args) from None
     except OSError as error:
         cause = _ADVICE.get(error.errno or 0, os.strerror(error.errno or errno.EIO))
         message = f"cannot {action} {path}: {cause}"
@@ -89,6 +91,19 @@ def _flock(descriptor: int) -> bool:
     return True
 
 
+def _remove_unheld(folder: Path) -> int:
+    """Remove a folder that nobody holds a lock of; return the bytes freed."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if not _flock(descriptor):
+            return 0
+        freed = sum(file.stat().st_size for file in folder.rglob("*"))
+        shutil.rmtree(folder)
+        return freed
+    finally:
+        os.close(descriptor)
+
+
 class LocalLocation(Location):
     """A folder. Files are built under `staging`, made durable, then renamed into place."""
 
@@ -120,18 +135,22 @@ class LocalLocation(Location):
             raise KeyError(key) from None
 
     def size(self, key: str) -> int:
+        path = self._path(key)
         try:
-            found = self._path(key).stat()
-        except (FileNotFoundError, NotADirectoryError):
+            with _reported("read", path):
+                found = path.stat()
+        except FileNotFoundError:
             raise KeyError(key) from None
         if not stat.S_ISREG(found.st_mode):
             raise KeyError(key)
         return found.st_size
 
     def children(self, key: str) -> list[str]:
+        path = self._path(key)
         try:
-            return sorted(entry.name for entry in os.scandir(self._path(key)))
-        except (FileNotFoundError, NotADirectoryError):
+            with _reported("read", path):
+                return sorted(entry.name for entry in os.scandir(path))
+        except FileNotFoundError:
             return []
 
     def _staging(self) -> Path:
@@ -227,30 +246,42 @@ class LocalLocation(Location):
 
     @contextmanager
     def lock(self, path: str) -> Iterator[None]:
-        with _reported("lock", self._path(path)):
-            descriptor = os.open(self._path(path), os.O_RDONLY)
+        folder = self._path(path)
+        busy = LakeBusy(
+            f"{path} is being written by another process; wait for it, or stop it, and run the "
+            "same line again"
+        )
+        try:
+            with _reported("lock", folder):
+                descriptor = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            raise busy from None  # it was there a moment ago: another is removing it
         try:
             if not _flock(descriptor):
-                raise LakeBusy(
-                    f"{path} is being written by another process; wait for it, or stop it, and "
-                    "run the same line again"
-                )
+                raise busy
+            # What was opened may have been removed, and another put in its place, before the lock.
+            try:
+                with _reported("lock", folder):
+                    same = os.path.samestat(os.fstat(descriptor), folder.stat())
+            except FileNotFoundError:
+                same = False
+            if not same:
+                raise busy
             yield
         finally:
             os.close(descriptor)
 
     def sweep(self) -> int:
         freed = 0
-        for entry in list(os.scandir(self.root / STAGING)):
-            if not entry.is_dir() or Path(entry.path) == self._workshop:
+        for name in self.children(STAGING):
+            folder = self.root / STAGING / name
+            if folder == self._workshop or not folder.is_dir():
                 continue
-            descriptor = os.open(entry.path, os.O_RDONLY)
             try:
-                if _flock(descriptor):
-                    freed += sum(f.stat().st_size for f in Path(entry.path).rglob("*"))
-                    shutil.rmtree(entry.path)
-            finally:
-                os.close(descriptor)
+                with _reported("remove", folder):
+                    freed += _remove_unheld(folder)
+            except FileNotFoundError:
+                continue  # another sweeps as well
         return freed
 
     def zarr_store(self) -> Store:

@@ -17,6 +17,7 @@ from layerlake.store import schema
 from layerlake.store.errors import (
     FormatTooNew,
     InvalidInput,
+    LakeCorrupt,
     LakeNotFound,
     LakeReadOnly,
     NameConflict,
@@ -31,9 +32,11 @@ from layerlake.store.overview import counts_text, overview, overview_html, overv
 from layerlake.store.sets import SetState, read_state
 from layerlake.store.space import Space, incomplete
 from layerlake.store.tables import (
+    attributes_digest,
     read_attributes,
     read_table,
-    sealed_group,
+    restore_table,
+    root_metadata,
     table_paths,
     write_table,
 )
@@ -73,22 +76,31 @@ def locate(path: str | os.PathLike[str], *, write: bool = False) -> Location:
 
 
 def _check_format(location: Location) -> None:
+    version = None
     try:
-        document = json.loads(location.read(schema.METADATA))
-        attributes = document["attributes"]
-        version = attributes["format_version"] if attributes["format"] == schema.FORMAT else None
-    except KeyError:
-        version = None
-    except (ValueError, TypeError) as error:
-        raise NotALake(f"{location.name} is no lake: its {schema.METADATA} is damaged") from error
+        attributes = json.loads(location.read(schema.METADATA))["attributes"]
+        damaged = attributes.get("digest") not in (None, attributes_digest(attributes))
+        if attributes.get("format") == schema.FORMAT:
+            version = attributes.get("format_version")
+    except KeyError:  # any folder's Zarr group may have no attributes; only a lake has the rest
+        damaged = location.exists(f"{schema.STAGING}/{schema.METADATA}")
+    except (ValueError, TypeError, AttributeError):
+        damaged = True
+    newer = isinstance(version, int) and version > schema.FORMAT_VERSION
+    if damaged and not newer:
+        advice = ""
+        if location.exists(f"{schema.STAGING}/{schema.METADATA}"):
+            advice = "; delete that file, then `layerlake verify --repair` writes it again"
+        raise NotALake(f"{location.name}/{schema.METADATA} is damaged{advice}")
     if not isinstance(version, int):
         raise NotALake(
             f"{location.name} is no lake; name one with --lake, or an empty folder to begin one"
         )
-    if version > schema.FORMAT_VERSION:
+    if newer:
+        doubt = " (or its zarr.json is damaged: the digest does not match)" if damaged else ""
         raise FormatTooNew(
             f"{location.name} has format version {version}, this LayerLake reads up to "
-            f"{schema.FORMAT_VERSION}; install a newer one"
+            f"{schema.FORMAT_VERSION}; install a newer one{doubt}"
         )
 
 
@@ -101,14 +113,8 @@ def _create(location: Location) -> None:
                 f"cannot create a lake at {location.name}: {error.strerror}; name another place "
                 "with --lake"
             ) from error
-    empty = schema.dump_json(schema.group_document({}))
-    location.put(
-        f"{schema.STAGING}/{schema.METADATA}", [schema.dump_json(schema.staging_document())]
-    )
-    for section in schema.SECTIONS:
-        location.put(f"{section}/{schema.METADATA}", [empty])
-    attributes = {"format": schema.FORMAT, "format_version": schema.FORMAT_VERSION}
-    location.put(schema.METADATA, [sealed_group(attributes)])
+    for key, content in root_metadata().items():
+        location.put(key, [content])
 
 
 def open_lake(
@@ -159,7 +165,11 @@ def open_lake(
             raise NotALake(
                 f"{root} is a folder, but no lake; name a lake with --lake, or an empty folder"
             )
-    if mode != "a":
+    if mode != "r" and all(
+        location.exists(f"{name}/{schema.METADATA}") for name in (schema.STAGING, *schema.SECTIONS)
+    ):
+        _create(location)  # the one file that is missing says only that this is a lake
+    elif mode != "a":
         raise LakeNotFound(
             f"no lake at {location.name}; name one with --lake or $LAYERLAKE, or begin one with "
             "`layerlake extract MODEL SOURCE`"
@@ -237,13 +247,34 @@ class Lake:
         ------
         NameConflict
             The path holds a table with another fingerprint.
+        LakeCorrupt
+            The path holds what is left of a table that may have been another.
         """
         self.require_writable()
         if not self.location.exists(schema.METADATA):
             _create(self.location)
         if write_table(self.location, path, columns, attributes, dimensions):
             return True
-        self.holds_table(path, str(attributes.get("fingerprint")))
+        if not self.holds_table(path, str(attributes.get("fingerprint"))):
+            restore_table(self.location, path, columns, attributes, dimensions)
+        return False
+
+    def restore_table(
+        self, path: str, columns: Mapping[str, NDArray[Any]], attributes: Mapping[str, Any]
+    ) -> bool:
+        """Write a table again where it is damaged; False where every byte of it is sound.
+
+        Raises
+        ------
+        LakeCorrupt
+            What is left of the table does not show that this was its content.
+        """
+        self.require_writable()
+        try:
+            read_table(self.location, path)
+        except (LakeCorrupt, NameNotFound):
+            restore_table(self.location, path, columns, attributes)
+            return True
         return False
 
     def holds_table(self, path: str, fingerprint: str) -> bool:

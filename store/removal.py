@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from layerlake.store import schema
-from layerlake.store.errors import InvalidInput, LakeCorrupt
+from layerlake.store.errors import InvalidInput, LakeBusy, LakeCorrupt, NameNotFound
 from layerlake.store.location import Location
 from layerlake.store.reader import Lake
 from layerlake.store.sets import parse_plan
 from layerlake.store.tables import read_attributes
-from layerlake.store.writer import write_attributes
+from layerlake.store.writer import remove_dead, write_attributes
 
 
 def remove(lake: Lake, path: str) -> None:
@@ -24,7 +26,7 @@ def remove(lake: Lake, path: str) -> None:
         Another process writes the set.
     """
     lake.require_writable()
-    clean = lake.check_path(path)
+    clean = _node(lake, path)
     parts = clean.split("/")
     if len(parts) < 2 or parts[0] not in schema.SECTIONS:
         raise InvalidInput(f"{clean} cannot be removed; name a corpus, variant, set or result")
@@ -46,9 +48,20 @@ def remove(lake: Lake, path: str) -> None:
         sets = [p for p in lake.set_paths(parts[1]) if p == clean or p.startswith(f"{clean}/")]
         for node in sets:
             _remove_set(lake.location, node)
-        if len(parts) == 4:
+        if sets == [clean]:
             return
     lake.location.remove(clean)
+
+
+def _node(lake: Lake, path: str) -> str:
+    """Return the path of a node, also of one whose metadata is missing."""
+    try:
+        return lake.check_path(path)
+    except NameNotFound:
+        clean = path.strip("/")
+        if not lake.location.children(clean):
+            raise
+        return clean
 
 
 def _remove_set(location: Location, path: str) -> None:
@@ -67,11 +80,7 @@ def gc(lake: Lake) -> int:
     lake.require_writable()
     freed = lake.location.sweep()
     for path in lake.set_paths():
-        try:
-            dead = bool(read_attributes(lake.location, path).get("tombstone"))
-        except LakeCorrupt:
-            continue
-        if dead:
-            freed += sum(lake.location.size(key) for key in lake.location.files_below(path))
-            lake.location.remove(path)
+        # Damaged ones `verify` names; one that is held, or gone, is somebody else's work.
+        with contextlib.suppress(LakeCorrupt, LakeBusy, NameNotFound):
+            freed += remove_dead(lake.location, path)
     return freed

@@ -72,8 +72,19 @@ class ShardSource:
     def __init__(self, content: Path | bytes, name: str) -> None:
         self.name = name
         self.content = content
-        self.size = len(content) if isinstance(content, bytes) else content.stat().st_size
+        self.size = len(content) if isinstance(content, bytes) else self._size_of(content)
         self._map: NDArray[np.uint8] | None = None
+
+    def _size_of(self, file: Path) -> int:
+        try:
+            return file.stat().st_size
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: OSError) -> StorageFailed:
+        return StorageFailed(f"cannot read {self.name}: {error.strerror}")
 
     def _damaged(self, what: str) -> LakeCorrupt:
         return LakeCorrupt(
@@ -101,7 +112,7 @@ class ShardSource:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            raise StorageFailed(f"cannot read {self.name}: {error.strerror}") from error
+            raise self._unreadable(error) from error
         return buffer
 
     def mapped(self) -> NDArray[np.uint8]:
@@ -110,8 +121,11 @@ class ShardSource:
             if isinstance(self.content, bytes):
                 self._map = np.frombuffer(self.content, np.uint8)
             else:
-                with self.content.open("rb") as file:
-                    view = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+                try:
+                    with self.content.open("rb") as file:
+                        view = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+                except OSError as error:
+                    raise self._unreadable(error) from error
                 self._map = np.frombuffer(view, np.uint8)
         return self._map
 

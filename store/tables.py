@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -17,7 +17,7 @@ from numcodecs.blosc import Blosc
 from numpy.typing import NDArray
 
 from layerlake.store import schema
-from layerlake.store.errors import InvalidInput, LakeCorrupt, NameNotFound
+from layerlake.store.errors import InvalidInput, LakeCorrupt, NameNotFound, StorageFailed
 from layerlake.store.identity import (
     columns_fingerprint,
     is_string,
@@ -25,7 +25,19 @@ from layerlake.store.identity import (
     settings_fingerprint,
     split_strings,
 )
-from layerlake.store.location import Buffer, Location
+from layerlake.store.location import Buffer, Location, view_of
+
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    RuntimeError,
+    LookupError,
+    FileNotFoundError,
+    # What the decoder raises where a damaged frame claims to be of negative or of huge size.
+    SystemError,
+    MemoryError,
+)
+"""What readers of Zarr raise where metadata or chunks of a column are damaged."""
 
 
 def encode_name(name: str) -> str:
@@ -88,6 +100,17 @@ def sealed_group(attributes: Mapping[str, Any]) -> bytes:
     return schema.dump_json(schema.group_document(kept))
 
 
+def root_metadata() -> dict[str, bytes]:
+    """Return what every lake begins with: keys and contents, the lake's own metadata last."""
+    empty = schema.dump_json(schema.group_document({}))
+    attributes = {"format": schema.FORMAT, "format_version": schema.FORMAT_VERSION}
+    return {
+        f"{schema.STAGING}/{schema.METADATA}": schema.dump_json(schema.staging_document()),
+        **{f"{section}/{schema.METADATA}": empty for section in schema.SECTIONS},
+        schema.METADATA: sealed_group(attributes),
+    }
+
+
 def ensure_group(location: Location, path: str) -> None:
     """Create the groups from the root down to `path` where they are missing."""
     parts = path.split("/")
@@ -95,7 +118,10 @@ def ensure_group(location: Location, path: str) -> None:
         node = "/".join(parts[:depth])
         if not location.exists(f"{node}/{schema.METADATA}"):
             document = schema.dump_json(schema.group_document({}))
-            location.publish(node, {schema.METADATA: [document]})
+            new = location.publish(node, {schema.METADATA: [document]})
+            if not new and not location.exists(f"{node}/{schema.METADATA}"):
+                # The folder is there and its metadata is not: somebody deleted it.
+                location.put(f"{node}/{schema.METADATA}", [document])
 
 
 def _column_files(
@@ -195,17 +221,76 @@ def read_table(
             continue
         try:
             columns[name] = read_column(location, path, name, kind)
-        except (ValueError, RuntimeError, KeyError, FileNotFoundError) as error:
+        except _UNREADABLE as error:
             raise LakeCorrupt(
-                f"column {name} of {path} cannot be read ({error}); remove it with "
-                f"`layerlake rm {path}` and add it again"
+                f"{path} is damaged: its column {name} cannot be read ({_one_line(error)}); "
+                f"{_way_out(path)}"
+            ) from error
+        except OSError as error:
+            raise StorageFailed(
+                f"cannot read column {name} of {path}: {error.strerror or _one_line(error)}"
             ) from error
     if names is None and columns_fingerprint(columns) != attributes.get("content"):
         raise LakeCorrupt(
-            f"{path} is damaged: its columns are not what was written; remove it with "
-            f"`layerlake rm {path}` and add it again"
+            f"{path} is damaged: its columns are not what was written; {_way_out(path)}"
         )
     return columns, attributes
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _way_out(path: str) -> str:
+    """Say what to do about a table that is damaged."""
+    parts = path.split("/")
+    if len(parts) == 2 and parts[0] == "corpora":
+        return f"add the same again, which restores it: `layerlake corpus add {parts[1]} SOURCE`"
+    return "`layerlake verify --repair` drops it, then what wrote it makes it anew"
+
+
+def restore_table(
+    location: Location,
+    path: str,
+    columns: Mapping[str, NDArray[Any]],
+    attributes: Mapping[str, Any],
+    dimensions: Mapping[str, tuple[str, ...]] | None = None,
+) -> None:
+    """Write every file of a damaged table again, from the content that it had.
+
+    Raises
+    ------
+    LakeCorrupt
+        Nothing that is left of the table proves that its content was this one: neither a
+        fingerprint in its metadata nor all of its columns' files.
+    """
+    files = table_files(columns, attributes, dimensions)
+    try:
+        kept = location.read(f"{path}/{schema.METADATA}")
+    except KeyError:
+        kept = b""
+    names = (str(attributes.get("fingerprint")), columns_fingerprint(columns))
+    if not any(name.encode() in kept for name in names) and not _same_data(location, path, files):
+        raise LakeCorrupt(
+            f"{path} is damaged, and what is left of it does not show that this was its content; "
+            f"remove it with `layerlake rm {path}` and add it again"
+        )
+    # Its own metadata last: until then it is as damaged as it was.
+    for key in sorted(files, key=lambda key: key == schema.METADATA):
+        location.put(f"{path}/{key}", files[key])
+
+
+def _same_data(location: Location, path: str, files: Mapping[str, Sequence[Buffer]]) -> bool:
+    """Say whether every file of the columns lies there as it would be written."""
+    data = {key: parts for key, parts in files.items() if not key.endswith(schema.METADATA)}
+    for key, parts in data.items():
+        try:
+            kept = location.read(f"{path}/{key}")
+        except KeyError:
+            return False
+        if kept != b"".join(bytes(view_of(part)) for part in parts):
+            return False
+    return bool(data)
 
 
 def table_paths(location: Location, parent: str) -> list[str]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,13 @@ import numpy as np
 
 from layerlake.store import schema
 from layerlake.store.errors import LakeCorrupt, LayerLakeError, StorageFailed
-from layerlake.store.location import Location, view_of
+from layerlake.store.location import Location
+from layerlake.store.node_check import (
+    check_metadata,
+    check_table,
+    expected_metadata,
+    table_nodes,
+)
 from layerlake.store.reader import Lake
 from layerlake.store.sets import (
     SetPlan,
@@ -21,7 +26,7 @@ from layerlake.store.sets import (
     read_manifest,
 )
 from layerlake.store.space import Space
-from layerlake.store.tables import read_attributes, read_document, read_table, table_files
+from layerlake.store.tables import read_attributes, read_document
 from layerlake.store.writer import write_attributes
 
 
@@ -200,65 +205,29 @@ class _SetCheck:
         if self.plan is None:
             return False
         with self.location.lock(self.path):
-            if self.bad_windows or self.unseal:
-                write_attributes(self.location, self.plan, sealed=False)
-                self.location.delete(f"{self.path}/manifest/{schema.commit_key(0)}")
-            # Commits first: a window without one is not read, whatever its shards hold.
-            for window in sorted(self.bad_windows):
-                self.location.delete(f"{self.path}/commits/{schema.commit_key(window)}")
-                for name in self.plan.arrays:
-                    self.location.delete(f"{self.path}/{name}/{schema.shard_key(window)}")
-            for key in sorted(self.drop):
-                self.location.delete(key)
-            for key, content in self.rewrite.items():
-                if key != f"{self.path}/{schema.METADATA}" or not (self.bad_windows or self.unseal):
-                    self.location.put(key, [content])
+            # Another process may have mended it meanwhile: what counts is what lies there now
+            # that nobody else can write.
+            now = _SetCheck(self.location, self.path, lambda _: None)
+            now.run()
+            return now._drop_damage()
+
+    def _drop_damage(self) -> bool:
+        if self.plan is None:
+            return False
+        if self.bad_windows or self.unseal:
+            write_attributes(self.location, self.plan, sealed=False)
+            self.location.delete(f"{self.path}/manifest/{schema.commit_key(0)}")
+        # Commits first: a window without one is not read, whatever its shards hold.
+        for window in sorted(self.bad_windows):
+            self.location.delete(f"{self.path}/commits/{schema.commit_key(window)}")
+            for name in self.plan.arrays:
+                self.location.delete(f"{self.path}/{name}/{schema.shard_key(window)}")
+        for key in sorted(self.drop):
+            self.location.delete(key)
+        for key, content in self.rewrite.items():
+            if key != f"{self.path}/{schema.METADATA}" or not (self.bad_windows or self.unseal):
+                self.location.put(key, [content])
         return True
-
-
-def _check_table(location: Location, path: str) -> list[tuple[str, str]]:
-    try:
-        columns, attributes = read_table(location, path)
-    except (LayerLakeError, ValueError) as error:
-        return [(path, str(error).partition("; ")[0])]
-    managed = ("columns", "content", "complete", "digest")
-    own = {k: v for k, v in attributes.items() if k not in managed}
-    findings = []
-    files = table_files(columns, own)
-    for key, parts in files.items():
-        kept = location.read(f"{path}/{key}") if location.exists(f"{path}/{key}") else None
-        expected = b"".join(bytes(view_of(part)) for part in parts)
-        if key.endswith(schema.METADATA):
-            # Dimension names are the writer's choice; everything else is determined.
-            same = kept is not None and _without_names(kept) == _without_names(expected)
-        else:
-            same = kept is not None
-        if not same:
-            findings.append((f"{path}/{key}", "metadata is not what was written"))
-    return findings
-
-
-def _without_names(raw: bytes) -> Any:
-    try:
-        document = json.loads(raw)
-    except ValueError:
-        return None
-    if isinstance(document, dict):
-        document.pop("dimension_names", None)
-    return document
-
-
-def _tables(lake: Lake) -> Iterator[str]:
-    for corpus in lake.corpora():
-        yield f"corpora/{corpus}"
-        for kind in ("tokenizations", "rows"):
-            for name in lake.location.nodes(f"corpora/{corpus}/{kind}"):
-                yield f"corpora/{corpus}/{kind}/{name}"
-    for variant in lake.variants():
-        yield f"variants/{variant}"
-    for analysis in lake.location.nodes("results"):
-        for identity in lake.location.nodes(f"results/{analysis}"):
-            yield f"results/{analysis}/{identity}"
 
 
 def verify(
@@ -275,8 +244,9 @@ def verify(
     path
         A node of the lake (`activations/wiki/base`); by default all of it.
     repair
-        Drop the damaged windows of sets, so that extraction resumes, and restore metadata.
-        Tables and sets whose attributes are damaged are named, never touched.
+        Drop the damaged windows of sets, so that extraction resumes, and whatever else is damaged
+        and can be made anew (tokenizations, rows, variants, results); restore metadata. Corpora
+        and sets whose attributes are damaged are named, never touched.
     on_bytes
         Called with the bytes of each chunk checked.
 
@@ -296,9 +266,15 @@ def verify(
     def inside(node: str) -> bool:
         return not prefix or node == prefix or node.startswith(f"{prefix}/")
 
-    for table in _tables(lake):
+    for key, content in expected_metadata(lake.location):
+        if not inside(key.rpartition("/")[0]):
+            continue
+        if not check_metadata(lake.location, key, content, repair=repair):
+            findings.append(Finding(key, "metadata is not what was written", repaired=repair))
+    for table in table_nodes(lake.location):
         if inside(table):
-            findings += [Finding(*found) for found in _check_table(lake.location, table)]
+            found_in = check_table(lake.location, table, repair=repair)
+            findings += [Finding(*found) for found in found_in]
     for corpus in lake.location.nodes("activations"):
         for variant in lake.location.nodes(f"activations/{corpus}"):
             for name in lake.location.nodes(f"activations/{corpus}/{variant}"):

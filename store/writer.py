@@ -7,6 +7,7 @@ writer killed between any two steps leaves a set whose committed windows are who
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from contextlib import ExitStack
 from types import TracebackType
@@ -83,7 +84,13 @@ class SetWriter:
         self.location.publish(path, _set_files(self.plan))
         self._resources.enter_context(self.location.lock(path))
         try:
-            attributes = read_attributes(self.location, path)
+            try:
+                attributes = read_attributes(self.location, path)
+            except NameNotFound:
+                raise LakeCorrupt(
+                    f"{path} is damaged: its {schema.METADATA} is missing; remove it with "
+                    f"`layerlake rm {path}` and extract again"
+                ) from None
             stored = parse_plan(path, attributes)
             if stored.recipe != dict(self.plan.recipe) or stored.layout != self.plan.layout:
                 layouts = (
@@ -113,12 +120,8 @@ class SetWriter:
 
     def _discard_dead(self) -> None:
         """Finish a removal that was interrupted after its tombstone."""
-        try:
-            attributes = read_attributes(self.location, self.plan.path)
-        except (NameNotFound, LakeCorrupt):
-            return
-        if attributes.get("tombstone"):
-            self.location.remove(self.plan.path)
+        with contextlib.suppress(NameNotFound, LakeCorrupt):
+            remove_dead(self.location, self.plan.path)
 
     @property
     def state(self) -> SetState:
@@ -224,6 +227,29 @@ class SetWriter:
         self.location.put(f"{path}/manifest/{schema.commit_key(0)}", [numbers])
         write_attributes(self.location, self.plan, sealed=True)
         self.sealed = True
+
+
+def remove_dead(location: Location, path: str) -> int:
+    """Remove a set that carries a tombstone; return the bytes freed.
+
+    The tombstone counts only while the set is held: without that, another process may have
+    finished the removal and begun the set anew since it was read.
+
+    Raises
+    ------
+    NameNotFound, LakeCorrupt
+        As `read_attributes`.
+    LakeBusy
+        Another process holds the set.
+    """
+    if not read_attributes(location, path).get("tombstone"):
+        return 0
+    with location.lock(path):
+        if not read_attributes(location, path).get("tombstone"):
+            return 0
+        freed = sum(location.size(key) for key in location.files_below(path))
+        location.remove(path)
+        return freed
 
 
 def write_attributes(
