@@ -9,7 +9,7 @@ CONSTRAINTS := requirements/constraints.txt
 STAMP := $(VENV)/.complete
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lowest check bench clean
+.PHONY: help env demo test lowest faults check bench clean
 
 help:  ## print this list
 	@sed -n -E 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST))
@@ -34,6 +34,9 @@ test: env  ## run the test suite
 
 lowest:  ## run the tests with the lowest versions allowed, in .venv-lowest
 	$(MAKE) test VENV=.venv-lowest CONSTRAINTS=requirements/lowest.txt
+
+faults: env  ## inject faults of every kind into every operation, and show what became of the data
+	$(BIN)/python tests/faults/campaign.py
 
 check: env  ## check style, types and the direction of imports
 	$(BIN)/ruff check .
