@@ -48,6 +48,7 @@ class BenchResult:
         rows = [head] + [[_cell(record[key]) for key in head] for record in self.records]
         widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
         lines = ["  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
+        lines += [f"skipped {k}: {v}" for k, v in self.settings.get("skipped", {}).items()]
         about = ", ".join(f"{key} {value}" for key, value in self.about.items())
         return "\n".join([*lines, about])
 
@@ -59,13 +60,17 @@ def _cell(value: Any) -> str:
 
 
 def interleaved(methods: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, Timing]:
-    """Run every method in turn, `repeats` times, so that a noisy minute hits them all."""
+    """Run every method in turn, `repeats` times, so that a noisy minute hits them all.
+
+    A method that returns a `Timing` has measured itself (in another process).
+    """
     taken: dict[str, list[Timing]] = {name: [] for name in methods}
     for _ in range(repeats):
         for name, method in methods.items():
             wall, cpu = time.perf_counter(), time.process_time()
-            method()
-            taken[name].append(Timing(time.perf_counter() - wall, time.process_time() - cpu))
+            own = method()
+            spent = Timing(time.perf_counter() - wall, time.process_time() - cpu)
+            taken[name].append(own if isinstance(own, Timing) else spent)
     return {
         name: Timing(*map(statistics.median, zip(*runs, strict=True)))
         for name, runs in taken.items()

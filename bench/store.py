@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import tempfile
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from layerlake.bench.measuring import BenchResult, about, interleaved
 from layerlake.store import schema
-from layerlake.store.errors import InvalidInput, MissingExtra
+from layerlake.store.errors import InvalidInput
 from layerlake.store.reader import open_lake
 from layerlake.store.schema import ActivationLayout
 from layerlake.store.sets import SetPlan
@@ -74,24 +75,63 @@ class _Copies:
                 file.flush()
                 os.fsync(file.fileno())
 
-    def write_zarr(self, codec: str) -> None:
+    def write_safetensors(self) -> None:
+        from safetensors.numpy import save_file
+
+        save_file({"rows": self.rows}, self.folder / "rows.safetensors")
+
+    def write_h5py(self, *, chunked: bool = False) -> None:
+        """Write a data set: contiguous, the fastest to read, or in the lake's chunks."""
+        import h5py
+
+        chunks = (min(self.plan("none").layout.chunk_rows, len(self.rows)), self.rows.shape[1])
+        with h5py.File(self._h5(chunked), "w") as file:
+            file.create_dataset("rows", data=self.rows, chunks=chunks if chunked else None)
+
+    def _h5(self, chunked: bool) -> Path:
+        return self.folder / ("chunked.h5" if chunked else "rows.h5")
+
+    def write_tensorstore(self, codec: str) -> None:
+        import tensorstore
+
+        shutil.rmtree(self.folder / "tensorstore", ignore_errors=True)
+        document = json.loads(json.dumps(self.plan(codec).layout.document()))
+        document = {k: v for k, v in document.items() if k not in ("zarr_format", "node_type")}
+        document["fill_value"] = 0
+        array = tensorstore.open(
+            {
+                "driver": "zarr3",
+                "kvstore": {"driver": "file", "path": str(self.folder / "tensorstore")},
+                "metadata": document,
+                "create": True,
+            }
+        ).result()
+        # A transaction lets whole shards be written once, however many chunks they hold.
+        for low in range(0, len(self.rows), self.window_rows):
+            with tensorstore.Transaction() as transaction:
+                part = self.rows[low : low + self.window_rows]
+                array.with_transaction(transaction)[low : low + len(part)].write(part).result()
+
+    def write_zarr(self, codec: str, pipeline: str | None = None) -> None:
         import zarr
         from zarr.codecs import BloscCodec, BytesCodec
 
         plan = self.plan(codec)
         blosc = BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle")
-        array = zarr.create_array(
-            self.folder / "zarr",
-            shape=self.rows.shape,
-            dtype=self.rows.dtype,
-            chunks=(plan.layout.chunk_rows, self.rows.shape[1]),
-            shards=(self.window_rows, self.rows.shape[1]),
-            serializer=BytesCodec(),
-            compressors=[blosc] if codec == "lz4" else None,
-            overwrite=True,
-        )
-        for low in range(0, len(self.rows), self.window_rows):
-            array[low : low + self.window_rows] = self.rows[low : low + self.window_rows]
+        settings = {} if pipeline is None else {"codec_pipeline.path": pipeline}
+        with zarr.config.set(settings):
+            array = zarr.create_array(
+                self.folder / "zarr",
+                shape=self.rows.shape,
+                dtype=self.rows.dtype,
+                chunks=(plan.layout.chunk_rows, self.rows.shape[1]),
+                shards=(self.window_rows, self.rows.shape[1]),
+                serializer=BytesCodec(),
+                compressors=[blosc] if codec == "lz4" else None,
+                overwrite=True,
+            )
+            for low in range(0, len(self.rows), self.window_rows):
+                array[low : low + self.window_rows] = self.rows[low : low + self.window_rows]
 
     def rows_of_lake(self, codec: str, index: Any, *, verified: bool = False) -> Any:
         """Open the lake and read: nothing is known of its files when a reading begins."""
@@ -107,6 +147,31 @@ class _Copies:
     def rows_of_numpy(self, index: Any) -> Any:
         file = self.folder / "rows.npy"
         return np.load(file) if index is None else np.load(file, mmap_mode="r")[index]
+
+    def rows_of_mapped(self) -> Any:
+        """Map numpy's file and copy it into memory, as a reading of all rows does."""
+        return np.array(np.load(self.folder / "rows.npy", mmap_mode="r"))
+
+    def rows_of_safetensors(self, index: Any) -> Any:
+        """Load the tensor whole; or open the file lazily and take rows out of the mapped tensor."""
+        from safetensors import safe_open
+        from safetensors.numpy import load_file
+
+        file = self.folder / "rows.safetensors"
+        if index is None:
+            return load_file(file)["rows"]
+        import torch
+
+        # Slices of safe_open take ranges only; a tensor of torch's framework is mapped, not read.
+        with safe_open(file, framework="pt") as opened:
+            return opened.get_tensor("rows")[torch.from_numpy(index)].numpy()
+
+    def rows_of_h5py(self, index: Any, *, chunked: bool = False) -> Any:
+        """Read the data set whole, or the rows of an ascending index."""
+        import h5py
+
+        with h5py.File(self._h5(chunked)) as file:
+            return file["rows"][:] if index is None else file["rows"][index]
 
     def rows_of_zarr(self, codec: str, index: Any, pipeline: str | None = None) -> Any:
         import zarr
@@ -126,38 +191,70 @@ class _Copies:
     def _array_folder(self, codec: str) -> Path:
         return self.folder / "lake" / self.plan(codec).path / "resid/0"
 
-    def bytes_per_value(self, codec: str) -> float:
-        """Return the bytes on disk for each value of the lake's array."""
-        shards = [file for file in (self._array_folder(codec) / "c").rglob("*") if file.is_file()]
-        return sum(file.stat().st_size for file in shards) / self.rows.size
+    def sizes(self, codec: str) -> dict[str, float]:
+        """Return the bytes on disk for each value, of every method's files."""
+
+        def of(place: Path) -> float:
+            files = [file for file in (place, *place.rglob("*")) if file.is_file()]
+            return sum(file.stat().st_size for file in files) / self.rows.size
+
+        lake = of(self._array_folder(codec))
+        return {
+            BASELINE: of(self.folder / "rows.npy"),
+            "layerlake": lake,
+            "safetensors": of(self.folder / "rows.safetensors"),
+            "h5py": of(self._h5(False)),
+            "h5py, chunked": of(self._h5(True)),
+            # Every reader of Zarr reads the lake's own array.
+            **dict.fromkeys(("zarr-python", "zarrs", "tensorstore"), lake),
+        }
 
     def writers(self, codec: str) -> dict[str, Method]:
         return {
             BASELINE: self.write_numpy,
             "numpy, fsync": partial(self.write_numpy, durable=True),
             "layerlake": partial(self.write_lake, codec),
+            "safetensors": self.write_safetensors,
+            "h5py": self.write_h5py,
+            "h5py, chunked": partial(self.write_h5py, chunked=True),
             "zarr-python": partial(self.write_zarr, codec),
+            "zarrs": partial(self.write_zarr, codec, "zarrs.ZarrsCodecPipeline"),
+            "tensorstore": partial(self.write_tensorstore, codec),
         }
 
     def readers(self, codec: str, index: NDArray[np.int64] | None) -> dict[str, Method]:
+        mapped = {"numpy, mapped": self.rows_of_mapped} if index is None else {}
         return {
             BASELINE: partial(self.rows_of_numpy, index),
+            **mapped,
             "layerlake": partial(self.rows_of_lake, codec, index),
             "layerlake, opened": partial(self.rows_of_opened, codec, index),
             "layerlake, verified": partial(self.rows_of_lake, codec, index, verified=True),
+            "safetensors": partial(self.rows_of_safetensors, index),
+            "h5py": partial(self.rows_of_h5py, index),
+            "h5py, chunked": partial(self.rows_of_h5py, index, chunked=True),
             "zarr-python": partial(self.rows_of_zarr, codec, index),
             "zarrs": partial(self.rows_of_zarr, codec, index, "zarrs.ZarrsCodecPipeline"),
             "tensorstore": partial(self.rows_of_tensorstore, codec, index),
         }
 
 
-def _require_peers() -> None:
-    for name in ("tensorstore", "zarrs"):
-        if importlib.util.find_spec(name) is None:
-            raise MissingExtra(
-                f"benchmarks need {name}, which is not installed; install it with: "
-                "pip install 'layerlake[bench]'"
-            )
+PEERS = {
+    "safetensors": "bench",
+    "h5py": "hdf5",
+    "zarrs": "bench",
+    "tensorstore": "bench",
+}
+"""Packages that methods are named after, and the extra that brings each."""
+
+
+def _skipped() -> dict[str, str]:
+    """Return the peers that are not installed, and why they are skipped."""
+    return {
+        name: f"not installed (pip install 'layerlake[{extra}]')"
+        for name, extra in PEERS.items()
+        if importlib.util.find_spec(name) is None
+    }
 
 
 def run(
@@ -195,12 +292,12 @@ def run(
 
     Raises
     ------
-    InvalidInput, MissingExtra, StorageFailed
-        As their names say.
+    InvalidInput, StorageFailed
+        As their names say. A peer that is not installed is skipped, and named in `settings`.
     RuntimeError
         A reader returned other bits than were written.
     """
-    _require_peers()
+    skipped = _skipped()
     if not 1 <= scattered <= n_rows:
         raise InvalidInput(f"{scattered} scattered rows asked of {n_rows} rows; give fewer")
     rows = generated(n_rows, hidden, dtype)
@@ -215,13 +312,14 @@ def run(
                 "scattered rows": (copies.readers(codec, index), rows[index]),
             }
             for operation, (methods, expected) in operations.items():
+                methods = {k: v for k, v in methods.items() if k.partition(",")[0] not in skipped}
                 for name, method in methods.items():
                     found = method()
                     if operation != "write" and not np.array_equal(found, expected):
                         raise RuntimeError(f"{operation}, {codec}: {name} gives other bits")
                 records += [
                     {"operation": operation, "codec": codec, **record}
-                    for record in _timed(methods, expected, repeats, copies.bytes_per_value(codec))
+                    for record in _timed(methods, expected, repeats, copies.sizes(codec))
                 ]
     settings = {
         "rows": n_rows,
@@ -231,17 +329,18 @@ def run(
         "repeats": repeats,
         "window_rows": window_rows,
         "page_cache": "warm",
+        "skipped": skipped,
     }
-    described = about("numpy", "zarr", "zarrs", "tensorstore")
+    described = about("numpy", "zarr", *(name for name in PEERS if name not in skipped))
     return BenchResult("store", described, settings, tuple(records))
 
 
 def _timed(
-    methods: Mapping[str, Method], moved: NDArray[Any], repeats: int, lake_bytes: float
+    methods: Mapping[str, Method], moved: NDArray[Any], repeats: int, sizes: Mapping[str, float]
 ) -> Iterator[dict[str, Any]]:
     timings = interleaved(methods, repeats)
     for name, timing in timings.items():
-        value_bytes = moved.itemsize if name.startswith(BASELINE) else lake_bytes
+        value_bytes = sizes.get(name, sizes[name.partition(",")[0]])
         yield {
             "method": name,
             "wall_seconds": timing.wall_seconds,

@@ -68,6 +68,25 @@ def rsa(n_rows: tuple[int, ...], hidden: int, repeats: int, threads: int, as_jso
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="Of torch  [default: one a core]")
 @click.option(
+    "--window-rows",
+    type=click.IntRange(min=1024),
+    default=16384,
+    show_default=True,
+    help="Rows of a shard.",
+)
+@click.option(
+    "--sites",
+    multiple=True,
+    default=("resid", "resid,attn_out", "resid,attn_out,mlp_out"),
+    show_default=True,
+    help="What an extraction takes; give it several times for several.",
+)
+@click.option(
+    "--neurox",
+    metavar="PYTHON",
+    help="A Python that NeuroX is installed for  [default: its algorithm, re-created]",
+)
+@click.option(
     "--memory/--no-memory",
     default=True,
     show_default=True,
@@ -81,10 +100,13 @@ def extract(
     n_examples: tuple[int, ...],
     repeats: int,
     threads: int | None,
+    window_rows: int,
+    sites: tuple[str, ...],
+    neurox: str | None,
     memory: bool,
     as_json: bool,
 ) -> None:
-    """Extraction against its forward passes alone, and against the loop one usually writes.
+    """Extraction against its forward passes, the usual loop, NeuroX and matrix products alone.
 
     MODEL and CORPUS are those of the demo where they are not given.
 
@@ -92,6 +114,7 @@ def extract(
     Example:
       layerlake bench extract
       layerlake bench extract MODEL wiki.raw.gz --format wikitext --examples 2000
+      layerlake bench extract --neurox ~/neurox/bin/python
     """
     from layerlake.bench.extract import run
     from layerlake.cli.demo import model_folder, text_file
@@ -104,6 +127,9 @@ def extract(
             n_examples=n_examples,
             repeats=repeats,
             threads=threads,
+            window_rows=window_rows,
+            sites=sites,
+            neurox=neurox,
             memory=memory,
         )
     _say(result, as_json)
