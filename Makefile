@@ -30,7 +30,7 @@ demo: env  ## install everything into .venv and run the demo, into the folder de
 	$(BIN)/layerlake demo
 
 test: env  ## run the test suite
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto
 
 lowest:  ## run the tests with the lowest versions allowed, in .venv-lowest
 	$(MAKE) test VENV=.venv-lowest CONSTRAINTS=requirements/lowest.txt

@@ -14,6 +14,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MPLBACKEND"] = "agg"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # a worker a core: more threads would only wait
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # A busy machine must not fail a test by its deadline.
 settings.register_profile("layerlake", deadline=None, derandomize=True, database=None)
 settings.load_profile("layerlake")
