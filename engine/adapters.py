@@ -94,14 +94,16 @@ def merge_adapter(module: torch.nn.Module, adapter: Checkpoint) -> torch.nn.Modu
         )
     with explained(f"the weights of adapter {name} cannot be loaded", "restore or re-save it"):
         stored = load_file(adapter.folder / WEIGHTS)
-    weights = _for_body(module, stored)
+    place = _place_of_body(module, stored)
+    weights = _for_body(module, stored, place)
     if not weights:
         raise InvalidInput(f"{foreign}: none of its {len(stored)} weights is for it; {advice}")
-    settings.task_type = None
-    settings.modules_to_save = _saved_in(module, getattr(settings, "modules_to_save", None))
     module = module.float()
+    whole = _under(module, place) if place else module
+    settings.task_type = None
+    settings.modules_to_save = _saved_in(whole, getattr(settings, "modules_to_save", None))
     with explained(foreign, advice):
-        wrapped: Any = peft.get_peft_model(module, settings)
+        wrapped: Any = peft.get_peft_model(whole, settings)
         expected = set(peft.get_peft_model_state_dict(wrapped))
         if expected != weights.keys():
             odd = sorted(expected ^ weights.keys())
@@ -110,7 +112,7 @@ def merge_adapter(module: torch.nn.Module, adapter: Checkpoint) -> torch.nn.Modu
             )
         peft.set_peft_model_state_dict(wrapped, weights)
         merged: torch.nn.Module = wrapped.merge_and_unload()
-    return merged
+    return merged.get_submodule(place)
 
 
 def _settings(adapter: Checkpoint) -> dict[str, Any]:
@@ -124,23 +126,48 @@ def _settings(adapter: Checkpoint) -> dict[str, Any]:
     return settings
 
 
-def _for_body(module: Any, stored: dict[str, Any]) -> dict[str, Any]:
-    """Return the weights that are for the body, under the names that they have in it.
+def _place_of_body(module: Any, stored: dict[str, Any]) -> str:
+    """Return the path that the body had in the model that was adapted; empty where it was that."""
+    own = str(module.base_model_prefix or "")
+    return own if own and any(key.startswith(f"{_PREFIX}{own}.") for key in stored) else ""
 
-    An adapter of a model with a head names the body first (`bert.encoder...`), and its head beside.
+
+def _under(module: Any, place: str) -> torch.nn.Module:
+    """Return a model without a head that has the body at a path.
+
+    The settings of an adapter name modules as they were called when it was trained, in lists,
+    patterns and ranks; so all of them hold.
     """
-    own = f"{module.base_model_prefix}." if module.base_model_prefix else ""
-    children = {name for name, _ in module.named_children()}
-    found = {}
-    for key, value in stored.items():
-        path = key.removeprefix(_PREFIX)
-        inside = path.removeprefix(own) if own and path.startswith(own) else path
-        if inside != path or inside.split(".")[0] in children:
-            found[_PREFIX + inside] = value
+    from torch.nn import Module
+
+    whole: Any = Module()
+    whole.config = module.config
+    whole.get_input_embeddings = module.get_input_embeddings
+    whole.get_output_embeddings = lambda: None
+    whole.add_module(place, module)
+    found: Module = whole
     return found
 
 
+def _for_body(module: Any, stored: dict[str, Any], place: str) -> dict[str, Any]:
+    """Return the weights that are for the body.
+
+    An adapter of a model with a head has its head beside, and may have the pooler, which is left
+    out of bodies since no site reads it.
+    """
+    start = f"{_PREFIX}{place}." if place else _PREFIX
+    children = {name for name, _ in module.named_children()}
+    unread = {"pooler"} - children
+    return {
+        key: value
+        for key, value in stored.items()
+        if key.startswith(start)
+        and (child := key.removeprefix(start).split(".")[0]) not in unread
+        and (place or child in children)
+    }
+
+
 def _saved_in(module: torch.nn.Module, names: Any) -> list[str] | None:
-    """Return which of the modules that were trained whole are in the body."""
-    present = {path.rpartition(".")[2] for path, _ in module.named_modules()}
-    return [name for name in names or [] if name.rpartition(".")[2] in present] or None
+    """Return which of the modules that were trained whole are there, by the end of their paths."""
+    present = [path for path, _ in module.named_modules()]
+    return [name for name in names or [] if any(path.endswith(name) for path in present)] or None

@@ -67,6 +67,26 @@ def layers(model: Any, inputs: dict[str, Any]) -> list[Any]:
         ("AutoModel", {"task_type": "FEATURE_EXTRACTION"}),
         ("AutoModelForTokenClassification", {"target_modules": ["dense"], "use_rslora": True}),
         ("AutoModel", {"modules_to_save": ["LayerNorm"]}),
+        (
+            "AutoModelForSequenceClassification",
+            {"alpha_pattern": {"bert.encoder.layer.1.attention.self.query": 64}},
+        ),
+        (
+            "AutoModelForSequenceClassification",
+            {"rank_pattern": {"^bert.encoder.layer.1.attention.self.query": 2}},
+        ),
+        (
+            "AutoModelForMaskedLM",
+            {"target_modules": r"bert\.encoder\.layer\.\d+\..*\.(query|value)"},
+        ),
+        (
+            "AutoModelForSequenceClassification",
+            {"target_modules": "all-linear", "task_type": "SEQ_CLS"},
+        ),
+        (
+            "AutoModelForSequenceClassification",
+            {"modules_to_save": ["pooler", "bert.embeddings.word_embeddings"], "bias": "all"},
+        ),
     ],
 )
 def test_a_merged_adapter_gives_what_peft_gives(
