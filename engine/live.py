@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -62,13 +64,32 @@ def live_model(module: torch.nn.Module, tokenizer: Any) -> LoadedModel:
         tokenizer,
         source=re.split(r"[/\\]", name.rstrip("/\\"))[-1],
         revision=getattr(body.config, "_commit_hash", None),
-        weights_digest=weights_digest(body),
+        weights_digest=_digest(body),
         n_layers=find_trunk(body).n_layers,
         randomize=None,
         truncate=None,
         device=body.get_input_embeddings().weight.device,
         compute_dtype="+".join(dtypes),
     )
+
+
+def _digest(body: Any) -> str:
+    """Return the digest of the weights, and of which adapters of peft are at work and how much."""
+    digest = weights_digest(body)
+    at_work = [
+        [
+            name,
+            bool(getattr(part, "disable_adapters", False)),
+            [str(adapter) for adapter in part.active_adapters],
+            [str(adapter) for adapter in getattr(part, "merged_adapters", [])],
+            sorted((str(k), str(v)) for k, v in dict(getattr(part, "scaling", {})).items()),
+        ]
+        for name, part in body.named_modules()
+        if type(part).__module__.startswith("peft.") and hasattr(part, "active_adapters")
+    ]
+    if not at_work:
+        return digest
+    return hashlib.sha256(f"{digest} {json.dumps(at_work)}".encode()).hexdigest()
 
 
 def _body(module: Any) -> Any:

@@ -130,3 +130,23 @@ def test_a_device_map_is_checked(small_bert: Path) -> None:
         load_model(str(small_bert), device_map="x")
     with pytest.raises(InvalidInput, match="exclude each other"):
         load_model(str(small_bert), device="cpu", device_map="auto")
+
+
+def test_each_adapter_of_a_live_model_is_a_variant_of_its_own(lake: Lake, small_bert: Path) -> None:
+    peft = pytest.importorskip("peft")
+    settings = peft.LoraConfig(r=2, target_modules=["query"], init_lora_weights=False)
+    module = peft.get_peft_model(headed(small_bert), settings, adapter_name="one")
+    module.add_adapter("two", settings)
+    given: dict[str, Any] = {"tokenizer": load_tokenizer(str(small_bert)), "corpus_name": "c"}
+    extract(lake, module, TEXTS, variant="one", **given)
+    module.set_adapter("two")
+    with pytest.raises(NameConflict, match="holds other weights"):
+        extract(lake, module, TEXTS, variant="one", **given)
+    assert extract(lake, module, TEXTS, variant="two", **given).same_weights == ()
+    with module.disable_adapter():
+        assert extract(lake, module, TEXTS, variant="none", **given).same_weights == ()
+    module.set_adapter("one")
+    assert extract(lake, module, TEXTS, variant="one", **given).n_computed == 0
+    one, two, none = (lake.space("c", v, 3).rows(slice(None)) for v in ("one", "two", "none"))
+    assert not np.array_equal(one, two)
+    assert not np.array_equal(one, none)
