@@ -39,6 +39,16 @@ def _given(path: str, *, layer: int) -> int:
     return layer
 
 
+def _not_meant(module: torch.nn.Module) -> set[str]:
+    """Return what a model would take and make something else of.
+
+    Decoders such as GPT-2 have no embedding of segments, and add that of the piece of that number.
+    """
+    config: Any = module.config
+    segments = getattr(config.get_text_config(), "type_vocab_size", None)
+    return set() if isinstance(segments, int) and segments > 0 else {"token_type_ids"}
+
+
 def _restore(modes: Mapping[torch.nn.Module, bool]) -> None:
     """Put every module back into the mode that its owner had it in."""
     for module, training in modes.items():
@@ -77,7 +87,7 @@ class Capture:
         self._layer = 0
         self._stop = True
         accepted = inspect.signature(model.module.forward).parameters
-        self._takes = accepted.keys()
+        self._takes = accepted.keys() - _not_meant(model.module)
         # A decoder would otherwise keep the keys and values of every block.
         self._options = {"use_cache": False} if "use_cache" in accepted else {}
 

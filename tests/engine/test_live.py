@@ -150,3 +150,32 @@ def test_each_adapter_of_a_live_model_is_a_variant_of_its_own(lake: Lake, small_
     one, two, none = (lake.space("c", v, 3).rows(slice(None)) for v in ("one", "two", "none"))
     assert not np.array_equal(one, two)
     assert not np.array_equal(one, none)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "gpt_neo", "openai-gpt"])
+def test_what_a_decoder_makes_of_segments_is_not_added(
+    kind: str, lake: Lake, small_bert: Path
+) -> None:
+    tokenizer = load_tokenizer(str(small_bert))
+    sizes: dict[str, Any] = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64}
+    if kind == "gpt_neo":
+        sizes = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "intermediate_size": 64}
+        sizes["attention_types"] = [[["global", "local"], 1]]
+    special = {"bos_token_id": 101, "eos_token_id": 102, "pad_token_id": 0}
+    config = transformers.AutoConfig.for_model(kind, vocab_size=len(tokenizer), **sizes, **special)
+    module = transformers.AutoModel.from_config(config).eval()
+    extract(
+        lake,
+        module,
+        ["the tide"],
+        tokenizer=tokenizer,
+        corpus_name="c",
+        variant="v",
+        store_dtype="float32",
+    )
+    ids = torch.tensor([tokenizer("the tide")["input_ids"]])
+    with torch.inference_mode():
+        states = module(input_ids=ids, output_hidden_states=True).hidden_states
+    for layer in (0, 1):
+        found = lake.space("c", "v", layer).rows(slice(None))
+        assert np.abs(found - states[layer][0].numpy()).max() < 1e-6
