@@ -30,9 +30,9 @@ BASELINE = "numpy"
 Method = Callable[[], Any]
 
 
-def generated(n_rows: int, hidden: int, dtype: str) -> NDArray[Any]:
+def generated(n_rows: int, hidden: int, dtype: str, seed: int = 0) -> NDArray[Any]:
     """Return rows, (row, hidden), of about the spread that real layers have."""
-    rng = np.random.default_rng(n_rows)
+    rng = np.random.default_rng([seed, n_rows])
     scale = np.exp(rng.normal(-1, 0.5, hidden)).astype("float32")
     out = np.empty((n_rows, hidden), dtype)
     for low in range(0, n_rows, 16384):
@@ -262,6 +262,7 @@ def run(
     hidden: int = 768,
     *,
     scattered: int = 5000,
+    seed: int = 0,
     dtype: str = "float16",
     codecs: Sequence[str] = ("none", "lz4"),
     repeats: int = 5,
@@ -275,7 +276,9 @@ def run(
     n_rows, hidden, dtype
         Of the generated layer.
     scattered
-        Rows of a scattered reading: a seeded draw, ascending.
+        Rows of a scattered reading, drawn and ascending.
+    seed
+        Of the values, and of the rows that are drawn.
     codecs
         Of the lakes; the baseline is never compressed.
     repeats
@@ -300,8 +303,8 @@ def run(
     skipped = _skipped()
     if not 1 <= scattered <= n_rows:
         raise InvalidInput(f"{scattered} scattered rows asked of {n_rows} rows; give fewer")
-    rows = generated(n_rows, hidden, dtype)
-    index = np.sort(np.random.default_rng(0).choice(n_rows, scattered, replace=False))
+    rows = generated(n_rows, hidden, dtype, seed)
+    index = np.sort(np.random.default_rng(seed).choice(n_rows, scattered, replace=False))
     records: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="layerlake-bench-", dir=folder) as place:
         copies = _Copies(Path(place), rows, window_rows)
@@ -326,6 +329,7 @@ def run(
         "hidden": hidden,
         "dtype": dtype,
         "scattered": scattered,
+        "seed": seed,
         "repeats": repeats,
         "window_rows": window_rows,
         "page_cache": "warm",

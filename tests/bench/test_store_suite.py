@@ -77,8 +77,12 @@ def test_too_many_rows_and_missing_peers(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_the_command_prints_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     line = ["bench", "store", "--rows", "2000", "--hidden", "8", "--scattered", "50"]
+    line += ["--seed", "3", "--codec", "none", "--dtype", "float32", "--window-rows", "1024"]
     with pytest.raises(SystemExit, match="0"):
         main([*line, "--repeats", "1", "--json"])
     printed = json.loads(capsys.readouterr().out)
     assert printed["suite"] == "store"
+    assert printed["settings"]["seed"] == 3
+    assert printed["settings"]["dtype"] == "float32"
+    assert {record["codec"] for record in printed["records"]} == {"none"}
     assert printed["settings"]["page_cache"] == "warm"
