@@ -379,7 +379,7 @@ class Campaign:
         if how in ("failed", "wrong"):
             row.problems.append(f"{where}: {said}")
         if how == "refused":
-            row.sentences.append(said)
+            row.sentences.append(said.replace(str(self.world.folder), "FOLDER"))
 
     def _examine(
         self, row: Row, where: str, place: Path, must: set[tuple[str, int]], **options: bool
