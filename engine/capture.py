@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from layerlake.engine.architectures import find_trunk
+from layerlake.engine.architectures import anatomy, find_trunk
 from layerlake.engine.sites import Place, find_places, find_tap
 from layerlake.store.errors import InvalidInput
 
@@ -39,14 +39,16 @@ def _given(path: str, *, layer: int) -> int:
     return layer
 
 
-def _not_meant(module: torch.nn.Module) -> set[str]:
-    """Return what a model would take and make something else of.
+def withheld_inputs(module: torch.nn.Module) -> set[str]:
+    """Return what a model accepts, but would make something else of.
 
     Decoders such as GPT-2 have no embedding of segments, and add that of the piece of that number.
     """
     config: Any = module.config
     segments = getattr(config.get_text_config(), "type_vocab_size", None)
-    return set() if isinstance(segments, int) and segments > 0 else {"token_type_ids"}
+    has_segments = isinstance(segments, int) and segments > 0
+    accepted = inspect.signature(module.forward).parameters
+    return set() if has_segments else accepted.keys() & {"token_type_ids"}
 
 
 def _restore(modes: Mapping[torch.nn.Module, bool]) -> None:
@@ -87,7 +89,7 @@ class Capture:
         self._layer = 0
         self._stop = True
         accepted = inspect.signature(model.module.forward).parameters
-        self._takes = accepted.keys() - _not_meant(model.module)
+        self._takes = accepted.keys() - withheld_inputs(model.module)
         # A decoder would otherwise keep the keys and values of every block.
         self._options = {"use_cache": False} if "use_cache" in accepted else {}
 
@@ -161,6 +163,13 @@ class Capture:
         """
         import torch
 
+        mask = inputs.get("attention_mask")
+        if mask is not None and "attention_mask" not in self._takes and (mask == 0).any():
+            raise InvalidInput(
+                f"models of architecture {self._model.architecture!r} take no attention mask, so "
+                "that padding would change their activations; run each text alone, with a token "
+                "budget of 1"
+            )
         tensors = {
             name: torch.as_tensor(value, device=self._model.device)
             for name, value in inputs.items()
@@ -234,7 +243,8 @@ def resolve_places(
 ) -> dict[Place, int]:
     """Return the places that sites and layers name in a model, each with its width.
 
-    Sites other than `resid` are found out by running the model once, over a few pieces.
+    Sites other than `resid`, and all of an architecture that is not known, are found out by running
+    the model once, over a few pieces.
 
     Parameters
     ----------
@@ -252,7 +262,8 @@ def resolve_places(
     places = find_places(
         model.module, sites, layers, model.n_layers, lambda path: _outer_layer(model, path, given)
     )
-    if all(place.site == "resid" for place in places):
+    known = anatomy(model.architecture) is not None
+    if known and all(place.site == "resid" for place in places):
         return dict.fromkeys(places, model.hidden)
     with Capture(model, places) as capture:
         try:

@@ -212,6 +212,8 @@ def plan_extraction(
     """Tokenise, choose rows and lay out the set, writing nothing; parameters as `extract`."""
     import torch
 
+    from layerlake.engine.capture import withheld_inputs
+
     schema.check_name(variant, "variant")
     if pooling not in POOLINGS:
         raise InvalidInput(f"pooling {pooling!r} is not one of {', '.join(POOLINGS)}")
@@ -280,6 +282,8 @@ def plan_extraction(
         "batch_plan": plan_digest(draft.batches(w) for w in range(layout.n_windows)),
         "torch": torch.__version__,
     }
+    if withheld := withheld_inputs(model.module):
+        recipe["withheld"] = sorted(withheld)
     versions = {
         name: importlib.metadata.version(name) for name in ("layerlake", "transformers", "numpy")
     }

@@ -91,12 +91,16 @@ def run_extraction(
 
 
 def _begun(lake: Lake, plan: ExtractionPlan) -> ExtractionPlan:
-    """Return the plan in the dtype that a set of it was begun with, if one was."""
-    if plan.auto_dtype:
-        wider = plan.stored_as("float32")
-        if wider.set_plan.path in lake.set_paths():
-            return wider
-    return plan
+    """Return the plan in the dtype that was chosen for its set, if that was begun."""
+    present = lake.set_paths()
+    if not plan.auto_dtype or plan.set_plan.path in present:
+        return plan
+    wider = plan.stored_as("float32")
+    if wider.set_plan.path not in present:
+        return plan
+    # A float32 set that somebody asked for says nothing of what the first window would choose.
+    about = read_state(lake.location, wider.set_plan.path).plan.about
+    return wider if "float32_because" in about else plan
 
 
 def _missing(lake: Lake, plan: ExtractionPlan) -> list[int]:

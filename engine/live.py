@@ -56,6 +56,11 @@ def live_model(module: torch.nn.Module, tokenizer: Any) -> LoadedModel:
         )
     body = _body(module)
     name = str(getattr(body.config, "_name_or_path", "") or type(module).__name__)
+    if any(parameter.is_meta for parameter in body.parameters()):
+        raise InvalidInput(
+            f"some weights of {name} are not in memory (device meta); load them first, or give "
+            "its folder"
+        )
     check_vocabulary(name, body, tokenizer)
     floating = [p for p in body.parameters() if p.is_floating_point()]
     dtypes = sorted({str(p.dtype).removeprefix("torch.") for p in floating})

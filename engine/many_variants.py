@@ -107,7 +107,12 @@ def list_variants(
         for seed in parse_choices(randomize, "randomize")
     ]
     cuts = parse_choices(truncate, "truncate")
-    given = [models] if isinstance(models, str | os.PathLike) else list(models)
+    given = [models] if isinstance(models, str | os.PathLike) else models
+    if not is_a(given, list, tuple) or not all(is_a(model, str, os.PathLike) for model in given):
+        raise InvalidInput(
+            f"a {type(models).__name__} names no models; give folders, hub names or patterns (a "
+            "live model is for extract)"
+        )
     sources = [
         revised
         for model in given
@@ -140,12 +145,11 @@ def _named(pattern: str | None, source: str, seed: int | None, cut: int | None, 
         return variant_name(source, seed, cut)
     name = schema.name_from(Path(source.rstrip("/")).name)
     revision = source.partition("@")[2] or name
-    try:
-        stem = pattern.format(name=name, revision=revision)
-    except (KeyError, IndexError, ValueError) as error:
+    stem = pattern.replace("{name}", name).replace("{revision}", revision)
+    if "{" in stem or "}" in stem:
         raise InvalidInput(
             f"the name {pattern!r} cannot be read; {{name}} and {{revision}} are what it may hold"
-        ) from error
+        )
     return stem if alone else stem + variant_name("x", seed, cut).removeprefix("x")
 
 

@@ -115,6 +115,13 @@ def test_what_is_no_model_of_transformers_is_refused(lake: Lake, small_bert: Pat
         extract(lake, transformers.BertModel(config), TEXTS, tokenizer=tokenizer, corpus_name="c")
 
 
+def test_weights_that_are_nowhere_are_refused(lake: Lake, small_bert: Path) -> None:
+    module = headed(small_bert).to("meta")
+    tokenizer = load_tokenizer(str(small_bert))
+    with pytest.raises(InvalidInput, match=r"not in memory \(device meta\)"):
+        extract(lake, module, TEXTS, tokenizer=tokenizer, corpus_name="c")
+
+
 @pytest.mark.parametrize("device_map", ["auto", "balanced", "sequential"])
 def test_a_device_map_changes_no_value(device_map: str, small_bert: Path, lake: Lake) -> None:
     pytest.importorskip("accelerate")

@@ -119,6 +119,12 @@ def test_names_that_would_collide_are_refused(runs: Path, small_bert: Path) -> N
         list_variants([runs / "step2", f"{runs}/step2"])
     with pytest.raises(InvalidInput, match=r"the name '\{nme\}' cannot be read"):
         list_variants(f"{runs}/step*", variant="{nme}")
+    for odd in ("{name.x}", "{name:>99999999999}", "{", "x}"):
+        with pytest.raises(InvalidInput, match="cannot be read"):
+            list_variants(small_bert, variant=odd)
+    for models in (3, {"a": 1}, [small_bert, 4]):
+        with pytest.raises(InvalidInput, match=r"a \w+ names no models"):
+            list_variants(models)  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match=r"no folder that matches .* holds a model"):
         list_variants(f"{runs}/epoch*")
     with pytest.raises(InvalidInput, match="is a folder, which has no revisions"):

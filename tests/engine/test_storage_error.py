@@ -162,3 +162,12 @@ def test_the_same_weights_under_two_names_are_said_to_be_so(lake: Lake, model: A
     first = extract(lake, model, TEXTS, corpus_name="c", variant="base")
     second = extract(lake, model, "c", variant="again")
     assert (first.same_weights, second.same_weights) == ((), ("base",))
+
+
+def test_a_float32_set_that_was_asked_for_is_not_what_auto_chose(lake: Lake, model: Any) -> None:
+    first = extract(lake, model, TEXTS, corpus_name="c", variant="v")
+    extract(lake, model, "c", variant="v", store_dtype="float32", window_rows=2048)
+    again = extract(lake, model, "c", variant="v")
+    assert (again.path, again.n_computed) == (first.path, 0)
+    extract(lake, model, "c", variant="w", store_dtype="float32", window_rows=2048)
+    assert extract(lake, model, "c", variant="w").store_dtype == "float16"

@@ -164,3 +164,35 @@ def test_several_groups_of_shared_blocks_are_refused() -> None:
     )
     with pytest.raises(InvalidInput, match="'albert' with 2 groups of 1 blocks is not supported"):
         find_trunk(transformers.AutoModel.from_config(config))
+
+
+def unusual(kind: str, **settings: Any) -> LoadedModel:
+    from layerlake.engine.models import describe
+
+    config = transformers.AutoConfig.for_model(kind, **settings)
+    with torch.random.fork_rng(devices=[]):
+        module = transformers.AutoModel.from_config(config).eval()
+    tokenizer = SimpleNamespace(pad_token_id=0)
+    about = {"source": kind, "revision": None, "weights_digest": "", "randomize": None}
+    about |= {"truncate": None, "device": torch.device("cpu"), "compute_dtype": "float32"}
+    return describe(module, tokenizer, n_layers=2, **about)
+
+
+def test_blocks_that_lay_pieces_before_examples_are_refused() -> None:
+    model = unusual("xlnet", d_model=32, n_layer=2, n_head=2, d_inner=48, vocab_size=60)
+    with pytest.raises(
+        InvalidInput, match=r"'resid' gives \(3, 2, 32\) for pieces of shape \(2, 3\)"
+    ):
+        resolve_places(model, ["resid"], [0, 1, 2])
+
+
+def test_a_model_that_takes_no_mask_is_not_given_padding() -> None:
+    model = unusual(
+        "fnet", hidden_size=32, num_hidden_layers=2, intermediate_size=48, vocab_size=60
+    )
+    places = resolve_places(model, ["resid"], [0, 1, 2])
+    ids = torch.tensor([[4, 5, 6], [7, 8, 0]])
+    with Capture(model, places) as capture:
+        capture.run({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
+        with pytest.raises(InvalidInput, match="take no attention mask, so that padding would"):
+            capture.run({"input_ids": ids, "attention_mask": (ids > 0).long()})
