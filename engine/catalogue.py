@@ -16,7 +16,6 @@ from layerlake.engine.corpora.objects import corpus_of_object
 from layerlake.engine.progress import Progress, automatic, silent
 from layerlake.engine.tokenization import Tokenization, tokenization_request, tokenize
 from layerlake.store import schema
-from layerlake.store.brought_plan import BROUGHT
 from layerlake.store.errors import InvalidInput, LakeCorrupt, NameConflict, NameNotFound
 from layerlake.store.identity import short
 from layerlake.store.reader import Lake, nearest
@@ -278,8 +277,22 @@ def variant_attributes(model: LoadedModel, tokenizer: str) -> dict[str, Any]:
     }
 
 
-def check_variant(lake: Lake, name: str, digest: str) -> None:
-    """Raise `NameConflict` where the name holds other weights."""
+_OF_NO_WEIGHT = frozenset(
+    {
+        "_commit_hash", "_name_or_path", "architectures", "chunk_size_feed_forward", "dtype",
+        "finetuning_task", "gradient_checkpointing", "id2label", "initializer_range", "label2id",
+        "output_attentions", "output_hidden_states", "problem_type", "return_dict", "torch_dtype",
+        "torchscript", "transformers_version", "use_cache",
+    }
+)  # fmt: skip
+"""Entries of a config that change no activation; so do all that speak of dropout."""
+
+
+def check_variant(lake: Lake, name: str, model: LoadedModel) -> None:
+    """Raise `NameConflict` where the name holds other weights, or the same built otherwise."""
+    digest = model.weights_digest
+    advice = f"choose another name with --as, or remove it with `layerlake rm variants/{name}`"
+    config: dict[str, Any] = {}
     if name in lake.variants():
         about = lake.attributes(f"variants/{name}")
         if about.get("source") == BROUGHT:
@@ -288,6 +301,7 @@ def check_variant(lake: Lake, name: str, digest: str) -> None:
                 "another name with --as"
             )
         known = {about.get("weights_digest")}
+        config = about.get("config") or {}
     else:  # never there, or damaged and dropped: then its sets still say whose they are
         sets = [lake.attributes(path) for path in lake.set_paths(variant=name)]
         recipes = [kept.get("recipe", {}) for kept in sets if not kept.get("tombstone")]
@@ -295,8 +309,15 @@ def check_variant(lake: Lake, name: str, digest: str) -> None:
     for kept in known - {digest}:
         raise NameConflict(
             f"variant {name!r} holds other weights (digest {str(kept)[:12]}, given {digest[:12]}); "
-            f"choose another name with --as, or remove it with `layerlake rm variants/{name}`"
+            f"{advice}"
         )
+    for key in sorted(config.keys() & model.config.keys() - _OF_NO_WEIGHT):
+        then, now = config[key], model.config[key]
+        if "dropout" not in key and then != now:
+            raise NameConflict(
+                f"variant {name!r} has these weights, but another config ({key} {then!r} then, "
+                f"{now!r} now); {advice}"
+            )
 
 
 def same_weights(lake: Lake, name: str, digest: str) -> list[str]:
@@ -307,5 +328,5 @@ def same_weights(lake: Lake, name: str, digest: str) -> list[str]:
 
 def add_variant(lake: Lake, name: str, model: LoadedModel, tokenizer: str) -> None:
     """Put a variant into the lake; nothing changes where it is there already."""
-    check_variant(lake, name, model.weights_digest)
+    check_variant(lake, name, model)
     lake.add_table(f"variants/{name}", {}, variant_attributes(model, tokenizer))

@@ -221,7 +221,7 @@ def plan_extraction(
     window_rows = whole_number(window_rows, "window_rows", 1, MOST_WINDOW_ROWS)
     asked = split_sites(sites)
     chosen = parse_layers(layers, model.n_layers)
-    check_variant(lake, variant, model.weights_digest)
+    check_variant(lake, variant, model)
     places, width = _places(model, asked, chosen)
     corpus_name, content = resolve_corpus(lake, corpus, **(corpus_options or {}), progress=progress)
     cut = find_tokenization(

@@ -63,6 +63,19 @@ def test_a_model_that_was_trained_on_is_another_variant(lake: Lake, small_bert: 
         extract(lake, module, "c", tokenizer=tokenizer, variant="v")
 
 
+def test_the_same_weights_built_otherwise_are_another_variant(lake: Lake, small_bert: Path) -> None:
+    tokenizer = load_tokenizer(str(small_bert))
+    options = {"tokenizer": tokenizer, "variant": "v"}
+    extract(lake, headed(small_bert), TEXTS, corpus_name="c", **options)
+    extract(lake, headed(small_bert, "AutoModelForTokenClassification"), "c", **options)
+    module = headed(small_bert)
+    module.config.layer_norm_eps = 0.1
+    with pytest.raises(
+        NameConflict, match=r"another config \(layer_norm_eps 1e-12 then, 0.1 now\)"
+    ):
+        extract(lake, module, "c", **options)
+
+
 def test_an_adapter_at_work_counts(lake: Lake, small_bert: Path) -> None:
     peft = pytest.importorskip("peft")
     settings = peft.LoraConfig(target_modules=["query"], r=2, init_lora_weights=False)
