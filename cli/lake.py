@@ -91,10 +91,13 @@ def info(path: str, lake: str | None, as_json: bool) -> None:
     Example:
       layerlake info variants/base
     """
+    from layerlake.store.errors import InvalidInput
     from layerlake.store.reader import open_lake
 
     opened = open_lake(lake)
     attributes = opened.attributes(opened.check_path(path))
+    if not attributes:
+        raise InvalidInput(f"{path} only groups others; name one that `layerlake ls {path}` lists")
     if as_json:
         click.echo(json.dumps(attributes, ensure_ascii=False))
         return

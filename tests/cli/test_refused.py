@@ -218,6 +218,12 @@ def test_a_path_that_leads_nowhere(refused: Refused, command: str, path: str) ->
     assert path in refused(command, path)
 
 
+@pytest.mark.parametrize("path", ["activations", "activations/harbour/base", "variants"])
+def test_what_only_groups_others_has_no_attributes(refused: Refused, path: str) -> None:
+    assert f"name one that `layerlake ls {path}` lists" in refused("info", path)
+    assert f"{path} only groups others" in refused("info", path, "--json")
+
+
 def test_a_corpus_of_the_lake_under_another_name(refused: Refused, small_bert: Path) -> None:
     line = ("extract", small_bert, "harbour", "--as", "base", "--corpus")
     assert "corpus 'harbour' is in the lake already" in refused(*line, "port")
