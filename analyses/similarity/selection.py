@@ -127,13 +127,15 @@ def sets_holding(
         if not layers:
             other = sorted(
                 {
-                    f"{s.plan.contents['unit']} rows"
+                    f"{array.rpartition('/')[0]} of {s.plan.contents['unit']} rows"
                     + (f" pooled by {p}" if (p := s.plan.contents.get("pooling")) else "")
                     for s in lake.sets(corpus, name)
+                    for array in s.plan.arrays
                 }
             )
             raise NameNotFound(
-                f"{name} over {corpus} has no {site} layers of {kind}; it has {', '.join(other)}"
+                f"{name} over {corpus} has no {site} layers of {kind}; it has {', '.join(other)}; "
+                "ask for one of those, or name other variants"
             )
         found[name] = layers
     return found

@@ -61,8 +61,12 @@ def test_words_are_compared_only_with_words_pooled_alike(add: Callable[..., Lake
     assert all(largest[layer] != means[layer] for layer in largest)
     with pytest.raises(NameNotFound, match="no resid layers of word rows pooled by first; it has "):
         rsa(lake, unit="word", pooling="first")
-    with pytest.raises(NameNotFound, match="layers of piece rows; it has word rows pooled by max"):
+    with pytest.raises(
+        NameNotFound, match="layers of piece rows; it has resid of word rows pooled by max"
+    ):
         rsa(lake, unit="piece")
+    with pytest.raises(NameNotFound, match=r"no mlp_out layers of .*; it has resid of word rows"):
+        rsa(lake, site="mlp_out", unit="word")
     # Words are all that there are, and need not be named.
     assert values(lake) == means
 
