@@ -16,6 +16,7 @@ from layerlake.engine.corpora.objects import corpus_of_object
 from layerlake.engine.progress import Progress, automatic, silent
 from layerlake.engine.tokenization import Tokenization, tokenization_request, tokenize
 from layerlake.store import schema
+from layerlake.store.brought_plan import BROUGHT
 from layerlake.store.errors import InvalidInput, LakeCorrupt, NameConflict, NameNotFound
 from layerlake.store.identity import short
 from layerlake.store.reader import Lake, nearest
