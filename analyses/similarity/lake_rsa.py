@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -99,8 +99,16 @@ def rsa(
     corpus, chosen = names_of(lake, corpus, reference, variants)
     unit = unit_of(lake, corpus, reference, unit)
     held = sets_holding(
-        lake, corpus, [reference, *chosen], site, unit, pooling if unit == "word" else None
+        lake,
+        corpus,
+        [reference, *chosen],
+        site,
+        unit,
+        pooling if unit == "word" else None,
+        optional=chosen if variants is None else (),
     )
+    left_out = [name for name in chosen if name not in held]
+    chosen = [name for name in chosen if name in held]
     wanted = layers_of(layers, held, reference)
     spaces = {}
     for name in [reference, *chosen]:
@@ -187,12 +195,24 @@ def rsa(
                 "layer": layer,
             }
             records += _records(shared, dataclasses.replace(value, n_dropped=int(lost.sum())))
-    notes = tuple(
-        f"{variant}, layer {', '.join(map(str, layers))}: {note}"
-        for (variant, note), layers in noted.items()
-    )
-    result = SimilarityResult(settings, identity, tuple(records), notes)
+    result = SimilarityResult(settings, identity, tuple(records), _notes(noted, left_out))
     return keep_result(lake, "rsa", result)
+
+
+def _notes(
+    noted: Mapping[tuple[str, str], Sequence[int]], left_out: Sequence[str]
+) -> tuple[str, ...]:
+    """Return each note once, with the variants and layers that it is about."""
+    about: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    for (variant, note), layers in noted.items():
+        about.setdefault((note, tuple(layers)), []).append(variant)
+    notes = [
+        f"{', '.join(names)}, layer {', '.join(map(str, layers))}: {note}"
+        for (note, layers), names in about.items()
+    ]
+    if left_out:
+        notes.append(f"{', '.join(left_out)}: left out, having no such layers of such rows")
+    return tuple(notes)
 
 
 def _records(shared: Mapping[str, Any], value: RsaValue) -> list[dict[str, Any]]:

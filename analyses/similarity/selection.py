@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -88,9 +88,18 @@ def unit_of(lake: Lake, corpus: str, reference: str, unit: str | None) -> str:
 
 
 def sets_holding(
-    lake: Lake, corpus: str, names: Sequence[str], site: str, unit: str, pooling: str | None
+    lake: Lake,
+    corpus: str,
+    names: Sequence[str],
+    site: str,
+    unit: str,
+    pooling: str | None,
+    *,
+    optional: Container[str] = (),
 ) -> dict[str, dict[int, list[SetState]]]:
     """Return the sets of every variant that hold each layer, the ones to prefer last.
+
+    Optional variants that hold none are left out, unless none of them holds any.
 
     Rows that most variants have come first: else two variants could share few of them though both
     hold the same sample.
@@ -117,6 +126,13 @@ def sets_holding(
 
     found: dict[str, dict[int, list[SetState]]] = {}
     kind = f"{unit} rows" + ("" if pooling is None else f" pooled by {pooling}")
+    some_optional = any(
+        array.rpartition("/")[0] == site
+        for name in names
+        if name in optional
+        for state in states[name]
+        for array in state.plan.arrays
+    )
     for name, held in states.items():
         layers: dict[int, list[SetState]] = {}
         for state in sorted(held, key=preference):
@@ -124,6 +140,8 @@ def sets_holding(
                 where, _, layer = array.rpartition("/")
                 if where == site:
                     layers.setdefault(int(layer), []).append(state)
+        if not layers and name in optional and some_optional:
+            continue
         if not layers:
             other = sorted(
                 {

@@ -163,3 +163,25 @@ def test_numbers_of_numpy_are_numbers(add: Callable[..., Lake]) -> None:
     assert values(lake, rows=np.int64(100), seed=np.uint8(3)) == values(lake, rows=100, seed=3)
     with pytest.raises(InvalidInput, match="open one with open_lake"):
         rsa("lake")  # type: ignore[arg-type]
+
+
+def test_a_variant_without_the_site_is_left_out_with_a_note_unless_it_is_named(
+    add: Callable[..., Lake],
+) -> None:
+    add("base")
+    add("random")
+    lake = add("random", variant="inner", sites="attn_out")
+    result = rsa(lake)
+    assert result.labels("variant") == ["random"]
+    assert result.notes[-1] == "inner: left out, having no such layers of such rows"
+    with pytest.raises(NameNotFound, match="inner over shore has no resid layers of piece rows"):
+        rsa(lake, variants=["random", "inner"])
+    with pytest.raises(NameNotFound, match="base over shore has no attn_out layers"):
+        rsa(lake, site="attn_out")
+
+
+def test_where_no_variant_has_what_is_asked_the_first_is_named(add: Callable[..., Lake]) -> None:
+    add("base", sites="resid,mlp_out")
+    lake = add("random")
+    with pytest.raises(NameNotFound, match="random over shore has no mlp_out layers"):
+        rsa(lake, site="mlp_out")
