@@ -19,7 +19,7 @@ from layerlake.engine.packing import parse_packing
 from layerlake.engine.progress import Progress, automatic
 from layerlake.store import schema
 from layerlake.store.errors import InvalidInput
-from layerlake.store.reader import Lake
+from layerlake.store.reader import Lake, require_lake
 
 if TYPE_CHECKING:
     import torch
@@ -150,8 +150,11 @@ def extract(
     InvalidInput, NameNotFound, NameConflict, LakeBusy, StorageFailed, MemoryRefused
         As their names say, each in one sentence.
     """
-    if not isinstance(lake, Lake):
-        raise InvalidInput(f"a lake is needed, not {lake!r}; open one with open_lake")
+    require_lake(lake)
+    if not callable(progress):
+        raise InvalidInput(
+            f"progress is {progress!r}; give silent, to_terminal, or what to_function returns"
+        )
     allowed = parse_bytes(memory)
     parse_packing(packing)
     if not dry_run:

@@ -29,7 +29,7 @@ from layerlake.engine.sentence_files import SentenceFile
 from layerlake.store import schema
 from layerlake.store.brought import ActivationWriter
 from layerlake.store.errors import InvalidInput, is_a
-from layerlake.store.reader import Lake
+from layerlake.store.reader import Lake, require_lake
 from layerlake.store.row_sets import RowSet
 
 
@@ -122,6 +122,9 @@ def import_activations(
     InvalidInput, NameNotFound, NameConflict, MissingExtra, LakeBusy, StorageFailed, MemoryRefused
         As their names say, each in one sentence.
     """
+    require_lake(lake)
+    if not is_a(path, str, os.PathLike):
+        raise InvalidInput(f"{path!r} is no file; give the path of one")
     if not isinstance(lake, Lake):
         raise InvalidInput(f"a lake is needed, not {lake!r}; open one with open_lake")
     began = time.perf_counter()

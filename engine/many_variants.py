@@ -21,7 +21,7 @@ from layerlake.engine.progress import Progress, automatic
 from layerlake.engine.settings import check_seed, whole_number
 from layerlake.store import schema
 from layerlake.store.errors import InvalidInput, LayerLakeError, is_a
-from layerlake.store.reader import Lake, nearest
+from layerlake.store.reader import Lake, nearest, require_lake
 
 Choice = int | str | Iterable[int | None] | None
 
@@ -259,8 +259,7 @@ def extract_many(
     requests = list_variants(
         models, revisions=revisions, randomize=randomize, truncate=truncate, variant=variant
     )
-    if not is_a(lake, Lake):
-        raise InvalidInput(f"a lake is needed, not {lake!r}; open one with open_lake")
+    require_lake(lake)
     reading = {key: options.pop(key) for key in _READING if key in options}
     name, content = resolve_corpus(
         lake, corpus, name=options.pop("corpus_name", None), **reading, progress=progress

@@ -49,6 +49,7 @@ def resolve_device(device: str) -> torch.device:
     require_transformers()
     import torch
 
+    device = str(device)  # a torch.device says its own name
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     matched = re.fullmatch(r"cpu|cuda(?::([0-9]{1,4}))?", str(device))

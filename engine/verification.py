@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from layerlake.engine.progress import Progress, automatic
-from layerlake.store.reader import Lake
+from layerlake.store.reader import Lake, require_lake
 from layerlake.store.verify import Verification
 from layerlake.store.verify import verify as check
 
@@ -36,5 +36,6 @@ def verify(
     LakeReadOnly
         `repair` was asked of a lake that was opened for reading.
     """
+    require_lake(lake)
     with progress(f"verifying {path or lake.location.name}", None, "bytes") as stage:
         return check(lake, path, repair=repair, on_bytes=stage.advance)

@@ -17,6 +17,7 @@ from layerlake.store.errors import (
     LakeReadOnly,
     NameConflict,
     NameNotFound,
+    is_a,
 )
 from layerlake.store.location import Location
 from layerlake.store.opening import create, place_of_lake
@@ -75,6 +76,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return f"did you mean {' or '.join(close)}?"
     return f"there are {', '.join(names[:12])}" if names else "there are none"
+
+
+def require_lake(lake: object) -> None:
+    """Raise `InvalidInput` for anything that is no open lake."""
+    if not is_a(lake, Lake):
+        raise InvalidInput(f"a lake is needed, not {lake!r}; open one with open_lake")
 
 
 class Lake:
@@ -205,6 +212,10 @@ class Lake:
         NameNotFound
             There is nothing; the sentence names what is near.
         """
+        if not is_a(path, str):
+            raise InvalidInput(
+                f"{path!r} is no path inside a lake; give names as `layerlake ls` does"
+            )
         parts = path.strip("/").split("/")
         if any(part in ("", ".", "..") for part in parts):
             raise InvalidInput(
@@ -269,6 +280,8 @@ class Lake:
             `sealed` was asked for and only incomplete sets are there.
         """
         self.check_corpus(corpus)
+        if not is_a(variant, str):
+            raise InvalidInput(f"{variant!r} names no variant; give one of those of `layerlake ls`")
         states = self.sets(corpus, variant)
         if not states:
             known = table_paths(self.location, f"activations/{corpus}")

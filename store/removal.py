@@ -7,7 +7,7 @@ import contextlib
 from layerlake.store import schema
 from layerlake.store.errors import InvalidInput, LakeBusy, LakeCorrupt, NameNotFound
 from layerlake.store.location import Location
-from layerlake.store.reader import Lake
+from layerlake.store.reader import Lake, require_lake
 from layerlake.store.sets import parse_plan
 from layerlake.store.tables import read_attributes
 from layerlake.store.writer import remove_dead, write_attributes
@@ -25,6 +25,7 @@ def remove(lake: Lake, path: str) -> None:
     LakeBusy
         Another process writes the set.
     """
+    require_lake(lake)
     lake.require_writable()
     clean = _node(lake, path)
     parts = clean.split("/")

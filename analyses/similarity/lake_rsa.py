@@ -24,9 +24,8 @@ from layerlake.analyses.similarity.selection import (
 )
 from layerlake.engine.progress import Progress, automatic
 from layerlake.engine.settings import check_seed
-from layerlake.store.errors import InvalidInput
 from layerlake.store.identity import columns_fingerprint
-from layerlake.store.reader import Lake
+from layerlake.store.reader import Lake, require_lake
 from layerlake.store.space import Space, incomplete
 
 
@@ -34,7 +33,7 @@ def rsa(
     lake: Lake,
     corpus: str | None = None,
     reference: str | None = None,
-    variants: Iterable[str] | None = None,
+    variants: str | Iterable[str] | None = None,
     *,
     layers: str | int | Iterable[int] | None = None,
     site: str = "resid",
@@ -91,8 +90,7 @@ def rsa(
     InvalidInput, NameNotFound, SetIncomplete, MemoryRefused
         As their names say, each in one sentence.
     """
-    if not isinstance(lake, Lake):
-        raise InvalidInput(f"a lake is needed, not {lake!r}; open one with open_lake")
+    require_lake(lake)
     asked = asked_rows(rows)
     seed = check_seed(seed)
     reference = "base" if reference is None else reference

@@ -38,7 +38,7 @@ def asked_rows(rows: int | str | None) -> int | str | None:
 
 
 def names_of(
-    lake: Lake, corpus: str | None, reference: str, variants: Iterable[str] | None
+    lake: Lake, corpus: str | None, reference: str, variants: str | Iterable[str] | None
 ) -> tuple[str, list[str]]:
     """Return the corpus and the variants to compare, each of which has activations over it."""
     corpora = table_paths(lake.location, "activations")
@@ -51,6 +51,8 @@ def names_of(
         corpus = corpora[0]
     lake.check_corpus(corpus)
     present = table_paths(lake.location, f"activations/{corpus}")
+    if isinstance(variants, str):
+        variants = [variants]
     chosen = [v for v in present if v != reference] if variants is None else list(variants)
     for what, names in (("reference", [reference]), ("variant", chosen)):
         for name in names:

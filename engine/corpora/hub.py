@@ -165,12 +165,13 @@ class HubData:
 @contextmanager
 def _explained(source: str) -> Iterator[None]:
     """Run the library quietly; say in one sentence what failed, with its own reason."""
-    logger = logging.getLogger("datasets")
-    level = logger.level
+    loggers = [logging.getLogger(name) for name in ("datasets", "huggingface_hub")]
+    levels = [logger.level for logger in loggers]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            logger.setLevel(logging.CRITICAL)
+            for logger in loggers:
+                logger.setLevel(logging.CRITICAL)
             yield
     except LayerLakeError:
         raise
@@ -185,4 +186,5 @@ def _explained(source: str) -> Iterator[None]:
             f"{source} cannot be read from the hub ({reason}); the name is read as {GRAMMAR}"
         ) from error
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
