@@ -125,6 +125,29 @@ def test_the_table_is_for_people(result: SimilarityResult) -> None:
     ]
 
 
+def test_many_variants_have_a_line_each() -> None:
+    values = [
+        record(f"v{number}", layer, measure, number / 10 + layer / 100)
+        for number in range(5)
+        for layer in (0, 12)
+        for measure in ("r_all", "r_between")
+        if (number, layer) != (3, 12)
+    ]
+    values[0] |= {"low": 0.0 - 0.25, "high": 0.125}
+    result = SimilarityResult({"confidence": 0.95}, {}, tuple(values))
+    assert result.table().splitlines() == [
+        "wörter, resid: similarity to base",
+        "layer  |  0             |  12",
+        "-------+----------------+--------------",
+        "v0     |  0.000 ±0.250  |  0.120 ±0.100",
+        "v1     |  0.100 ±0.100  |  0.220 ±0.100",
+        "v2     |  0.200 ±0.100  |  0.320 ±0.100",
+        "v3     |  0.300 ±0.100  |  -",
+        "v4     |  0.400 ±0.100  |  0.520 ±0.100",
+        "cells: r_all and how far the interval reaches at 95 %; --json has all of it",
+    ]
+
+
 def test_each_corpus_has_a_table(result: SimilarityResult) -> None:
     both = SimilarityResult(
         {}, {}, (*result.records, record("cut", 2, "r_all", 0.5, corpus="other"))
