@@ -21,8 +21,6 @@ larger than the first."""
 MOST_LOST = 1e-5
 """Loss of similarity above which `auto` stores float32; standard errors of RSA are about 1e-3."""
 
-_TILE = 512
-
 
 class TooWide(Exception):
     """Values of the first window are so large that float16 may not hold what follows."""
@@ -78,8 +76,8 @@ class StorageTrial:
 def similarity_lost(computed: NDArray[Any], stored: NDArray[Any]) -> float | None:
     """Return 1 - RSA between rows as computed and as stored.
 
-    RSA is the Pearson correlation of cosine similarities over all pairs of rows, in float64. Rows
-    without direction are left out.
+    RSA is the Pearson correlation of cosine similarities over all pairs of rows, in float64, out of
+    moments of the rows. Rows without direction are left out.
 
     Parameters
     ----------
@@ -95,28 +93,50 @@ def similarity_lost(computed: NDArray[Any], stored: NDArray[Any]) -> float | Non
     kept = np.all([norm[:, 0] > 0 for norm in norms], axis=0)
     if kept.sum() < 3:
         return None
-    x, y = (rows[kept] / norm[kept] for rows, norm in zip(both, norms, strict=True))
-    # Corrected sums around a similarity that is near the mean, so that nothing cancels.
-    centre = float(np.mean(x.mean(axis=0) @ x.mean(axis=0)))
-    sums = np.zeros(5)
-    count = 0
-    for top in range(0, len(x), _TILE):
-        for left in range(top, len(x), _TILE):
-            k = x[top : top + _TILE] @ x[left : left + _TILE].T - centre
-            e = y[top : top + _TILE] @ y[left : left + _TILE].T - centre - k
-            if top == left:
-                upper = np.triu_indices(len(k), 1)
-                k, e = k[upper], e[upper]
-            k, e = k.ravel(), e.ravel()
-            count += len(k)
-            sums += [k.sum(), e.sum(), k @ k, k @ e, e @ e]
-    k_mean, e_mean = sums[:2] / count
-    kk = sums[2] / count - k_mean**2
-    ke = sums[3] / count - k_mean * e_mean
-    ee = sums[4] / count - e_mean**2
-    if kk <= 0:
+    x, y = (_features(rows[kept] / norm[kept]) for rows, norm in zip(both, norms, strict=True))
+    x_mean, y_mean = _mean(x), _mean(y)
+    kk = _mean_product(x, x) - x_mean**2
+    kl = _mean_product(x, y) - x_mean * y_mean
+    ll = _mean_product(y, y) - y_mean**2
+    if kk <= 0 or ll <= 0:
         return None
-    # With y = x + e: 1 - r**2 = (kk ee - ke**2) / (kk (kk + 2 ke + ee)), where 1 - r itself would
-    # be the difference of two numbers that agree in eight digits.
-    rest = max(0.0, kk * ee - ke**2) / (kk * (kk + 2 * ke + ee))
+    # 1 - r itself would be the difference of two numbers that agree in eight digits.
+    rest = max(0.0, kk * ll - kl**2) / (kk * ll)
     return float(rest / (1 + np.sqrt(max(0.0, 1 - rest))))
+
+
+def _features(unit: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return [u, a, 1] of unit rows: u is a row less the mean m of all, and a its product with m.
+
+    The cosine of two rows is u.u' + a + a' + m.m, and the last term changes no correlation. Sums
+    over all pairs then follow from the moments of the features, and nothing large cancels.
+    """
+    mean = unit.mean(axis=0)
+    centred = unit - mean
+    return np.column_stack([centred, centred @ mean, np.ones(len(unit))])
+
+
+def _swapped(features: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Exchange the last two columns, which are what pairs of rows multiply crosswise."""
+    return np.concatenate([features[:, :-2], features[:, -1:], features[:, -2:-1]], axis=1)
+
+
+def _diagonal(features: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray((features[:, :-2] ** 2).sum(axis=1) + 2 * features[:, -2])
+
+
+def _mean(features: NDArray[np.float64]) -> float:
+    """Return the mean similarity over pairs of different rows."""
+    n = len(features)
+    total = features.sum(axis=0)
+    square = float((total[:-2] ** 2).sum() + 2 * n * total[-2])
+    return (square - float(_diagonal(features).sum())) / (n * (n - 1))
+
+
+def _mean_product(f: NDArray[np.float64], g: NDArray[np.float64]) -> float:
+    """Return the mean over pairs of different rows of the product of two similarities."""
+    n = len(f)
+    moments = f.T @ g
+    crosswise = _swapped(_swapped(moments).T).T
+    total = float((moments * crosswise).sum())
+    return (total - float(_diagonal(f) @ _diagonal(g))) / (n * (n - 1))
