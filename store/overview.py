@@ -142,12 +142,13 @@ def variant_entry(lake: Lake, name: str, twins: dict[str, str]) -> Entry:
     about = []
     if found.get("architecture"):
         about.append(str(found["architecture"]))
-    if found.get("n_layers") is not None and found.get("hidden") is not None:
-        about.append(f"{found['n_layers']} layers of {found['hidden']}")
-    elif isinstance(found.get("layers"), list) and found.get("hidden") is not None:
+    if isinstance(found.get("layers"), list) and found.get("hidden") is not None:
+        # Brought activations: how many layers their model has is not known.
         about.append(f"layers {', '.join(map(str, found['layers']))} of {found['hidden']}")
+    elif found.get("n_layers") is not None and found.get("hidden") is not None:
+        about.append(f"{found['n_layers']} layers of {found['hidden']}")
     lineage = []
-    if found.get("source") == "brought":
+    if found.get("source") == "brought" and "brought from elsewhere" not in about:
         lineage.append("brought from elsewhere")
     parent = found.get("parent")
     if isinstance(parent, dict) and parent.get("source"):

@@ -29,8 +29,8 @@ def test_six_times_the_corpus_takes_the_same_memory(tmp_path: Path, small_bert: 
     for n_examples in (2000, 12_000):
         folder = tmp_path / str(n_examples)
         folder.mkdir()
-        job = _Job(str(small_bert), corpus, None, n_examples, 1024, folder)
-        peaks.append(peak_bytes_of(run_alone, job, "layerlake", 1))
+        job = _Job(str(small_bert), corpus, None, n_examples, 1024, folder, threads=1)
+        peaks.append(peak_bytes_of(run_alone, job, "layerlake"))
     (state,) = open_lake(folder / "lake").sets()
     assert state.plan.layout.n_windows > 100
     assert state.n_bytes > 1.3 * MOST_GROWTH

@@ -79,7 +79,7 @@ def test_a_call_that_cannot_be_answered(
         ({"randomize": 1.5}, "seed of random weights is 1.5"),
         ({"truncate": "2"}, "truncation is '2'"),
         ({"truncate": 9}, "truncation to 9 layers"),
-        ({"device": 5}, "device 5"),
+        ({"device": 5}, "device '5'"),
         ({"compute_dtype": "int8"}, "compute dtype 'int8'"),
     ],
     ids=str,

@@ -81,10 +81,10 @@ def extract_killed(place: str, model: str, corpus: str, kills: int) -> dict[str,
     log = Path(place).with_suffix(".windows")
     compute = window_runner.WindowRunner.window
 
-    def logged(self: Any, window: int, on_pieces: Any) -> Any:
+    def logged(self: Any, window: int, *rest: Any) -> Any:
         with log.open("a") as file:
             file.write(f"{window}\n")
-        return compute(self, window, on_pieces)
+        return compute(self, window, *rest)
 
     window_runner.WindowRunner.window = logged  # type: ignore[method-assign]
 
@@ -113,7 +113,11 @@ def extract_killed(place: str, model: str, corpus: str, kills: int) -> dict[str,
         if not killed(work, moment):
             break
         n_kills += 1
-        (state,) = open_lake(place).sets()
+        states = open_lake(place, "a").sets()
+        if not states:  # killed before its first window, which says what the set will be like
+            runs.append({"begun": begun()[known:], "redone": len(set(begun()[known:]))})
+            continue
+        (state,) = states
         committed = set(np.flatnonzero(state.committed).tolist())
         ours = begun()[known:]
         runs.append({"begun": ours, "redone": len(set(ours) - committed)})
