@@ -211,4 +211,4 @@ def extract(
     )
     if dry_run:
         return forecast(lake, loaded, plan)
-    return run_extraction(lake, loaded, plan, progress=progress)
+    return run_extraction(lake, loaded, plan, allowed=allowed, progress=progress)

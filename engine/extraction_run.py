@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from layerlake.engine.catalogue import add_variant, keep_inputs, same_weights
 from layerlake.engine.extraction_plan import ExtractionPlan
+from layerlake.engine.memory import require
 from layerlake.engine.progress import Progress, silent
 from layerlake.engine.storage_error import LARGEST_FLOAT16, MOST_LOST, StorageTrial, TooWide
 from layerlake.engine.window_runner import WindowRunner
@@ -64,17 +65,34 @@ def run_extraction(
     model: LoadedModel,
     plan: ExtractionPlan,
     *,
+    allowed: int | None = None,
     progress: Progress = silent,
 ) -> ExtractionReport:
-    """Compute and write the windows that are missing, then seal the set."""
+    """Compute and write the windows that are missing, then seal the set.
+
+    Parameters
+    ----------
+    lake, model, plan
+        As planned.
+    allowed
+        Bytes that windows may take, where the first one may ask for wider ones than planned.
+    progress
+        Told of the pieces run.
+
+    Raises
+    ------
+    MemoryRefused
+        Windows in float32 would take more; nothing is written then.
+    """
     began = time.perf_counter()
     computed = 0
     plan = _begun(lake, plan)
     missing = _missing(lake, plan)
     with progress(plan.set_plan.path, plan.n_pieces(missing), "pieces") as stage:
-        first: dict[str, NDArray[Any]] | None = None
+        # What is computed already; taken out when it is written, so that nothing else holds it.
+        ready: dict[int, dict[str, NDArray[Any]]] = {}
         if plan.set_plan.path not in lake.set_paths():
-            plan, first = _first_window(model, plan, stage.advance)
+            plan, ready[0] = _first_window(model, plan, allowed, stage.advance)
         keep_inputs(lake, plan.set_plan.corpus, plan.corpus, plan.tokenization, plan.rows)
         add_variant(lake, plan.set_plan.variant, model, plan.tokenization.settings["tokenizer"])
         with SetWriter(lake.location, plan.set_plan) as writer:
@@ -82,7 +100,7 @@ def run_extraction(
             if missing:
                 runner = WindowRunner(model, plan)
                 with runner.capture, ThreadPoolExecutor(1, "layerlake-writer") as pool:
-                    for _ in _overlapped(pool, writer, runner, missing, first, stage.advance):
+                    for _ in _overlapped(pool, writer, runner, missing, ready, stage.advance):
                         computed += 1
             if not writer.sealed:
                 writer.seal()
@@ -112,7 +130,10 @@ def _missing(lake: Lake, plan: ExtractionPlan) -> list[int]:
 
 
 def _first_window(
-    model: LoadedModel, plan: ExtractionPlan, on_pieces: Callable[[int], None]
+    model: LoadedModel,
+    plan: ExtractionPlan,
+    allowed: int | None,
+    on_pieces: Callable[[int], None],
 ) -> tuple[ExtractionPlan, dict[str, NDArray[Any]]]:
     """Compute window 0, and choose the dtype by it where that is left open."""
     layout = plan.set_plan.layout
@@ -137,6 +158,13 @@ def _first_window(
             return plan.with_about(about), arrays
         reason = f"float16 would move an RSA of {worst[1]} by {worst[0]:.1g}"
     plan = plan.stored_as("float32").with_about({"float32_because": reason})
+    if allowed is not None:
+        require(
+            plan.peak_bytes,
+            allowed,
+            f"extraction in float32 ({reason})",
+            "ask for fewer --layers or smaller --window-rows, or allow more --memory",
+        )
     runner = WindowRunner(model, plan)
     with runner.capture:
         return plan, runner.window(0, lambda _: None)
@@ -188,18 +216,17 @@ def _overlapped(
     writer: SetWriter,
     runner: WindowRunner,
     windows: Sequence[int],
-    first: dict[str, NDArray[Any]] | None,
+    ready: dict[int, dict[str, NDArray[Any]]],
     on_pieces: Callable[[int], None],
 ) -> Iterator[int]:
     """Write each window while the next one is computed; yield those that are committed.
 
-    Window 0 may have been computed before (`first`).
+    Those that are ready are not computed again.
     """
     pending: tuple[int, Future[None]] | None = None
     for window in windows:
-        if window == 0 and first is not None:
-            arrays, first = first, None
-        else:
+        arrays = ready.pop(window, None)
+        if arrays is None:
             arrays = runner.window(window, on_pieces)
         if pending:
             pending[1].result()

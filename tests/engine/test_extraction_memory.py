@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from layerlake.bench.extract import _Job, run_alone
 from layerlake.bench.measuring import peak_bytes_of
+from layerlake.engine.extraction import extract
+from layerlake.engine.window_runner import WindowRunner
 from layerlake.store.reader import open_lake
 
 pytest.importorskip("torch")
@@ -35,3 +39,30 @@ def test_six_times_the_corpus_takes_the_same_memory(tmp_path: Path, small_bert: 
     assert state.plan.layout.n_windows > 100
     assert state.n_bytes > 1.3 * MOST_GROWTH
     assert peaks[1] - peaks[0] < MOST_GROWTH
+
+
+def test_when_a_window_is_computed_no_more_than_one_other_is_held(
+    tmp_path: Path, small_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compute = WindowRunner.window
+    made: list[Any] = []
+    held: list[int] = []
+
+    def watched(self: WindowRunner, window: int, *rest: Any) -> Any:
+        held.append(sum(one() is not None for one in made))
+        arrays = compute(self, window, *rest)
+        made.append(weakref.ref(arrays["resid/0"]))
+        return arrays
+
+    monkeypatch.setattr(WindowRunner, "window", watched)
+    texts = [f"line {n} of a corpus, and {n * n}" for n in range(1000)]
+    report = extract(
+        open_lake(tmp_path / "lake", "a"),
+        str(small_bert),
+        texts,
+        corpus_name="c",
+        device="cpu",
+        window_rows=1024,
+    )
+    assert len(held) == report.n_windows > 8
+    assert max(held) == 1

@@ -10,7 +10,7 @@ import pytest
 
 from layerlake.engine.extraction import extract
 from layerlake.engine.storage_error import similarity_lost
-from layerlake.store.errors import InvalidInput, LakeBusy, StorageFailed
+from layerlake.store.errors import InvalidInput, LakeBusy, MemoryRefused, StorageFailed
 from layerlake.store.reader import Lake, open_lake
 from layerlake.store.writer import SetWriter
 
@@ -94,6 +94,19 @@ def test_values_that_float16_may_not_hold_are_stored_in_float32(lake: Lake, mode
     again = extract(lake, model, "c", variant="v")
     assert (again.path, again.n_computed) == (report.path, 0)
     assert again.float32_because == report.float32_because
+
+
+def test_windows_that_turn_out_wider_are_refused_where_they_do_not_fit(
+    lake: Lake, model: Any
+) -> None:
+    told = extract(lake, model, TEXTS, corpus_name="c", variant="v", dry_run=True)
+    memory = told.peak_bytes + 1
+    widen(model, 20_000)
+    with pytest.raises(MemoryRefused, match=r"in float32 \(resid/2 reaches .*\) needs"):
+        extract(lake, model, TEXTS, corpus_name="c", variant="v", memory=memory)
+    assert (lake.corpora(), lake.variants()) == ([], [])
+    allowed = extract(lake, model, TEXTS, corpus_name="c", variant="v", memory=2 * memory)
+    assert allowed.store_dtype == "float32"
 
 
 def test_layers_whose_similarity_float16_would_blur_are_stored_in_float32(
