@@ -37,7 +37,7 @@ def test_the_loss_is_that_of_the_textbook(rows: int, shift: float) -> None:
     stored = computed.astype(np.float16)
     expected = textbook(computed, stored)
     assert expected > 0
-    assert similarity_lost(computed, stored) == pytest.approx(expected, rel=1e-3, abs=1e-13)
+    assert similarity_lost(computed, stored) == pytest.approx(expected, rel=1e-6, abs=1e-14)
     assert similarity_lost(computed, computed) == 0
 
 
