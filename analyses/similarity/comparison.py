@@ -1,6 +1,6 @@
 """The passes of one comparison: moments, a second try where digits were lost, then the clusters."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,7 +15,7 @@ from layerlake.analyses.similarity.inference import (
     value_of,
 )
 from layerlake.analyses.similarity.kernels import Frame, Kernel, frame_of
-from layerlake.analyses.similarity.moment_state import MomentState
+from layerlake.analyses.similarity.moment_state import MomentState, Pair
 from layerlake.analyses.similarity.moments import (
     GroupMoments,
     PairSums,
@@ -49,6 +49,7 @@ class Group:
     spaces: tuple[SpaceLike, ...]
     rows: tuple[NDArray[np.int64], ...]
     names: tuple[str, ...]
+    pairs: tuple[Pair, ...]  # of spaces, to compare
     clusters: NDArray[np.int64]  # (row,): 0, 1, 2, ... in order
     bounds: NDArray[np.int64]  # (cluster + 1,)
     cuts: list[tuple[int, int]]
@@ -129,13 +130,13 @@ def compare(
     confidence: float,
     precision: str,
     on_progress: Callable[[int], None] | None,
-) -> list[RsaValue]:
-    """Run the passes and turn sums into values, one for each variant.
+) -> dict[Pair, RsaValue]:
+    """Run the passes and turn sums into values, one for each pair.
 
     Raises
     ------
     InvalidInput
-        Fewer than 4 rows are left, a row holds NaN or infinity, or a kernel is constant.
+        Fewer than 4 rows are left, or a row holds NaN or infinity.
     """
 
     def report(block: Prepared) -> None:
@@ -147,37 +148,42 @@ def compare(
     keep = interval != "none"
     state, pairs, preparation = _first_pass(group, blocks, precision, report, keep=keep)
     used = preparation.precision
-    _refuse_constant(group, state, pairs, used)
+    constant = _constant_spaces(group, state, pairs, used)
     touching: Touching = {}
     if interval != "none":
-        exact = [v for v, pair in enumerate(pairs, start=1) if pair.same]
-        if len(exact) < len(pairs):
-            touch = ClusterTouch(state, used, skip=exact)
+        # Nothing is left to find out of equal spaces, nor of those without a spread.
+        skipped = [
+            pair for pair, sums in pairs.items() if sums.same or not constant.isdisjoint(pair)
+        ]
+        if len(skipped) < len(pairs):
+            touch = ClusterTouch(state, used, skip=skipped)
             del state
             prepared = blocks.prepared(preparation, keep=False)
             touching = run_pass(prepared, [touch], report)[0]
         elif on_progress is not None:
             on_progress(len(group.clusters))
-    return [
-        value_of(
-            pair,
-            stacked(touching, v),
-            n_dropped=len(group.clusters) - int(pair.sizes.sum()),
+    return {
+        pair: value_of(
+            sums,
+            stacked(touching, pair),
+            n_dropped=len(group.clusters) - int(sums.sizes.sum()),
             interval=interval,
             confidence=confidence,
             kernel=group.kernel.name,
             precision=used,
+            constant=[group.names[s] for s in pair if s in constant],
         )
-        for v, pair in enumerate(pairs, start=1)
-    ]
+        for pair, sums in pairs.items()
+    }
 
 
-def _refuse_constant(
-    group: Group, state: MomentState, pairs: list[PairSums], precision: str
-) -> None:
-    """Refuse a kernel that varies by no more than rounding."""
+def _constant_spaces(
+    group: Group, state: MomentState, pairs: Mapping[Pair, PairSums], precision: str
+) -> set[int]:
+    """Return the spaces whose kernel varies by no more than rounding."""
+    found = set()
     for s, frame in enumerate(state.frames):
-        pair, side = pairs[max(s - 1, 0)], min(s, 1)
+        sums, side = next((pairs[p], p.index(s)) for p in pairs if s in p)
         length = float(namespace(frame.origin).vecdot(frame.origin, frame.origin)) ** 0.5
         size = max(mean_feature(state, s)[1], 0.0) ** 0.5
         # What the rounding of the rows alone makes a kernel vary by.
@@ -185,12 +191,10 @@ def _refuse_constant(
             noise = _ROUNDING * size * (size + length) + (_ROUNDING * length) ** 2
         else:
             noise = _ROUNDING * (size + length) ** 2
-        varies = spread(pair.total)[side] > noise**2 * pair.total[0]
-        if not varies or (precision == "float64" and cancellation(pair)[side] > MOST_ROUNDING):
-            raise InvalidInput(
-                f"the {group.kernel.name} kernel of {group.names[s]} is the same for all pairs of "
-                "rows, so nothing can be correlated with it; choose other rows or another kernel"
-            )
+        varies = spread(sums.total)[side] > noise**2 * sums.total[0]
+        if not varies or (precision == "float64" and cancellation(sums)[side] > MOST_ROUNDING):
+            found.add(s)
+    return found
 
 
 def _first_pass(
@@ -200,16 +204,22 @@ def _first_pass(
     report: Callable[[Prepared], None],
     *,
     keep: bool,
-) -> tuple[MomentState, list[PairSums], Preparation]:
+) -> tuple[MomentState, dict[Pair, PairSums], Preparation]:
     """Sum over all pairs, in frames and a precision in which no digits are lost."""
     frames = _frames(group)
     on_block: Callable[[Prepared], None] | None = report
     attempts_left = ATTEMPTS
     while True:
         preparation = Preparation(
-            frames, group.clusters, group.lengths, precision, group.describe, group.on_dropped
+            frames,
+            group.pairs,
+            group.clusters,
+            group.lengths,
+            precision,
+            group.describe,
+            group.on_dropped,
         )
-        accumulator = GroupMoments(frames, group.lengths)
+        accumulator = GroupMoments(frames, group.lengths, group.pairs)
         prepared = blocks.prepared(preparation, keep=keep)
         state: MomentState = run_pass(prepared, [accumulator], on_block)[0]
         n_rows = int(state.sizes.sum())
@@ -217,7 +227,7 @@ def _first_pass(
         pairs = pair_sums(state)
         steps = drift(state)
         rough = precision == "float32" and any(
-            max(cancellation(pair)) > MOST_CANCELLATION for pair in pairs
+            max(cancellation(sums)) > MOST_CANCELLATION for sums in pairs.values()
         )
         attempts_left -= 1
         if not attempts_left or not (rough or any(step is not None for step in steps)):

@@ -7,6 +7,7 @@ freedom fewer than there are clusters, mapped back.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -37,7 +38,7 @@ class RsaValue:
     """One comparison of two spaces."""
 
     r_all: float
-    """Correlation over all pairs of rows."""
+    """Correlation over all pairs of rows; NaN where a kernel does not vary."""
     r_all_low: float | None
     """Lower end of the interval of `r_all`; None where there is no interval."""
     r_all_high: float | None
@@ -181,6 +182,7 @@ def value_of(
     confidence: float,
     kernel: str,
     precision: str,
+    constant: Sequence[str] = (),
 ) -> RsaValue:
     """Turn the sums of a comparison into its value.
 
@@ -193,16 +195,27 @@ def value_of(
         None without an interval, or where both spaces are the same and nothing is needed.
     n_dropped, interval, confidence, kernel, precision
         As in the value.
+    constant
+        Names of the spaces whose kernel is the same for all pairs of rows: where there are any,
+        the correlation is not defined.
     """
     left = sums.sizes > 0
     n_rows, n_clusters = int(sums.sizes.sum()), int(left.sum())
     rest = between(sums)
     notes = []
     r_all = 1.0 if sums.same else float(correlation(sums.total))
+    for name in dict.fromkeys(constant):
+        r_all = math.nan
+        notes.append(
+            f"the {kernel} kernel of {name} is the same for all pairs of rows, so nothing can be "
+            "correlated with it"
+        )
     r_between: float | None = None
-    if sums.same:
+    if sums.same and not constant:
         notes.append("both spaces hold the same values, bit for bit")
-    if n_clusters < 2:
+    if constant:
+        interval = "none"  # what is not defined has none
+    elif n_clusters < 2:
         notes.append("all rows come from one cluster, so there are no pairs between clusters")
     elif max(_noise(sums, rest)) > MOST_ROUNDING:
         notes.append("a kernel does not vary between clusters, so r_between is not defined")

@@ -1,5 +1,6 @@
 """The running sums of an RSA pass as a value: settled, and seen from other frames."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -10,12 +11,17 @@ from layerlake.analyses.similarity.kernels import Frame
 from layerlake.engine.arrays import Array, from_host, is_numpy, namespace
 
 Pair: TypeAlias = tuple[int, int]
-"""Two spaces of a group; (s, s) is a space with itself, space 0 is the reference."""
+"""Two spaces of a group, the first one first; (s, s) is a space with itself."""
 
 
-def pairs_of(n_spaces: int) -> list[Pair]:
-    """List the pairs a group needs: each space with itself, and the reference with each other."""
-    return [(s, s) for s in range(n_spaces)] + [(0, v) for v in range(1, n_spaces)]
+def star(n_spaces: int) -> list[Pair]:
+    """List the pairs of the first space, the reference, with each other one."""
+    return [(0, v) for v in range(1, n_spaces)]
+
+
+def with_own(n_spaces: int, pairs: Sequence[Pair]) -> list[Pair]:
+    """List the pairs that moments are summed for: each space with itself, then those asked for."""
+    return [(s, s) for s in range(n_spaces)] + sorted(pairs)
 
 
 @dataclass(slots=True)
@@ -39,8 +45,8 @@ class MomentState:
     """(space, cluster): sums of k over ordered pairs of two rows of the cluster."""
     within: dict[Pair, NDArray[np.float64]]
     """(cluster,): sums of k l over the same pairs."""
-    same: NDArray[np.bool_]
-    """(space,): all features so far equal those of the reference bit for bit."""
+    same: dict[Pair, bool]
+    """All features so far of two different spaces are equal bit for bit."""
     seen: int = 0
     """Rows absorbed, with those that were dropped."""
     open: "dict[int, MomentState]" = field(default_factory=dict)

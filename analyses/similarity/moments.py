@@ -22,7 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.analyses.similarity.kernels import Frame
-from layerlake.analyses.similarity.moment_state import MomentState, moved, pairs_of, settle
+from layerlake.analyses.similarity.moment_state import (
+    MomentState,
+    Pair,
+    moved,
+    settle,
+    star,
+    with_own,
+)
 from layerlake.analyses.similarity.preparation import CACHED_ROWS, Prepared
 from layerlake.engine.arrays import Array, from_host, namespace, take_rows, to_host
 from layerlake.engine.passes import cut_blocks
@@ -88,13 +95,21 @@ class PairSums:
 
 
 class GroupMoments:
-    """Moments of a reference space with any number of variants (an `Accumulator`)."""
+    """Moments of any number of spaces, each with itself and some with others (an `Accumulator`)."""
 
-    def __init__(self, frames: Sequence[Frame], lengths: NDArray[np.int64]) -> None:
-        """Take the frames to start from and the rows of each cluster, (cluster,)."""
+    def __init__(
+        self,
+        frames: Sequence[Frame],
+        lengths: NDArray[np.int64],
+        pairs: Sequence[Pair] | None = None,
+    ) -> None:
+        """Take the frames to start from, the rows of each cluster, (cluster,), and the pairs.
+
+        Without pairs the first space is compared with each other one.
+        """
         self.frames = tuple(frames)
         self.lengths = lengths
-        self.pairs = pairs_of(len(self.frames))
+        self.pairs = with_own(len(frames), star(len(frames)) if pairs is None else pairs)
 
     def start(self) -> MomentState:
         """Return the sums of no rows."""
@@ -122,7 +137,7 @@ class GroupMoments:
             np.zeros(n_clusters, dtype=np.int64),
             np.zeros((n_spaces, n_clusters)),
             {pair: np.zeros(n_clusters) for pair in self.pairs},
-            np.ones(n_spaces, dtype=np.bool_),
+            {(s, t): True for s, t in self.pairs if s != t},
         )
 
     def update(self, state: MomentState, block: Prepared) -> MomentState:
@@ -167,19 +182,19 @@ class GroupMoments:
         sums = [float(xp.sum(a)) for a in block.a]
         for s, own in enumerate(block.own):
             state.own_sums[s] += float(xp.sum(own))
-            if s and state.same[s]:
-                state.same[s] = _equal(block, s)
+        for pair, same in state.same.items():
+            state.same[pair] = same and _equal(block, *pair)
         loud = [self._loud(u, s) for s, u in enumerate(block.u)]
         for s, t in self.pairs:
             c, u, v = state.moments[s, t], block.u[s], block.u[t]
             # numpy turns u' u into a symmetric product of half the work.
             c[:-2, :-2] += xp.matmul(xp.matrix_transpose(u), v)
             state.loud[s, t] += xp.matmul(xp.matrix_transpose(loud[s]), loud[t])
-            state.diagonal[s, t] += block.squares[s] if s == t else block.crossed[t]
-            c[:-2, -2] += block.edges[s][t + 1 if s != t and s == 0 else 1, :]
-            c[:-2, -1] += block.edges[s][0, :]
-            c[-2, :-2] += block.edges[t][2 if s != t else 1, :]
-            c[-1, :-2] += block.edges[t][0, :]
+            state.diagonal[s, t] += block.crossed[s, t]
+            c[:-2, -2] += block.edges[s, t]
+            c[:-2, -1] += block.sums[s]
+            c[-2, :-2] += block.edges[t, s]
+            c[-1, :-2] += block.sums[t]
             c[-2, -2] += xp.vecdot(block.a[s], block.a[t])
             c[-2, -1] += sums[s]
             c[-1, -2] += sums[t]
@@ -219,30 +234,30 @@ class GroupMoments:
             state.sizes += other.sizes
             state.within_sums += other.within_sums
         state.own_sums += other.own_sums
-        state.same &= other.same
+        state.same = {pair: same and other.same[pair] for pair, same in state.same.items()}
         state.seen += other.seen
         return state
 
 
-def pair_sums(state: MomentState) -> list[PairSums]:
-    """Return the sums over pairs of the reference with each variant, from finished moments."""
+def pair_sums(state: MomentState) -> dict[Pair, PairSums]:
+    """Return the sums over pairs of rows for each pair of spaces, from finished moments."""
     n_spaces = len(state.frames)
     rows = int(state.moments[0, 0][-1, -1])
     ordered = (state.sizes * (state.sizes - 1)).astype(np.float64)
     sums = [_off_diagonal_sum(state, s) for s in range(n_spaces)]
     norms = {pair: _squared_norm(c[:-2, :-2]) for pair, c in state.moments.items()}
     products = {pair: _off_diagonal(state, *pair, norms[pair]) for pair in state.moments}
-    return [
-        PairSums(
+    return {
+        (s, t): PairSums(
             state.sizes,
-            six(rows * (rows - 1), sums, products, v),
-            six(ordered, state.within_sums, state.within, v),
-            six(rows, state.own_sums, state.own, v),
-            (norms[0, 0], norms[v, v]),
-            bool(state.same[v]),
+            six(rows * (rows - 1), sums, products, s, t),
+            six(ordered, state.within_sums, state.within, s, t),
+            six(rows, state.own_sums, state.own, s, t),
+            (norms[s, s], norms[t, t]),
+            same,
         )
-        for v in range(1, n_spaces)
-    ]
+        for (s, t), same in state.same.items()
+    }
 
 
 def mean_feature(state: MomentState, s: int) -> tuple[Array, float]:
@@ -265,21 +280,21 @@ def drift(state: MomentState) -> list[Array | None]:
     return steps
 
 
-def six(count: Any, sums: Any, products: Any, v: int) -> NDArray[np.float64]:
-    """Stack count, k, l, kk, ll, kl of the reference and variant v."""
-    rows = (count, sums[0], sums[v], products[0, 0], products[v, v], products[0, v])
+def six(count: Any, sums: Any, products: Any, s: int, t: int) -> NDArray[np.float64]:
+    """Stack count, k, l, kk, ll, kl of two spaces."""
+    rows = (count, sums[s], sums[t], products[s, s], products[t, t], products[s, t])
     return np.stack([np.asarray(row, dtype=np.float64) for row in rows])
 
 
-def _equal(block: Prepared, v: int) -> bool:
-    """Say whether variant v has the features of the reference, looking at one row first."""
-    u, w = block.u[0], block.u[v]
+def _equal(block: Prepared, s: int, t: int) -> bool:
+    """Say whether two spaces have the same features, looking at one row first."""
+    u, w = block.u[s], block.u[t]
     if u.shape != w.shape:
         return False
     xp = namespace(u, w)
     return (
         bool(xp.all(u[:1, :] == w[:1, :]))
-        and bool(xp.all(block.a[0] == block.a[v]))
+        and bool(xp.all(block.a[s] == block.a[t]))
         and bool(xp.all(u == w))
     )
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from layerlake.analyses.similarity.kernels import LOUD_COORDINATES
-from layerlake.analyses.similarity.moment_state import pairs_of
+from layerlake.analyses.similarity.moment_state import Pair, star, with_own
 from layerlake.analyses.similarity.moments import TILE_ROWS
 from layerlake.analyses.similarity.preparation import CACHED_ROWS
 from layerlake.engine.memory import MemoryPlan
@@ -26,6 +26,7 @@ def plan_rsa(
     n_clusters: int,
     longest_cluster: int,
     *,
+    pairs: Sequence[Pair] | None = None,
     interval: bool,
     precision: str,
     block_rows: int = BLOCK_ROWS,
@@ -41,6 +42,8 @@ def plan_rsa(
         Bytes of a value of each space as it is read.
     n_rows, n_clusters, longest_cluster
         Rows selected, clusters they come from, and rows of the longest one.
+    pairs
+        Pairs of spaces that are compared; the first space with each other one where not given.
     interval
         Whether there is a second pass for intervals.
     precision
@@ -59,7 +62,8 @@ def plan_rsa(
     """
     value = 8 if precision == "float64" else 4
     rows, spaces = min(block_rows, n_rows), len(hiddens)
-    pairs = pairs_of(spaces)
+    compared = star(spaces) if pairs is None else list(pairs)
+    pairs = with_own(spaces, compared)
     width, widest = sum(hiddens), max(hiddens)
     squares = [hiddens[s] * hiddens[t] for s, t in pairs]
     moments = 8 * sum(
@@ -69,11 +73,11 @@ def plan_rsa(
     sets = 2 if longest_cluster > block_rows else 1  # a long cluster has moments of its own
 
     row_bytes = value * width + 16 * spaces
-    edges = 8 * (5 * width + spaces * hiddens[0])
+    edges = 8 * (2 * width + sum(2 * hiddens[s] + hiddens[t] for s, t in compared))
     features = rows * row_bytes + edges
     raw = rows * sum(h * b for h, b in zip(hiddens, stored_bytes, strict=True))
     step = min(CACHED_ROWS, rows) if host else rows
-    preparing = raw + step * (8 * hiddens[0] + 24 * widest)
+    preparing = raw + step * (8 * width + 16 * widest)
     loud = rows * min(LOUD_COORDINATES, widest) * (8 * spaces + value)
     multiplying = loud + value * max(squares)
     columns = max(TILE_ROWS, min(longest_cluster, rows)) if longest_cluster > 1 else 0
@@ -100,7 +104,7 @@ def plan_rsa(
     return MemoryPlan(
         {
             "moments and blocks": max(phases),
-            "clusters": 8 * n_clusters * (4 + 6 * (spaces - 1)),
+            "clusters": 8 * n_clusters * (4 + 6 * len(compared)),
             "rows": 8 * n_rows,
             "objects": _OBJECTS,
         },

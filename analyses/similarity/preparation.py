@@ -1,7 +1,7 @@
 """Blocks of rows turned into features, once, for every accumulator of a similarity pass."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.analyses.similarity.kernels import Frame, prepare
+from layerlake.analyses.similarity.moment_state import Pair, with_own
 from layerlake.engine.arrays import Array, is_numpy, item_bytes, namespace, take_rows, to_host
 from layerlake.engine.passes import Block
 from layerlake.store.errors import InvalidInput
@@ -33,18 +34,26 @@ class Prepared:
     """(row,) float64 of each space."""
     own: tuple[Array, ...]
     """(row,) float64 of each space: the kernel of each row with itself."""
-    edges: tuple[Array, ...]
-    """Float64 sums of w u over the rows: for the reference w = 1, a_0, a_1, ... (every space's a),
-    for another space v w = 1, a_v, a_0; (weight, hidden) of each space."""
-    squares: tuple[Array, ...]
-    """Float64 sums over the rows of u u, coordinate by coordinate; (hidden,) of each space."""
-    crossed: tuple[Array, ...]
-    """The same of u_0 u, for spaces as wide as the reference; for others and itself empty."""
+    sums: tuple[Array, ...]
+    """(hidden,) float64 of each space: sums of u over the rows."""
+    edges: dict[Pair, Array]
+    """(s, t): sums of a_t u_s over the rows, (hidden of s,) float64, both ways round for each pair
+    of the group."""
+    crossed: dict[Pair, Array]
+    """Float64 sums over the rows of u_s u_t, coordinate by coordinate, for each pair of the group;
+    empty where the spaces differ in width."""
 
     @property
     def n_bytes(self) -> int:
         """Bytes that the features take."""
-        parts = (*self.u, *self.a, *self.own, *self.edges, *self.squares, *self.crossed)
+        parts = (
+            *self.u,
+            *self.a,
+            *self.own,
+            *self.sums,
+            *self.edges.values(),
+            *self.crossed.values(),
+        )
         taken = sum(math.prod(x.shape) * item_bytes(x.dtype) for x in parts)
         return int(taken) + self.clusters.nbytes
 
@@ -54,6 +63,8 @@ class Preparation:
     """Turns blocks of rows into features."""
 
     frames: tuple[Frame, ...]
+    pairs: Sequence[Pair]
+    """The pairs of spaces that are compared, without those of a space with itself."""
     clusters: NDArray[np.int64]
     """(row,): cluster of every row of the selection, 0, 1, 2, ... in order."""
     lengths: NDArray[np.int64]
@@ -94,11 +105,16 @@ class Preparation:
         u = tuple(xp.empty((rows, width), dtype=dtype, device=device) for width in hidden)
         a = tuple(xp.empty((rows,), **wide) for _ in hidden)
         own = tuple(xp.empty((rows,), **wide) for _ in hidden)
-        weights = [len(hidden) + 1] + [3] * (len(hidden) - 1)
-        edges = tuple(xp.zeros(shape, **wide) for shape in zip(weights, hidden, strict=True))
-        squares = tuple(xp.zeros((width,), **wide) for width in hidden)
-        twins = [s > 0 and width == hidden[0] for s, width in enumerate(hidden)]
-        crossed = tuple(xp.zeros((hidden[0] if twin else 0,), **wide) for twin in twins)
+        pairs = with_own(len(hidden), self.pairs)
+        partners = [sorted({sum(p) - s for p in pairs if s in p}) for s in range(len(hidden))]
+        weighted = tuple(
+            xp.zeros((len(others) + 1, width), **wide)
+            for others, width in zip(partners, hidden, strict=True)
+        )
+        crossed = {
+            (s, t): xp.zeros((hidden[s] if hidden[s] == hidden[t] else 0,), **wide)
+            for s, t in pairs
+        }
         usable = np.ones(rows, dtype=np.bool_)
         host = is_numpy(block.arrays[0])  # numpy rounds while it stores
         step = CACHED_ROWS if host else max(rows, 1)
@@ -109,28 +125,32 @@ class Preparation:
                 arrays = [array[lo:hi, :] for array in block.arrays]
             else:
                 arrays = [take_rows(array, kept[lo:hi]) for array in block.arrays]
-            base = prepare(arrays[0], self.frames[0])
-            for s, array in enumerate(arrays):
-                part = prepare(array, self.frames[s]) if s else base
+            parts = [
+                prepare(array, frame) for array, frame in zip(arrays, self.frames, strict=True)
+            ]
+            for s, part in enumerate(parts):
                 usable[lo:hi] &= to_host(part.usable)
                 u[s][lo:hi, :] = part.u if host else xp.astype(part.u, dtype, copy=False)
                 a[s][lo:hi] = part.a
                 own[s][lo:hi] = part.own
-                edges[s][0, :] += xp.matmul(ones, part.u)
-                edges[s][1, :] += xp.matmul(part.a, part.u)
-                squares[s][:] += _column_dots(part.u, part.u)
-                if twins[s]:
-                    crossed[s][:] += _column_dots(base.u, part.u)
-                if s:
-                    edges[s][2, :] += xp.matmul(base.a, part.u)
-                    edges[0][s + 1, :] += xp.matmul(part.a, base.u)
-                    del part  # before the next one is made
+                weights = xp.stack([ones, *(parts[t].a for t in partners[s])])
+                weighted[s][:, :] += xp.matmul(weights, part.u)
+            for (s, t), dots in crossed.items():
+                if dots.shape[0]:
+                    dots += _column_dots(parts[s].u, parts[t].u)
+            del parts, part  # before the next ones are made
         clusters = self.clusters[block.start : block.stop]
         part_of = None
         if clusters[0] == clusters[-1] and self.lengths[clusters[0]] > len(clusters):
             part_of = int(clusters[0])
+        sums = tuple(rows_of[0, :] for rows_of in weighted)
+        edges = {
+            (s, t): weighted[s][k, :]
+            for s, others in enumerate(partners)
+            for k, t in enumerate(others, start=1)
+        }
         return Prepared(
-            block.start, block.stop, part_of, clusters[kept], u, a, own, edges, squares, crossed
+            block.start, block.stop, part_of, clusters[kept], u, a, own, sums, edges, crossed
         ), usable
 
     def _refuse_non_finite(self, block: Block, usable: NDArray[np.bool_]) -> None:

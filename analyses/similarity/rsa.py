@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from layerlake.analyses.similarity.comparison import Group, compare, require_rows
 from layerlake.analyses.similarity.inference import RsaValue
 from layerlake.analyses.similarity.kernels import kernel_named
+from layerlake.analyses.similarity.moment_state import star
 from layerlake.analyses.similarity.planning import BLOCK_ROWS, CACHE_BYTES, plan_rsa
 from layerlake.engine.arrays import Array, is_numpy, take_rows
 from layerlake.engine.memory import DEFAULT_ALLOWED_BYTES, MemoryPlan, parse_bytes
@@ -87,8 +88,8 @@ def rsa_group(
     Raises
     ------
     InvalidInput
-        A setting is unknown, rows do not match, fewer than 4 rows are left, a row holds NaN or
-        infinity, or a kernel is constant.
+        A setting is unknown, rows do not match, fewer than 4 rows are left, or a row holds NaN or
+        infinity.
     MemoryRefused
         The pass needs more memory than is allowed; raised before anything is read.
     """
@@ -133,10 +134,12 @@ def rsa_group(
         "allow more memory, or compare fewer variants at a time (rsa_group takes a lower "
         "block_rows)",
     )
+    pairs = star(len(spaces))
     group = Group(
         spaces,
         tuple(rows),
         names,
+        tuple(pairs),
         np.repeat(np.arange(len(lengths)), lengths),
         bounds,
         cuts,
@@ -146,7 +149,8 @@ def rsa_group(
         allowed,
         on_dropped,
     )
-    return compare(group, interval, confidence, precision, on_progress)
+    values = compare(group, interval, confidence, precision, on_progress)
+    return [values[pair] for pair in pairs]
 
 
 def rsa_memory(

@@ -23,14 +23,17 @@ class ClusterTouch:
     Row i's sum over j of k_ij l_ij is f_i' (J C J) g_i, with C from the first pass.
     """
 
-    def __init__(self, state: MomentState, precision: str, skip: Sequence[int] = ()) -> None:
-        """Take the moments of a whole first pass, and variants that need no sums.
+    def __init__(self, state: MomentState, precision: str, skip: Sequence[Pair] = ()) -> None:
+        """Take the moments of a whole first pass, and pairs that need no sums.
 
         The u'v parts of the moments are rounded to the working precision and given up by the state.
         """
         self.n_spaces = len(state.frames)
         self.n_clusters = len(state.sizes)
-        self.pairs = [(s, t) for s, t in state.moments if t not in skip]
+        asked = {s for pair in state.same if pair not in skip for s in pair}
+        self.pairs = [
+            (s, t) for s, t in state.moments if (s in asked if s == t else (s, t) not in skip)
+        ]
         self._sums = [state.moments[s, s][-1, :] + 0 for s in range(self.n_spaces)]
         self._weights: dict[Pair, _Weights] = {}
         for pair in list(state.moments):
@@ -136,12 +139,13 @@ class _Weights:
         return namespace(u).matmul(u, self.square)
 
 
-def stacked(touching: Touching, v: int) -> NDArray[np.float64] | None:
-    """Return what touches each cluster for the reference and variant v, (5, cluster).
+def stacked(touching: Touching, pair: Pair) -> NDArray[np.float64] | None:
+    """Return what touches each cluster for a pair of spaces, (5, cluster).
 
-    The rows are k, l, kk, ll, kl; None where variant v was skipped.
+    The rows are k, l, kk, ll, kl; None where the pair was skipped.
     """
-    if (0, v) not in touching:
+    if pair not in touching:
         return None
-    keys: tuple[Pair | int, ...] = (0, v, (0, 0), (v, v), (0, v))
+    s, t = pair
+    keys: tuple[Pair | int, ...] = (s, t, (s, s), (t, t), pair)
     return np.stack([touching[key] for key in keys])

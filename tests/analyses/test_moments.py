@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from layerlake.analyses.similarity.kernels import KERNELS, Frame, frame_of, prepare
-from layerlake.analyses.similarity.moment_state import MomentState
+from layerlake.analyses.similarity.moment_state import MomentState, Pair, star
 from layerlake.analyses.similarity.moments import GroupMoments, pair_sums
 from layerlake.analyses.similarity.preparation import Preparation, Prepared
 from layerlake.engine.arrays import to_host
@@ -34,11 +34,19 @@ def blocks_of(
     frames: tuple[Frame, ...],
     block_rows: int,
     library: object = np,
+    pairs: list[Pair] | None = None,
 ) -> list[Prepared]:
     """Prepare all blocks of the spaces in float64."""
     lengths = np.bincount(clusters)
     bounds = np.concatenate([[0], np.cumsum(lengths)])
-    preparation = Preparation(frames, clusters, lengths, "float64", lambda s, k: f"{s}:{k}")
+    preparation = Preparation(
+        frames,
+        star(len(frames)) if pairs is None else pairs,
+        clusters,
+        lengths,
+        "float64",
+        lambda s, k: f"{s}:{k}",
+    )
     return [
         preparation(Block(lo, hi, tuple(library.asarray(x[lo:hi]) for x in spaces)))  # type: ignore[attr-defined]
         for lo, hi in cut_blocks(bounds, block_rows)
@@ -49,11 +57,11 @@ def dense_sums(
     spaces: list[NDArray[np.float64]],
     clusters: NDArray[np.int64],
     frames: tuple[Frame, ...],
-    v: int,
+    pair: Pair,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the sums over ordered pairs, and within each cluster, from whole matrices."""
     kernels = []
-    for s in (0, v):
+    for s in pair:
         features = prepare(spaces[s], frames[s])
         kernels.append(features.u @ features.u.T + features.a + features.a[:, None])
     k, l = kernels
@@ -76,8 +84,8 @@ def check(
     frames = tuple(
         Frame(f.kernel, to_host(f.origin), f.scale, f.constant, f.loud) for f in state.frames
     )
-    for v, sums in enumerate(pair_sums(state), start=1):
-        total, within = dense_sums(spaces, clusters, frames, v)
+    for pair, sums in pair_sums(state).items():
+        total, within = dense_sums(spaces, clusters, frames, pair)
         size = np.abs(total).max()
         np.testing.assert_allclose(sums.total, total, rtol=1e-10, atol=1e-12 * size)
         np.testing.assert_allclose(sums.within, within, rtol=1e-10, atol=1e-12 * size)
@@ -104,6 +112,20 @@ def test_any_blocking_and_merging_gives_the_same_sums(
         other = states.pop(order.randrange(len(states)))  # type: ignore[attr-defined]
         states.append(accumulator.merge(one, other))
     check(accumulator.finish(states[0]), spaces, clusters)
+
+
+@pytest.mark.parametrize("pairs", [[(1, 2)], [(0, 2), (1, 2)], [(0, 1), (0, 2), (1, 2)]])
+def test_any_pairs(pairs: list[Pair]) -> None:
+    lengths = [4, 1, 9, 3]
+    spaces, clusters = spaces_of(5, lengths)
+    frames = tuple(frame_of(x, KERNELS["correlation"]) for x in spaces)
+    accumulator = GroupMoments(frames, np.array(lengths), pairs)
+    state = accumulator.start()
+    for block in blocks_of(spaces, clusters, frames, 6, pairs=pairs):
+        state = accumulator.update(state, block)
+    state = accumulator.finish(state)
+    assert list(pair_sums(state)) == pairs
+    check(state, spaces, clusters)
 
 
 @pytest.mark.parametrize("kernel", list(KERNELS))

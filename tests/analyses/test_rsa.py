@@ -136,8 +136,6 @@ def test_what_is_refused():
         rsa_arrays(X, Y[:30])
     with pytest.raises(InvalidInput, match="kernel"):
         rsa_arrays(X, Y, kernel="cosin")
-    with pytest.raises(InvalidInput):
-        rsa_arrays(np.ones((40, 6)), Y, interval="none")
     with pytest.raises(InvalidInput, match=r"cluster|input"):
         rsa_arrays(X, Y, np.arange(40) // 2, interval="rows")
     with pytest.raises(MemoryRefused):
@@ -244,12 +242,25 @@ def test_a_sample_that_misleads_costs_another_pass_and_no_digits() -> None:
     ],
     ids=["orthogonal", "simplex", "equal", "equal-inexact", "proportional", "shifted"],
 )
-def test_a_kernel_that_does_not_vary_is_refused(rows: NDArray[np.float64], kernel: str) -> None:
+def test_a_kernel_that_does_not_vary_has_no_number(rows: NDArray[np.float64], kernel: str) -> None:
     other = np.random.default_rng(0).standard_normal((40, 5))
-    with pytest.raises(InvalidInput, match=f"{kernel} kernel of Y is the same for all pairs"):
-        rsa_arrays(other, rows, kernel=kernel, interval="none")
-    with pytest.raises(InvalidInput, match="kernel of X"):
-        rsa_arrays(rows.astype(np.float32), other, kernel=kernel)
+    for X, Y, name in (
+        (other, rows, "Y"),
+        (rows.astype(np.float32), other, "X"),
+        (rows, rows, "X"),
+    ):
+        value = rsa_arrays(X, Y, kernel=kernel)
+        assert math.isnan(value.r_all)
+        assert value.r_between is value.r_all_low is value.r_between_high is None
+        assert f"the {kernel} kernel of {name} is the same for all pairs" in value.notes[0]
+    # One space that does not vary leaves the others their numbers.
+    index = [np.arange(40)] * 3
+    spaces = [CountingSpace(part) for part in (other, other[:, ::-1].copy() ** 3, rows)]
+    good, bad = rsa_group(spaces[0], spaces[1:], index, index[0], kernel=kernel)
+    alone = rsa_group(spaces[0], spaces[1:2], index[:2], index[0], kernel=kernel)[0]
+    assert good.r_all == pytest.approx(alone.r_all, abs=1e-8)
+    assert good.r_all_low == pytest.approx(alone.r_all_low, abs=1e-6)
+    assert math.isnan(bad.r_all)
 
 
 def test_a_group_equals_its_comparisons_one_by_one() -> None:
