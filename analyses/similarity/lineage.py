@@ -1,0 +1,109 @@
+"""Where variants come from: whose base is whose, and which differ only in their seed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from layerlake.store.errors import NameNotFound
+
+_SEEDED_NAME: Final = re.compile(r"(?P<stem>.+[-_])s\d+")
+
+
+def own_base(about: Mapping[str, Mapping[str, Any]], variant: str) -> str | None:
+    """Return the variant that another one was made from, or None where the lake does not say.
+
+    That is the one whose weights its `parent` names; else, of random weights and of a model cut
+    short, the same source untouched.
+
+    Parameters
+    ----------
+    about
+        The attributes of every variant, by name; among several of the same weights the first
+        counts.
+    variant
+        One of them.
+    """
+    own = about[variant]
+    parent = own.get("parent") or {}
+    if digest := parent.get("weights_digest"):
+        made_from = [
+            name
+            for name, other in about.items()
+            if name != variant and other.get("weights_digest") == digest
+        ]
+        return made_from[0] if made_from else None
+    if own.get("randomize") is None and own.get("truncate") is None:
+        return None
+    for name, other in about.items():
+        same = all(other.get(key) == own.get(key) for key in ("source", "revision"))
+        if same and other.get("randomize") is None and other.get("truncate") is None:
+            return name
+    return None
+
+
+def own_bases(about: Mapping[str, Mapping[str, Any]], variants: Iterable[str]) -> dict[str, str]:
+    """Return the base of each variant.
+
+    Raises
+    ------
+    NameNotFound
+        The lake does not hold the base of one of them, or does not say which it is.
+    """
+    found = {}
+    for variant in variants:
+        base = own_base(about, variant)
+        if base is None:
+            parent = about[variant].get("parent") or {}
+            why = f" ({parent['source']})" if parent.get("source") else ""
+            raise NameNotFound(
+                f"the lake does not hold the model that {variant} was made from{why}, or does not "
+                "say which it is; name a reference, or leave the variant out"
+            )
+        found[variant] = base
+    return found
+
+
+def seed_groups(
+    about: Mapping[str, Mapping[str, Any]], variants: Iterable[str]
+) -> dict[str, list[str]]:
+    """Group variants that differ in nothing but their seed, two or more to a group.
+
+    Lineage says so: random weights of one source, or one training recipe and data. Variants of
+    which the lake knows neither are grouped by names of the form `mnli-s0`, `mnli-s1`.
+
+    Returns
+    -------
+    dict
+        The variants of each group in order, by a name that has `*` in the place of the seed.
+    """
+    groups: dict[str, list[str]] = {}
+    for variant in variants:
+        key = _but_for_seed(about.get(variant, {}), variant)
+        if key is not None:
+            groups.setdefault(key, []).append(variant)
+    return {_title(names): names for names in groups.values() if len(names) > 1}
+
+
+def _but_for_seed(about: Mapping[str, Any], name: str) -> str | None:
+    """Return what the variants of one group have in common; None where nothing tells."""
+    training = about.get("training")
+    if isinstance(training, Mapping) and "seed" in training:
+        rest = {key: value for key, value in training.items() if key != "seed"}
+        rest = {k: v for k, v in rest.items() if k not in ("scores", "versions", "finished")}
+        parent = about.get("parent") or {}
+        return json.dumps([parent.get("weights_digest"), rest], sort_keys=True, default=str)
+    if about.get("randomize") is not None:
+        return json.dumps(
+            [about.get("source"), about.get("revision"), about.get("truncate"), "random"]
+        )
+    named = _SEEDED_NAME.fullmatch(name)
+    return f"name {named['stem']}" if named else None
+
+
+def _title(names: list[str]) -> str:
+    """Return one name for a group: that of its first variant with `*` for the seed."""
+    named = _SEEDED_NAME.fullmatch(names[0])
+    return f"{named['stem']}s*" if named else f"{names[0]} and {len(names) - 1} more"
