@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -18,9 +18,6 @@ from layerlake.store.overview import ranges_text
 
 if TYPE_CHECKING:
     import xarray as xr
-
-MOST_COLUMNS = 4
-"""Variants beside each other in a table for people; more of them are below each other."""
 
 _TEXT: Final = ("corpus", "reference", "variant", "site", "measure")
 _WHOLE: Final = ("layer", "n", "n_clusters", "n_dropped")
@@ -155,7 +152,8 @@ class SimilarityResult:
                 "settings": self.settings,
                 "identity": self.identity,
                 "records": [
-                    {field: _none(record[field]) for field in FIELDS} for record in self.records
+                    {field: none_for_nan(record[field]) for field in FIELDS}
+                    for record in self.records
                 ],
                 "notes": list(self.notes),
             },
@@ -171,7 +169,9 @@ class SimilarityResult:
         a cell is r_all and the farther end of its interval. Several corpora, references or sites
         make a table each.
         """
-        return "\n\n".join(_table(self, title, records) for title, records in self.parts().items())
+        from layerlake.analyses.result_tables import similarity_text
+
+        return similarity_text(self)
 
     def parts(self) -> dict[str, list[dict[str, Any]]]:
         """Group the records by corpus, reference and site, each under a title."""
@@ -228,7 +228,7 @@ def _nan(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
-def _none(value: Any) -> Any:
+def none_for_nan(value: Any) -> Any:
     """Return the value, None for NaN, which JSON does not have."""
     return None if isinstance(value, float) and math.isnan(value) else value
 
@@ -239,81 +239,4 @@ def _listed(field: str, column: NDArray[Any]) -> list[Any]:
         return [str(value) for value in column]
     if field in _WHOLE:
         return [int(value) for value in column]
-    return [_none(float(value)) for value in column]
-
-
-def _cell(records: Iterable[Mapping[str, Any]]) -> str:
-    """Write the measures of one variant at one layer."""
-    found = {record["measure"]: record for record in records}
-    parts = []
-    for measure in MEASURES:
-        record = found.get(measure)
-        value = None if record is None else _none(record["value"])
-        if record is None or value is None:
-            parts.append("-")
-            continue
-        low, high = _none(record["low"]), _none(record["high"])
-        ends = "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
-        parts.append(f"{value:.3f}{ends}")
-    return "  ".join(parts)
-
-
-def _table(result: SimilarityResult, title: str, records: list[dict[str, Any]]) -> str:
-    """Write the table of one corpus, reference and site."""
-    variants = list(dict.fromkeys(record["variant"] for record in records))
-    layers = sorted({record["layer"] for record in records})
-    if len(variants) > MOST_COLUMNS:
-        return _long_table(result, title, records, variants, layers)
-    rows = [["layer", *variants]]
-    for layer in layers:
-        here = [record for record in records if record["layer"] == layer]
-        rows.append(
-            [str(layer)]
-            + [_cell(r for r in here if r["variant"] == variant) for variant in variants]
-        )
-    about = "cells: r_all [interval]  r_between [interval]" + _level(result, records)
-    return "\n".join([title, *_lines(rows, str.rjust), about])
-
-
-def _long_table(
-    result: SimilarityResult,
-    title: str,
-    records: list[dict[str, Any]],
-    variants: list[str],
-    layers: list[int],
-) -> str:
-    """Write the table of many variants: a line each, r_all alone."""
-    found = {(r["variant"], r["layer"]): r for r in records if r["measure"] == "r_all"}
-    rows = [["layer", *map(str, layers)]]
-    for variant in variants:
-        rows.append([variant, *(_short_cell(found.get((variant, layer))) for layer in layers)])
-    about = "cells: r_all and how far the interval reaches" + _level(result, records)
-    return "\n".join([title, *_lines(rows, str.ljust), f"{about}; --json has all of it"])
-
-
-def _short_cell(record: Mapping[str, Any] | None) -> str:
-    value = None if record is None else _none(record["value"])
-    if record is None or value is None:
-        return "-"
-    low, high = _none(record["low"]), _none(record["high"])
-    if low is None or high is None:
-        return f"{value:.3f}"
-    return f"{value:.3f} ±{max(value - low, high - value):.3f}"
-
-
-def _lines(rows: list[list[str]], first: Callable[[str, int], str]) -> list[str]:
-    """Lay rows out in columns, the first row being their heads."""
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        rest = (cell.ljust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
-        lines.append("  |  ".join([first(row[0], widths[0]), *rest]).rstrip())
-    lines.insert(1, "--+--".join("-" * width for width in widths))
-    return lines
-
-
-def _level(result: SimilarityResult, records: list[dict[str, Any]]) -> str:
-    confidence = result.settings.get("confidence")
-    if confidence is None or all(_none(record["low"]) is None for record in records):
-        return ""
-    return f" at {100 * float(confidence):g} %"
+    return [none_for_nan(float(value)) for value in column]
