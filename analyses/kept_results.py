@@ -11,8 +11,8 @@ from layerlake.store.errors import LakeReadOnly, NameNotFound, StorageFailed
 from layerlake.store.identity import settings_fingerprint, short
 from layerlake.store.reader import Lake
 
-METHOD_VERSION: Final = 2
-"""Counts the changes of the computation that move a reported digit: older results are not reused."""
+METHOD_VERSION: Final = 3
+"""Counts the changes that move a reported digit or the fields: older results are not reused."""
 
 
 def _fingerprint(settings: Mapping[str, Any], identity: Mapping[str, Any]) -> str:

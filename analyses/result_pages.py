@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
+from layerlake.analyses.result_parts import Part, Record, divided, parts_of
 from layerlake.store.overview import TABLE_STYLE, fold
 
 if TYPE_CHECKING:
@@ -16,52 +17,56 @@ MOST_COLUMNS: Final = 6
 """More variants than that are rows, and layers columns."""
 OPEN_ROWS: Final = 50
 """Rows of a table that are not folded away."""
-
-Record = Mapping[str, Any]
+OPEN_ACROSS: Final = 12
+"""Tables of layers against layers that are not folded away."""
 
 
 def similarity_html(result: SimilarityResult) -> str:
-    """Return a table for each corpus, reference and site: layers as rows, variants as columns.
+    """Return a table for each measure, corpus, reference and site: layers as rows.
 
-    A cell holds r_all and r_between, each above its interval; a dash stands for what is not
-    defined. Many variants are rows instead.
+    Variants are columns. A cell holds the value above its interval, and r_between below r_all; a
+    dash stands for what is not defined. Many variants are rows instead. Layers compared across
+    make a table for each variant, folded away where there are many.
     """
-    tables = [_table(title, records) for title, records in result.parts().items()]
+    shown, folded = divided(parts_of(result), OPEN_ACROSS)
+    tables = [_table(part) for part in shown]
+    if folded:
+        more = f"{len(folded):,} more tables of layers against layers"
+        tables.append(fold(more, "".join(map(_table, folded))))
     notes = [f"<br><small>note: {escape(note)}</small>" for note in result.notes]
     return f'<div class="layerlake">{TABLE_STYLE}{"".join(tables + notes)}</div>'
 
 
-def _table(title: str, records: list[dict[str, Any]]) -> str:
-    variants = list(dict.fromkeys(record["variant"] for record in records))
-    layers = sorted({record["layer"] for record in records})
-    measures = sorted({record["measure"] for record in records})
-    cells: dict[tuple[Any, Any], list[Record]] = {}
-    for record in records:
-        cells.setdefault((record["variant"], record["layer"]), []).append(record)
-    if len(variants) > MOST_COLUMNS:
-        page = _grid(
-            "variant", variants, "layer", layers, lambda row, column: cells.get((row, column), [])
-        )
+def _table(part: Part) -> str:
+    variants, layers = part.labels("variant"), part.labels("layer")
+    if part.across:
+        rows = part.labels("reference_layer")
+        page = _grid(part, "layer", "reference_layer", rows, "layer", layers)
+    elif len(variants) > MOST_COLUMNS:
+        page = _grid(part, "variant", "variant", variants, "layer", layers)
     else:
-        page = _grid(
-            "layer", layers, "", variants, lambda row, column: cells.get((column, row), [])
-        )
-    about = f"{escape(title)} <small>({escape(', then '.join(measures))})</small>"
+        page = _grid(part, "layer", "layer", layers, "variant", variants)
+    about = f"{escape(part.title)} <small>({escape(', then '.join(part.measures))})</small>"
     return f"<p><b>{about}</b></p>{page}"
 
 
 def _grid(
+    part: Part,
     rows_are: str,
+    row_field: str,
     rows: list[Any],
-    columns_are: str,
+    column_field: str,
     columns: list[Any],
-    found: Callable[[Any, Any], Iterable[Record]],
 ) -> str:
-    names = [escape(f"{columns_are} {column}".strip()) for column in columns]
+    cells = part.cells(row_field, column_field)
+    prefix = "layer " if column_field == "layer" else ""
+    names = [escape(f"{prefix}{column}") for column in columns]
     head = f"<tr><th>{rows_are}</th>{''.join(f'<th>{name}</th>' for name in names)}</tr>"
     lines = [
         f"<tr><th>{escape(str(row))}</th>"
-        + "".join(f"<td>{_cell(found(row, column))}</td>" for column in columns)
+        + "".join(
+            f"<td>{_cell(cells.get((row, column), {}), part.measures)}</td>" for column in columns
+        )
         + "</tr>"
         for row in rows
     ]
@@ -75,10 +80,10 @@ def _grid(
     return page
 
 
-def _cell(records: Iterable[Record]) -> str:
+def _cell(found: Mapping[str, Record], measures: Iterable[str]) -> str:
     """Write the measures of one variant at one layer."""
     parts = []
-    for record in sorted(records, key=lambda record: str(record["measure"])):
+    for record in (found[measure] for measure in measures if measure in found):
         ends = [record[end] for end in ("low", "high") if _is_number(record[end])]
         text = f"{record['value']:.3f}" if _is_number(record["value"]) else "-"
         if text != "-" and len(ends) == 2:

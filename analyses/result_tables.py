@@ -2,28 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from layerlake.analyses.results import MEASURES, none_for_nan
+from layerlake.analyses.result_parts import Part, Record, divided, parts_of
+from layerlake.analyses.results import none_for_nan
 
 if TYPE_CHECKING:
     from layerlake.analyses.results import SimilarityResult
 
 MOST_COLUMNS: Final = 4
 """Variants beside each other; more of them are below each other."""
+MOST_ACROSS: Final = 12
+"""Tables of layers against layers that are printed."""
 
 
 def similarity_text(result: SimilarityResult) -> str:
     """Return the tables of a result; see `SimilarityResult.table`."""
-    return "\n\n".join(_table(result, title, records) for title, records in result.parts().items())
+    shown, folded = divided(parts_of(result), MOST_ACROSS)
+    tables = [_table(result, part) for part in shown]
+    if folded:
+        tables.append(
+            f"{len(folded):,} more tables of layers against layers are not shown; --json has them"
+        )
+    return "\n\n".join(tables)
 
 
-def _cell(records: Iterable[Mapping[str, Any]]) -> str:
+def _table(result: SimilarityResult, part: Part) -> str:
+    """Write the table of one part."""
+    variants = part.labels("variant")
+    columns = part.labels("layer")
+    if part.across:
+        cells = part.cells("reference_layer", "layer")
+        return _short_table(result, part, cells, part.labels("reference_layer"), columns, str.rjust)
+    if len(variants) > MOST_COLUMNS:
+        cells = part.cells("variant", "layer")
+        return _short_table(result, part, cells, variants, columns, str.ljust)
+    cells = part.cells("layer", "variant")
+    rows = [["layer", *variants]]
+    for layer in part.labels("layer"):
+        rows.append(
+            [str(layer)]
+            + [_cell(cells.get((layer, variant), {}), part.measures) for variant in variants]
+        )
+    about = "cells: " + "  ".join(f"{measure}{_ends(part, measure)}" for measure in part.measures)
+    about += _level(result, part) + _more(part)
+    return "\n".join([part.title, *_lines(rows, str.rjust), about])
+
+
+def _short_table(
+    result: SimilarityResult,
+    part: Part,
+    cells: Mapping[tuple[Any, Any], Mapping[str, Record]],
+    rows: list[Any],
+    columns: list[Any],
+    first: Callable[[str, int], str],
+) -> str:
+    """Write a table with layers as columns, the first measure alone."""
+    measure = part.measures[0]
+    lines = [["layer", *map(str, columns)]]
+    for row in rows:
+        found = (cells.get((row, column), {}).get(measure) for column in columns)
+        lines.append([str(row), *map(_short_cell, found)])
+    reach = " and how far the interval reaches" if _ends(part, measure) else ""
+    about = f"cells: {measure}{reach}{_level(result, part)}{_more(part)}; --json has all of it"
+    return "\n".join([part.title, *_lines(lines, first), about])
+
+
+def _cell(found: Mapping[str, Record], measures: tuple[str, ...]) -> str:
     """Write the measures of one variant at one layer."""
-    found = {record["measure"]: record for record in records}
     parts = []
-    for measure in MEASURES:
+    for measure in measures:
         record = found.get(measure)
         value = None if record is None else none_for_nan(record["value"])
         if record is None or value is None:
@@ -35,40 +84,7 @@ def _cell(records: Iterable[Mapping[str, Any]]) -> str:
     return "  ".join(parts)
 
 
-def _table(result: SimilarityResult, title: str, records: list[dict[str, Any]]) -> str:
-    """Write the table of one corpus, reference and site."""
-    variants = list(dict.fromkeys(record["variant"] for record in records))
-    layers = sorted({record["layer"] for record in records})
-    if len(variants) > MOST_COLUMNS:
-        return _long_table(result, title, records, variants, layers)
-    rows = [["layer", *variants]]
-    for layer in layers:
-        here = [record for record in records if record["layer"] == layer]
-        rows.append(
-            [str(layer)]
-            + [_cell(r for r in here if r["variant"] == variant) for variant in variants]
-        )
-    about = "cells: r_all [interval]  r_between [interval]" + _level(result, records)
-    return "\n".join([title, *_lines(rows, str.rjust), about])
-
-
-def _long_table(
-    result: SimilarityResult,
-    title: str,
-    records: list[dict[str, Any]],
-    variants: list[str],
-    layers: list[int],
-) -> str:
-    """Write the table of many variants: a line each, r_all alone."""
-    found = {(r["variant"], r["layer"]): r for r in records if r["measure"] == "r_all"}
-    rows = [["layer", *map(str, layers)]]
-    for variant in variants:
-        rows.append([variant, *(_short_cell(found.get((variant, layer))) for layer in layers)])
-    about = "cells: r_all and how far the interval reaches" + _level(result, records)
-    return "\n".join([title, *_lines(rows, str.ljust), f"{about}; --json has all of it"])
-
-
-def _short_cell(record: Mapping[str, Any] | None) -> str:
+def _short_cell(record: Record | None) -> str:
     value = None if record is None else none_for_nan(record["value"])
     if record is None or value is None:
         return "-"
@@ -89,8 +105,30 @@ def _lines(rows: list[list[str]], first: Callable[[str, int], str]) -> list[str]
     return lines
 
 
-def _level(result: SimilarityResult, records: list[dict[str, Any]]) -> str:
+def _ends(part: Part, measure: str) -> str:
+    """Say that a measure has intervals, where it has any."""
+    bounded = (
+        record["measure"] == measure and none_for_nan(record["low"]) is not None
+        for record in part.records
+    )
+    return " [interval]" if any(bounded) else ""
+
+
+def _level(result: SimilarityResult, part: Part) -> str:
     confidence = result.settings.get("confidence")
-    if confidence is None or all(none_for_nan(record["low"]) is None for record in records):
+    if confidence is None or not any(_ends(part, measure) for measure in part.measures):
         return ""
     return f" at {100 * float(confidence):g} %"
+
+
+def _more(part: Part) -> str:
+    """Say how far values may be off, and over how many seeds they are means."""
+    said = ""
+    bounds = [record["bound"] for record in part.records if none_for_nan(record["bound"])]
+    if bounds:
+        said += f"; values are off by at most {max(bounds):.1e}"
+    seeds = sorted({record["n_seeds"] for record in part.records})
+    if seeds[-1] > 1:
+        over = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+        said += f"; means over {over} seeds"
+    return said

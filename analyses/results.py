@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from layerlake.analyses.result_parts import in_order
 from layerlake.store.errors import InvalidInput, MissingExtra
 from layerlake.store.overview import ranges_text
 
@@ -20,12 +21,13 @@ if TYPE_CHECKING:
     import xarray as xr
 
 _TEXT: Final = ("corpus", "reference", "variant", "site", "measure")
-_WHOLE: Final = ("layer", "n", "n_clusters", "n_dropped")
-_REAL: Final = ("value", "low", "high", "rows_per_cluster", "within_pair_share")
+_WHOLE: Final = ("reference_layer", "layer", "n", "n_clusters", "n_dropped", "n_seeds")
+_NUMBERS: Final = ("value", "low", "high", "bound")
 MEASURES: Final = ("r_all", "r_between")
 FIELDS: Final = (
     "corpus",
     "reference",
+    "reference_layer",
     "variant",
     "site",
     "layer",
@@ -33,25 +35,30 @@ FIELDS: Final = (
     "value",
     "low",
     "high",
+    "bound",
     "n",
     "n_clusters",
     "rows_per_cluster",
     "within_pair_share",
     "n_dropped",
+    "n_seeds",
 )
-"""Fields of a record, in order; `value`, `low` and `high` may be None."""
+"""Fields of a record, in order. `value`, `low`, `high` and `bound` may be None: not defined, no
+interval, and exact but for rounding. `bound` is how far `value` is off at most; `n_seeds` is above
+1 for a mean over seeds; `reference_layer` is `layer` where spaces of the same layer are compared.
+"""
 
 
 @dataclass(frozen=True, repr=False)
 class SimilarityResult:
-    """Similarities of variants to a reference, layer by layer."""
+    """Similarities of spaces: of variants to a reference, layer by layer or across layers."""
 
     settings: dict[str, Any]
     """What was asked for: kernel, interval, confidence, rows and so on."""
     identity: dict[str, Any]
     """Which inputs were read, by their fingerprints."""
     records: tuple[dict[str, Any], ...]
-    """One flat mapping of `FIELDS` for each variant, layer and measure."""
+    """One flat mapping of `FIELDS` for each pair of spaces and measure."""
     notes: tuple[str, ...] = ()
     """Sentences about what to be careful with."""
 
@@ -89,43 +96,68 @@ class SimilarityResult:
     def labels(self, field: str) -> list[Any]:
         """Return the different entries of a field: layers and measures in order, others as met."""
         found = list(dict.fromkeys(record[field] for record in self.records))
-        if field == "layer":
+        if field in ("layer", "reference_layer"):
             return sorted(found)
-        if field == "measure":
-            return sorted(found, key=lambda name: (name not in MEASURES, name))
-        return found
+        return in_order(found) if field == "measure" else found
 
     def to_xarray(self) -> xr.Dataset:
-        """Return `value`, `low` and `high` over (variant, layer, measure); NaN stands for None.
+        """Return `value`, `low`, `high` and `bound` over (variant, layer, measure); NaN for None.
+
+        What else tells records apart is a leading axis: `corpus`, `site`, `reference`,
+        `reference_layer`. Where the variant alone, or the layer alone, says it (each variant its
+        own reference, each layer compared with the same layer), it is a coordinate beside that.
 
         Raises
         ------
         InvalidInput
-            The records hold more than one corpus, reference or site, so that three axes do not
-            tell them apart.
+            Two records are of the same spaces and measure.
         """
         import xarray as xr
 
-        axes = ("variant", "layer", "measure")
+        apart, beside = self._axes()
+        axes = (*apart, "variant", "layer", "measure")
         labels = {axis: self.labels(axis) for axis in axes}
         place = {axis: {label: k for k, label in enumerate(labels[axis])} for axis in axes}
         shape = tuple(len(labels[axis]) for axis in axes)
-        arrays = {name: np.full(shape, np.nan) for name in ("value", "low", "high")}
+        arrays = {name: np.full(shape, np.nan) for name in _NUMBERS}
         taken = set()
         for record in self.records:
             at = tuple(place[axis][record[axis]] for axis in axes)
             if at in taken:
                 raise InvalidInput(
                     f"{record['variant']} has two records for {record['measure']} at layer "
-                    f"{record['layer']}; take one corpus, reference and site at a time"
+                    f"{record['layer']}; give one for each pair of spaces and measure"
                 )
             taken.add(at)
             for name, array in arrays.items():
                 array[at] = _nan(record[name])
         return xr.Dataset(
             {name: (axes, array) for name, array in arrays.items()},
-            coords=labels,
+            coords={**labels, **beside},
             attrs={name: json.dumps(value) for name, value in self.to_attributes().items()},
+        )
+
+    def _axes(self) -> tuple[list[str], dict[str, Any]]:
+        """Return the fields that need an axis of their own, and coordinates for the others."""
+        apart: list[str] = []
+        beside: dict[str, Any] = {}
+        for field in ("corpus", "site", "reference", "reference_layer"):
+            found = self.labels(field)
+            along = [axis for axis in ("variant", "layer") if self._follows(field, axis)]
+            if len(found) == 1:
+                beside[field] = found[0]
+            elif along:
+                said = {record[along[0]]: record[field] for record in self.records}
+                beside[field] = (along[0], [said[label] for label in self.labels(along[0])])
+            elif found:
+                apart.append(field)
+        return apart, beside
+
+    def _follows(self, field: str, axis: str) -> bool:
+        """Whether records of the same variant, or layer, never differ in a field."""
+        said: dict[Any, Any] = {}
+        return all(
+            said.setdefault(record[axis], record[field]) == record[field] for record in self.records
         )
 
     def to_pandas(self) -> Any:
@@ -143,7 +175,13 @@ class SimilarityResult:
                 "to_pandas needs pandas, which is not installed; install it with: "
                 "pip install pandas"
             ) from error
-        return frame(list(self.records), columns=list(FIELDS))
+        columns = self.to_columns()
+        return frame(
+            {
+                field: column.tolist() if field in _TEXT else column
+                for field, column in columns.items()
+            }
+        )
 
     def to_json(self) -> str:
         """Return one JSON object of settings, identity, records and notes."""
@@ -162,24 +200,17 @@ class SimilarityResult:
         )
 
     def table(self) -> str:
-        """Return a table for people: layers as rows, variants as columns.
+        """Return tables for people: layers as rows, variants as columns.
 
-        A cell holds r_all with its interval in brackets, then r_between with its own; a dash
+        A cell holds the value with its interval in brackets, and r_between beside r_all; a dash
         stands for what is not defined. Where there are more than four variants each is a line, and
-        a cell is r_all and the farther end of its interval. Several corpora, references or sites
-        make a table each.
+        a cell is the value and the farther end of its interval. Several measures, corpora,
+        references or sites make a table each. Where layers are compared across, a table is of one
+        variant and the reference: its layers as rows, the variant's as columns.
         """
         from layerlake.analyses.result_tables import similarity_text
 
         return similarity_text(self)
-
-    def parts(self) -> dict[str, list[dict[str, Any]]]:
-        """Group the records by corpus, reference and site, each under a title."""
-        parts: dict[str, list[dict[str, Any]]] = {}
-        for record in self.records:
-            title = f"{record['corpus']}, {record['site']}: similarity to {record['reference']}"
-            parts.setdefault(title, []).append(record)
-        return parts
 
     def to_columns(self) -> dict[str, NDArray[Any]]:
         """Return the records as one array per field, NaN in the place of None."""

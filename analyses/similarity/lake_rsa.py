@@ -188,6 +188,7 @@ def rsa(
             shared = {
                 "corpus": corpus,
                 "reference": reference,
+                "reference_layer": layer,
                 "variant": variant,
                 "site": site,
                 "layer": layer,
@@ -222,6 +223,7 @@ def _records(shared: Mapping[str, Any], value: RsaValue) -> list[dict[str, Any]]
         "rows_per_cluster": value.rows_per_cluster,
         "within_pair_share": value.within_pair_share,
         "n_dropped": value.n_dropped,
+        "n_seeds": 1,
     }
     return [
         {
@@ -230,6 +232,7 @@ def _records(shared: Mapping[str, Any], value: RsaValue) -> list[dict[str, Any]]
             "value": fields[measure],
             "low": fields[f"{measure}_low"],
             "high": fields[f"{measure}_high"],
+            "bound": None,
             **counts,
         }
         for measure in MEASURES

@@ -25,6 +25,7 @@ def result_of(*curves: tuple[str, str, bool]) -> SimilarityResult:
                     {
                         "corpus": corpus,
                         "reference": "base",
+                        "reference_layer": layer,
                         "variant": variant,
                         "site": "resid",
                         "layer": layer,
@@ -32,11 +33,13 @@ def result_of(*curves: tuple[str, str, bool]) -> SimilarityResult:
                         "value": value,
                         "low": value - 0.1 if interval else None,
                         "high": value + 0.1 if interval else None,
+                        "bound": None,
                         "n": 500,
                         "n_clusters": 100,
                         "rows_per_cluster": 5.0,
                         "within_pair_share": 0.01,
                         "n_dropped": 0,
+                        "n_seeds": 1,
                     }
                 )
     return SimilarityResult({}, {}, tuple(records))

@@ -1,5 +1,6 @@
 """Results: tables for people and programs, and the way there and back."""
 
+import itertools
 import json
 import re
 import sys
@@ -20,6 +21,7 @@ def record(
     filled = {
         "corpus": "wörter",
         "reference": "base",
+        "reference_layer": layer,
         "variant": variant,
         "site": "resid",
         "layer": layer,
@@ -27,11 +29,13 @@ def record(
         "value": value,
         "low": None if value is None else value - 0.1,
         "high": None if value is None else value + 0.1,
+        "bound": None,
         "n": 500,
         "n_clusters": 100,
         "rows_per_cluster": 5.0,
         "within_pair_share": 0.01,
         "n_dropped": 3,
+        "n_seeds": 1,
     }
     return filled | more
 
@@ -92,10 +96,52 @@ def test_arrays_are_labelled(result: SimilarityResult) -> None:
     assert json.loads(dataset.attrs["settings"]) == result.settings
 
 
-def test_three_axes_must_tell_records_apart(result: SimilarityResult) -> None:
-    doubled = (*result.records, record("cut", 2, "r_all", 0.5, corpus="other"))
+def test_the_same_spaces_have_one_record_a_measure(result: SimilarityResult) -> None:
+    doubled = (*result.records, record("cut", 2, "r_all", 0.5))
     with pytest.raises(InvalidInput, match="cut has two records for r_all at layer 2"):
         SimilarityResult({}, {}, doubled).to_xarray()
+
+
+def test_what_is_one_for_all_is_a_coordinate(result: SimilarityResult) -> None:
+    dataset = result.to_xarray()
+    assert dataset["corpus"].item() == "wörter"
+    assert dataset["reference"].item() == "base"
+    assert dataset["reference_layer"].dims == ("layer",)
+    assert dataset["reference_layer"].to_numpy().tolist() == [2, 10]
+
+
+def test_axes_tell_corpora_and_references_apart() -> None:
+    records = tuple(
+        record(variant, layer, "cka", k + 0.5, corpus=corpus, reference=reference)
+        for k, (variant, layer, corpus, reference) in enumerate(
+            itertools.product(("twin", "cut"), (0, 1), ("wiki", "ewt"), ("base", "old"))
+        )
+    )
+    dataset = SimilarityResult({}, {}, records).to_xarray()
+    assert dataset["value"].dims == ("corpus", "reference", "variant", "layer", "measure")
+    assert dataset["value"].notnull().all()
+    for entry in records:
+        at = {f: entry[f] for f in ("corpus", "reference", "variant", "layer", "measure")}
+        assert float(dataset["value"].sel(at)) == entry["value"]
+    own = [record("twin", 0, "cka", 1, reference="a"), record("cut", 0, "cka", 1, reference="b")]
+    dataset = SimilarityResult({}, {}, tuple(own)).to_xarray()
+    assert dataset["value"].dims == ("variant", "layer", "measure")
+    assert dataset["reference"].sel(variant="cut").item() == "b"
+
+
+def test_layers_compared_across_have_an_axis() -> None:
+    records = tuple(
+        record("twin", layer, "cka", layer + other / 10, reference_layer=other, bound=layer / 100)
+        for layer in (0, 3)
+        for other in (0, 1, 2)
+    )
+    dataset = SimilarityResult({}, {}, records).to_xarray()
+    assert dict(dataset.sizes) == {"reference_layer": 3, "variant": 1, "layer": 2, "measure": 1}
+    at = {"reference_layer": 2, "variant": "twin", "layer": 3, "measure": "cka"}
+    assert float(dataset["value"].sel(at)) == 3.2
+    assert float(dataset["bound"].sel(at)) == 0.03
+    one = SimilarityResult({}, {}, tuple(r for r in records if r["reference_layer"] == 2))
+    assert one.to_xarray()["reference_layer"].item() == 2
 
 
 def test_pandas_holds_the_records(result: SimilarityResult) -> None:
@@ -103,6 +149,7 @@ def test_pandas_holds_the_records(result: SimilarityResult) -> None:
     frame = result.to_pandas()
     assert list(frame.columns) == list(FIELDS)
     assert frame["variant"].tolist() == ["twin", "twin", "twin", "cut", "cut"]
+    assert [frame[field].dtype.kind for field in ("layer", "value", "bound")] == ["i", "f", "f"]
 
 
 def test_pandas_is_asked_for_by_name(
@@ -146,6 +193,83 @@ def test_many_variants_have_a_line_each() -> None:
         "v4     |  0.400 ±0.100  |  0.520 ±0.100",
         "cells: r_all and how far the interval reaches at 95 %; --json has all of it",
     ]
+
+
+def test_each_measure_has_a_table(result: SimilarityResult) -> None:
+    more = [
+        record("twin", 2, "procrustes", 0.5, low=None, high=None, n_seeds=3),
+        record("cut", 2, "procrustes", 1.25, low=None, high=None, n_seeds=5),
+        record("twin", 2, "cosine", 0.5),
+        record("twin", 2, "spearman", 0.5, bound=1.4e-5),
+        record("twin", 2, "cosine_between", 0.25),
+    ]
+    every = SimilarityResult(result.settings, {}, (*more, *result.records))
+    assert every.labels("measure") == [
+        "procrustes", "cosine", "cosine_between", "spearman", "r_all", "r_between"
+    ]  # fmt: skip
+    first, second, third, last = every.table().split("\n\n")
+    assert first.splitlines() == [
+        "wörter, resid: procrustes to base",
+        "layer  |  twin   |  cut",
+        "-------+---------+-------",
+        "    2  |  0.500  |  1.250",
+        "cells: procrustes; means over 3 to 5 seeds",
+    ]
+    assert second.splitlines()[-2:] == [
+        "    2  |  0.500 [0.400, 0.600]  0.250 [0.150, 0.350]",
+        "cells: cosine [interval]  cosine_between [interval] at 95 %",
+    ]
+    assert third.endswith("cells: spearman [interval] at 95 %; values are off by at most 1.4e-05")
+    assert last == result.table()
+    html = every._repr_html_()
+    assert html.index("procrustes to base") < html.index("similarity to base")
+    assert len(re.findall("<table>", html)) == 4
+
+
+def test_one_layer_of_the_reference_is_named_in_the_title() -> None:
+    records = tuple(record("twin", k, "cka", k / 10, reference_layer=1) for k in range(3))
+    lines = SimilarityResult({}, {}, records).table().splitlines()
+    assert lines[0] == "wörter, resid: cka to base, layer 1"
+    assert lines[4] == "    1  |  0.100 [0.000, 0.200]"
+
+
+def test_layers_against_layers_have_a_table_for_each_variant() -> None:
+    records = tuple(
+        record(variant, layer, "cka", layer / 10 + other / 100, reference_layer=other)
+        for variant in ("base", "twin")
+        for layer in (0, 1)
+        for other in (0, 1, 2)
+        if variant != "base" or other < layer
+    )
+    own, other = SimilarityResult({}, {}, records).table().split("\n\n")
+    assert own.splitlines()[0] == "wörter, resid: cka of base (rows) and base (columns)"
+    assert other.splitlines() == [
+        "wörter, resid: cka of base (rows) and twin (columns)",
+        "layer  |  0             |  1",
+        "-------+----------------+--------------",
+        "    0  |  0.000 ±0.100  |  0.100 ±0.100",
+        "    1  |  0.010 ±0.100  |  0.110 ±0.100",
+        "    2  |  0.020 ±0.100  |  0.120 ±0.100",
+        "cells: cka and how far the interval reaches; --json has all of it",
+    ]
+    html = SimilarityResult({}, {}, records)._repr_html_()
+    assert rows_of(html)[0] == ["layer", "layer 1"]
+
+
+def test_of_very_many_tables_the_number_is_said() -> None:
+    records = tuple(
+        record(f"v{k}", layer, "cka", 0.5, reference_layer=other)
+        for k in range(20)
+        for layer in (0, 1)
+        for other in (0, 1)
+    )
+    result = SimilarityResult({}, {}, records)
+    tables = result.table().split("\n\n")
+    assert len(tables) == 13
+    assert tables[-1] == "8 more tables of layers against layers are not shown; --json has them"
+    html = result._repr_html_()
+    assert "<summary>8 more tables of layers against layers</summary>" in html
+    assert len(re.findall("<table>", html)) == 20
 
 
 def test_each_corpus_has_a_table(result: SimilarityResult) -> None:

@@ -1,0 +1,115 @@
+"""Results in the parts that a reader takes in at once: a table, a panel, a page's section each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from layerlake.analyses.results import SimilarityResult
+
+Record = Mapping[str, Any]
+
+BETWEEN: Final = "_between"
+"""How the name of a measure ends that takes pairs of rows from different clusters alone."""
+
+
+def family_of(measure: str) -> str:
+    """Return the measure that another is shown beside: `r_all` for `r_between`, else itself."""
+    first = measure.removesuffix(BETWEEN)
+    return "r_all" if first == "r" else first
+
+
+def in_order(measures: Iterable[str]) -> list[str]:
+    """Return each measure once, as met, what is shown beside another right behind it."""
+    met = list(dict.fromkeys(measures))
+    families = list(dict.fromkeys(map(family_of, met)))
+    return sorted(met, key=lambda name: (families.index(family_of(name)), name.endswith(BETWEEN)))
+
+
+@dataclass(frozen=True)
+class Part:
+    """Records that make a table."""
+
+    title: str
+    measures: tuple[str, ...]
+    """One, or one and what is shown beside it."""
+    across: bool
+    """Whether the layers of one variant (rows) meet those of another (columns)."""
+    records: tuple[Record, ...]
+    """Of one corpus, site and reference; of one variant where `across`."""
+
+    def labels(self, field: str) -> list[Any]:
+        """Return the different entries of a field, layers ascending, others as met."""
+        found = list(dict.fromkeys(record[field] for record in self.records))
+        return sorted(found) if field in ("layer", "reference_layer") else found
+
+    def cells(self, row: str, column: str) -> dict[tuple[Any, Any], dict[str, Record]]:
+        """Return the records of each cell, by measure."""
+        cells: dict[tuple[Any, Any], dict[str, Record]] = {}
+        for record in self.records:
+            cells.setdefault((record[row], record[column]), {})[record["measure"]] = record
+        return cells
+
+
+def parts_of(result: SimilarityResult) -> list[Part]:
+    """Group the records by corpus, site, measure and reference.
+
+    Layers compared with their own of the reference, or all with one of its layers, make one part
+    for all variants. Where several layers of a reference meet others, every variant is a part.
+    """
+    by_measure: dict[str, list[Record]] = {}
+    for one in result.records:
+        by_measure.setdefault(one["measure"], []).append(one)
+    alike: dict[tuple[str, str, str], list[Record]] = {}
+    for measure in in_order(by_measure):
+        for record in by_measure[measure]:
+            key = (record["corpus"], record["site"], family_of(measure))
+            alike.setdefault(key, []).append(record)
+    parts = []
+    for (corpus, site, family), records in alike.items():
+        what = "similarity" if family == "r_all" else family
+        layers = _reference_layers(records)
+        across = any(layer == "several" for layer in layers.values())
+        grouped: dict[str, list[Record]] = {}
+        for record in records:
+            reference = record["reference"]
+            if across:
+                heading = f"{what} of {reference} (rows) and {record['variant']} (columns)"
+            else:
+                heading = f"{what} to {reference}{layers[reference]}"
+            grouped.setdefault(heading, []).append(record)
+        measures = tuple(in_order(record["measure"] for record in records))
+        parts += [
+            Part(f"{corpus}, {site}: {heading}", measures, across, tuple(members))
+            for heading, members in grouped.items()
+        ]
+    return parts
+
+
+def _reference_layers(records: Iterable[Record]) -> dict[str, str]:
+    """Return, for each reference, what to say of its layers: nothing, which one, or `several`."""
+    pairs: dict[str, set[tuple[int, int]]] = {}
+    for record in records:
+        pairs.setdefault(record["reference"], set()).add(
+            (record["reference_layer"], record["layer"])
+        )
+    said = {}
+    for reference, met in pairs.items():
+        own = {layer for layer, _other in met}
+        if all(layer == other for layer, other in met):
+            said[reference] = ""
+        else:
+            said[reference] = f", layer {own.pop()}" if len(own) == 1 else "several"
+    return said
+
+
+def divided(parts: Sequence[Part], most_across: int) -> tuple[list[Part], list[Part]]:
+    """Return the parts to show, and those of layers against layers that are too many."""
+    across = [k for k, part in enumerate(parts) if part.across]
+    folded = set(across[most_across:])
+    return (
+        [part for k, part in enumerate(parts) if k not in folded],
+        [part for k, part in enumerate(parts) if k in folded],
+    )
