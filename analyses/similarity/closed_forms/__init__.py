@@ -1,0 +1,26 @@
+"""Measures of similarity that are closed forms of centred sums over rows.
+
+`SpaceSums` of each space and `CrossSums` of each pair, which one pass over the rows gives, are all
+that they need: no measure here forms a rows x rows matrix, or reads a row again.
+"""
+
+from layerlake.analyses.similarity.closed_forms.decomposition import Decomposition
+from layerlake.analyses.similarity.closed_forms.pair import Measured, SpacePair
+from layerlake.analyses.similarity.closed_forms.registry import (
+    FORMS,
+    ClosedForm,
+    form_named,
+    forms_memory,
+    measure,
+)
+
+__all__ = [
+    "FORMS",
+    "ClosedForm",
+    "Decomposition",
+    "Measured",
+    "SpacePair",
+    "form_named",
+    "forms_memory",
+    "measure",
+]
