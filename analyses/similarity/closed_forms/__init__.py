@@ -5,6 +5,11 @@ that they need: no measure here forms a rows x rows matrix, or reads a row again
 """
 
 from layerlake.analyses.similarity.closed_forms.decomposition import Decomposition
+from layerlake.analyses.similarity.closed_forms.jackknife import (
+    FormValue,
+    even_groups,
+    group_jackknife,
+)
 from layerlake.analyses.similarity.closed_forms.pair import Measured, SpacePair
 from layerlake.analyses.similarity.closed_forms.registry import (
     FORMS,
@@ -18,9 +23,12 @@ __all__ = [
     "FORMS",
     "ClosedForm",
     "Decomposition",
+    "FormValue",
     "Measured",
     "SpacePair",
+    "even_groups",
     "form_named",
     "forms_memory",
+    "group_jackknife",
     "measure",
 ]

@@ -41,7 +41,8 @@ class ClosedForm:
     function: Callable[[SpacePair], Measured]
     """Called by `measure`, which has looked at what makes every form undefined."""
     kind: Kind
-    """What larger numbers mean, and how intervals are taken; angles are in radians."""
+    """What larger numbers mean, and how intervals are taken; angles are in radians, and distances
+    grow with the root of the number of rows."""
     lowest: float
     """The lowest value."""
     highest: float
