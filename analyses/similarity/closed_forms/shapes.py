@@ -7,7 +7,7 @@ are Procrustes distances between spaces (Harvey et al. 2023).
 """
 
 import math
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,8 @@ from layerlake.analyses.similarity.closed_forms.pair import (
     undefined,
 )
 from layerlake.store.errors import InvalidInput, is_a
+
+_SMALLEST_AXIS: Final = 1e-13
 
 
 def bures_similarity(pair: SpacePair) -> Measured:
@@ -94,10 +96,13 @@ class _PartlyWhitened(NamedTuple):
 
 def _partly_whitened(space: Decomposition, alpha: float) -> _PartlyWhitened:
     """Return the transformation, over the directions in which the rows vary."""
-    lengths = np.sqrt(space.axes.squares[: space.rank])
+    squares, vectors = space.axes
+    # Axes that are no more than the rounding of the loudest one have no length to divide by.
+    count = min(space.rank, int(np.sum(squares > _SMALLEST_AXIS * squares[0])))
+    lengths = np.sqrt(squares[:count])
     weights = alpha + (1 - alpha) / lengths
     square = float(np.sum((weights * lengths) ** 2))
-    return _PartlyWhitened(space.axes.vectors[:, : space.rank] * weights, square)
+    return _PartlyWhitened(vectors[:, :count] * weights, square)
 
 
 def _cosine(overlap: float, left: float, right: float) -> float:
