@@ -4,33 +4,16 @@ A row x seen from a centre that lies d before its old one is x + d, and its squa
 p + 2 d.x + |d|^2; all sums follow, since the centred rows themselves add up to 0.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.analyses.similarity.centred import CrossSums, SpaceSums
+from layerlake.analyses.similarity.centring import CentredSums
 
-Pair: TypeAlias = tuple[int, int]
-"""The places of two spaces among several."""
 _LEFT_OVER: Final = 1e-13
 """A difference smaller than this share of what it is the difference of is rounding."""
-
-
-@dataclass(frozen=True)
-class CentredSums:
-    """Centred sums over the same rows of several spaces."""
-
-    spaces: tuple[SpaceSums, ...]
-    crosses: Mapping[Pair, CrossSums]
-    """By the places of the two spaces among `spaces`."""
-
-    @property
-    def n_rows(self) -> int:
-        """Rows summed over."""
-        return self.spaces[0].n_rows
 
 
 def joined(one: CentredSums, other: CentredSums) -> CentredSums:
@@ -48,15 +31,16 @@ def without(whole: CentredSums, part: CentredSums) -> CentredSums:
 
 def _combined(one: CentredSums, other: CentredSums, sign: int) -> CentredSums:
     """Move both to the centre of what they amount to, and add or subtract."""
-    rows = one.n_rows + sign * other.n_rows
+    n_ours, n_theirs = one.spaces[0].n_rows, other.spaces[0].n_rows
+    rows = n_ours + sign * n_theirs
     if rows < 1:
-        raise ValueError(f"{other.n_rows} rows taken from {one.n_rows} leave none")
+        raise ValueError(f"{n_theirs} rows taken from {n_ours} leave none")
     ours, theirs = [], []
     for a, b in zip(one.spaces, other.spaces, strict=True):
         gap = b.mean - a.mean
         # The new mean is a.mean + sign n_b / rows gap; each step leads from it to the old ones.
-        ours.append(gap * (-sign * other.n_rows / rows))
-        theirs.append(gap * (one.n_rows / rows))
+        ours.append(gap * (-sign * n_theirs / rows))
+        theirs.append(gap * (n_ours / rows))
     spaces = tuple(
         _added(_moved_space(a, step_a), _moved_space(b, step_b), a.mean - step_a, sign)
         for a, b, step_a, step_b in zip(one.spaces, other.spaces, ours, theirs, strict=True)

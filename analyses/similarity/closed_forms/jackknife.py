@@ -16,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
+from layerlake.analyses.similarity.centring import CentredSums
 from layerlake.analyses.similarity.closed_forms.decomposition import Decomposition
 from layerlake.analyses.similarity.closed_forms.pair import Measured, SpacePair
 from layerlake.analyses.similarity.closed_forms.registry import ClosedForm, form_named, measure
 from layerlake.analyses.similarity.inference import Interval, jackknife
-from layerlake.analyses.similarity.recentring import CentredSums, Pair, without
+from layerlake.analyses.similarity.moment_state import Pair
+from layerlake.analyses.similarity.recentring import without
 from layerlake.store.errors import InvalidInput, is_a
 
 GROUPS: Final = 40
@@ -128,21 +130,22 @@ def group_jackknife(
     deleted: dict[Pair, dict[str, list[float]]] = {
         pair: {name: [] for name in names} for pair in total.crosses
     }
+    n_rows = total.spaces[0].n_rows
     sizes: list[int] = []
     for group in groups:
-        sizes.append(group.n_rows)
-        if sum(sizes) > total.n_rows or group.n_rows == total.n_rows:
+        sizes.append(group.spaces[0].n_rows)
+        if sum(sizes) > n_rows or sizes[-1] == n_rows:
             break
         rest = _measured(names, without(total, group), called, dtypes)
         for pair, values in deleted.items():
             for name, numbers in values.items():
                 numbers.append(rest[pair][name].value)
-    if sum(sizes) != total.n_rows or len(sizes) < 2:
+    if sum(sizes) != n_rows or len(sizes) < 2:
         raise InvalidInput(
-            f"{len(sizes)} groups hold {sum(sizes)} rows, and the total {total.n_rows}; give two "
+            f"{len(sizes)} groups hold {sum(sizes)} rows, and the total {n_rows}; give two "
             "or more groups that share the rows of the total"
         )
-    left = 1 - np.array(sizes) / total.n_rows
+    left = 1 - np.array(sizes) / n_rows
     return {
         pair: {
             name: _valued(form, whole[pair][name], np.array(deleted[pair][name]), left, confidence)
