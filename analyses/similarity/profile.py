@@ -12,61 +12,23 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg
 
-from layerlake.analyses.similarity.centred import SpaceSums
+from layerlake.analyses.similarity.closed_forms.jackknife import GROUPS, even_groups
+from layerlake.analyses.similarity.inference import jackknife
 from layerlake.analyses.similarity.norm_statistics import (
     NORM_BYTES,
     NormHistogram,
     NormStatistics,
 )
 from layerlake.analyses.similarity.planning import BLOCK_ROWS
-from layerlake.engine.arrays import Array, item_bytes, namespace, to_host
+from layerlake.analyses.similarity.spectrum import Spectrum, spectrum_of_gram
+from layerlake.engine.arrays import Array, from_host, item_bytes, namespace, take_rows, to_host
 from layerlake.engine.memory import DEFAULT_ALLOWED_BYTES, MemoryPlan, parse_bytes
 from layerlake.engine.passes import Block, SpaceLike, read_blocks, run_pass
 from layerlake.store.errors import InvalidInput, is_a
 
-_ROUNDING: Final = 16 * 2.0**-52
-"""A spread smaller than this share of the mean is rounding."""
 _OBJECTS: Final = 2**17
 """Bytes for what is not an array."""
-
-
-@dataclass(frozen=True, slots=True)
-class Spectrum:
-    """The variances of a space along its principal axes."""
-
-    variances: NDArray[np.float64]
-    """(axis,): by falling variance, in squared units of the stored values, with n - 1."""
-    participation_ratio: float
-    """(sum v)^2 / sum v^2: how many axes of equal variance would be as spread; NaN if constant."""
-    effective_rank: float
-    """exp of the entropy of the shares of variance (Roy & Vetterli 2007); NaN if constant."""
-
-    @property
-    def total(self) -> float:
-        """The variance over all axes."""
-        return float(self.variances.sum())
-
-    @property
-    def explained(self) -> NDArray[np.float64]:
-        """(axis,): the share of the variance along each axis; NaN if constant."""
-        with np.errstate(invalid="ignore"):
-            shares: NDArray[np.float64] = self.variances / self.total
-        return shares
-
-    def components(self, fraction: float) -> int:
-        """Return the fewest axes that hold at least a fraction, in (0, 1], of the variance.
-
-        Raises
-        ------
-        InvalidInput
-            The fraction does not lie in (0, 1].
-        """
-        if not is_a(fraction, int, float) or not 0 < fraction <= 1:
-            raise InvalidInput(f"a share of the variance lies in (0, 1], not {fraction!r}")
-        held = np.cumsum(self.variances)
-        return min(int(np.searchsorted(held, fraction * held[-1])) + 1, len(held))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +39,11 @@ class Profile:
     n_without_direction: int
     """Rows of length zero: they have no cosine, and count in all else."""
     anisotropy: float
-    """Mean cosine over all pairs of rows that have a direction; NaN with fewer than two."""
+    """Mean cosine over all pairs of rows that have a direction; NaN with fewer than two. Pairs of
+    rows from one cluster count as well, and are more alike."""
+    anisotropy_low: float | None
+    """Lower end of the interval; None where there is none."""
+    anisotropy_high: float | None
     mean_length: float
     """Length of the mean row."""
     spectrum: Spectrum
@@ -95,10 +61,10 @@ class ProfileState:
     """(hidden,) float64: the mean row."""
     comoment: Array = None
     """(hidden, hidden) float64: sum of x x' over the rows less their mean."""
-    directed: int = 0
-    """Rows with a direction."""
-    unit_sum: Array = None
-    """(hidden,) float64: the sum of the unit rows."""
+    unit_sums: Array = None
+    """(group, hidden) float64: the sums of the unit rows of each group."""
+    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, np.int64))
+    """(group,): rows with a direction in each group."""
     norms: NormHistogram = field(default_factory=NormHistogram)
 
 
@@ -110,6 +76,11 @@ class ProfileSums:
     """Which of the arrays of a block are the rows."""
     describe: Callable[[int], str]
     """Names a row by its position in the selection, for a person."""
+    groups: NDArray[np.int64] | None = None
+    """(row,): the group of every row of the selection, from 0 without gaps; one group of all where
+    it is None, and then no interval."""
+    confidence: float = 0.95
+    """Nominal coverage of the interval."""
 
     def start(self) -> ProfileState:
         """Return the state of no rows."""
@@ -143,14 +114,23 @@ class ProfileSums:
             directed, lengths, xp.ones_like(lengths)
         )
         count = rows.shape[0]
-        unit_sum = xp.matmul(weights, wide)
+        groups = np.zeros(count, np.int64)
+        n_groups = 1
+        if self.groups is not None:
+            groups = self.groups[block.start : block.stop]
+            n_groups = int(self.groups[-1]) + 1
+        unit_sums = xp.zeros((n_groups, wide.shape[1]), dtype=xp.float64, device=wide.device)
+        for group in np.unique(groups).tolist():
+            member = from_host((groups == group).astype(np.float64), wide)
+            unit_sums[group, :] = xp.matmul(weights * member, wide)
+        directions = to_host(directed).astype(np.int64)
+        counts = np.bincount(groups, directions, n_groups).astype(np.int64)
         mean = xp.matmul(xp.full_like(squares, 1 / count), wide)
         wide -= mean
         comoment = xp.matmul(xp.matrix_transpose(wide), wide)
         del wide
-        found = int(xp.sum(xp.astype(directed, xp.int64)))
         norms = NormHistogram.of(to_host(lengths))
-        return self.merge(state, ProfileState(count, mean, comoment, found, unit_sum, norms))
+        return self.merge(state, ProfileState(count, mean, comoment, unit_sums, counts, norms))
 
     def merge(self, state: ProfileState, other: ProfileState) -> ProfileState:
         """Add the sums of other rows (Chan et al. 1983)."""
@@ -164,8 +144,8 @@ class ProfileSums:
         for k in range(gap.shape[0]):
             state.comoment[k, :] += step * gap[k]
         state.mean = state.mean + gap * (other.rows / rows)
-        state.unit_sum = state.unit_sum + other.unit_sum
-        state.directed += other.directed
+        state.unit_sums += other.unit_sums
+        state.counts = state.counts + other.counts
         state.norms = state.norms.joined(other.norms)
         state.rows = rows
         return state
@@ -180,25 +160,30 @@ class ProfileSums:
         """
         if not state.rows:
             raise InvalidInput("a profile needs at least one row, and there are none")
-        mean, unit_sum = to_host(state.mean), to_host(state.unit_sum)
-        gram = to_host(state.comoment)
+        mean, gram = to_host(state.mean), to_host(state.comoment)
         notes = []
-        anisotropy = math.nan
-        if state.directed < 2:
-            notes.append(
-                f"{state.directed} rows have a direction, so there is no cosine between rows"
-            )
-        else:
-            pairs = state.directed * (state.directed - 1)
-            mean_cosine = (float(unit_sum @ unit_sum) - state.directed) / pairs
-            anisotropy = min(max(mean_cosine, -1.0), 1.0)
-        spectrum = _spectrum(state.rows, mean, gram)
+        unit_sums, counts = to_host(state.unit_sums), state.counts
+        anisotropy = float(_mean_cosine(unit_sums.sum(axis=0), counts.sum()))
+        ends = None
+        if math.isnan(anisotropy):
+            notes.append(f"{counts.sum()} rows have a direction: there is no cosine between rows")
+        elif self.groups is not None:
+            deleted = _mean_cosine(unit_sums.sum(axis=0) - unit_sums, counts.sum() - counts)
+            ends = jackknife(anisotropy, deleted, self.confidence)
+            if ends is None:
+                notes.append(
+                    "with a group of clusters left out no two rows with a direction are left, so "
+                    "there is no interval"
+                )
+        spectrum = spectrum_of_gram(state.rows, mean, gram)
         if math.isnan(spectrum.participation_ratio):
             notes.append("all rows are the same, so there is no variance to be shared out")
         return Profile(
             n_rows=state.rows,
-            n_without_direction=state.rows - state.directed,
+            n_without_direction=state.rows - int(counts.sum()),
             anisotropy=anisotropy,
+            anisotropy_low=ends.low if ends else None,
+            anisotropy_high=ends.high if ends else None,
             mean_length=float(np.linalg.norm(mean)),
             spectrum=spectrum,
             norms=state.norms.statistics(),
@@ -206,23 +191,13 @@ class ProfileSums:
         )
 
 
-def spectrum_of(sums: SpaceSums) -> Spectrum:
-    """Return the spectrum of a space whose sums another pass has taken."""
-    return _spectrum(sums.n_rows, sums.mean, sums.gram)
-
-
-def _spectrum(rows: int, mean: NDArray[np.float64], gram: NDArray[np.float64]) -> Spectrum:
-    """Return the spectrum from the Gram matrix of centred rows."""
-    trace = float(np.trace(gram))
-    if trace <= rows * _ROUNDING**2 * float(mean @ mean):
-        return Spectrum(np.zeros(len(mean)), math.nan, math.nan)
-    squares = np.maximum(linalg.eigvalsh(gram, check_finite=False)[::-1], 0.0)
-    shares = squares[squares > 0] / squares.sum()
-    return Spectrum(
-        squares / (rows - 1),
-        trace**2 / float(np.vdot(gram, gram)),
-        math.exp(-float(np.sum(shares * np.log(shares)))),
-    )
+def _mean_cosine(unit_sums: NDArray[np.float64], counts: Any) -> NDArray[np.float64]:
+    """Return the mean cosine over pairs of rows from sums of unit rows, (..., hidden)."""
+    rows = np.asarray(counts, np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        cosines = (np.vecdot(unit_sums, unit_sums) - rows) / (rows * (rows - 1))
+    found: NDArray[np.float64] = np.where(rows > 1, np.clip(cosines, -1.0, 1.0), np.nan)
+    return found
 
 
 def plan_profile(
@@ -243,9 +218,9 @@ def plan_profile(
     return MemoryPlan(
         {
             "block": rows * (hidden * (stored_bytes + 8) + 64),
-            "sums": 8 * hidden * (2 * hidden + 16),
+            "sums": 8 * hidden * (2 * hidden + 4 * GROUPS),
             "norms": min(NORM_BYTES, 6 * 16 * n_rows),
-            "rows": 8 * n_rows,
+            "rows": 16 * n_rows,
             "objects": _OBJECTS,
         }
     )
@@ -254,7 +229,9 @@ def plan_profile(
 def profile(
     space: SpaceLike,
     rows: NDArray[np.int64] | None = None,
+    clusters: NDArray[Any] | None = None,
     *,
+    confidence: float = 0.95,
     block_rows: int = BLOCK_ROWS,
     memory: int | str = DEFAULT_ALLOWED_BYTES,
     name: str = "the space",
@@ -268,6 +245,12 @@ def profile(
         (row, hidden).
     rows
         Ascending indices of the rows to take; by default all.
+    clusters
+        (row,): what each row taken came from, such as its sentence; equal ids lie side by side.
+        Without them there is no interval.
+    confidence
+        Nominal coverage of the interval of the anisotropy: the jackknife over some dozens of
+        groups of clusters (see `closed_forms.jackknife`), on atanh.
     block_rows
         Rows read at a time.
     memory
@@ -280,7 +263,8 @@ def profile(
     Raises
     ------
     InvalidInput
-        There are no rows, indices do not ascend within the space, or a row holds NaN or infinity.
+        There are no rows, indices do not ascend within the space, clusters do not fit the rows,
+        or a row holds NaN or infinity.
     MemoryRefused
         The pass needs more memory than is allowed; raised before anything is read.
     """
@@ -292,15 +276,24 @@ def profile(
             f"rows of {name} are ascending indices from 0 to {space.shape[0] - 1}; sort them and "
             "name each once"
         )
+    if not is_a(confidence, float) or not 0 < confidence < 1:
+        raise InvalidInput(f"a confidence lies between 0 and 1, not {confidence!r}")
     cuts = _cuts(len(index), block_rows)
     _require(space.shape[1], item_bytes(space.dtype), len(index), block_rows, memory, name)
-    blocks = read_blocks([space], [index], cuts)
-    return _run(blocks, lambda at: f"row {int(index[at])} of {name}", on_progress)
+    sums = ProfileSums(
+        0,
+        lambda at: f"row {int(index[at])} of {name}",
+        _groups_of(clusters, len(index)),
+        confidence,
+    )
+    return _run(read_blocks([space], [index], cuts), sums, on_progress)
 
 
 def profile_array(
     rows: Array,
+    clusters: NDArray[Any] | None = None,
     *,
+    confidence: float = 0.95,
     block_rows: int = BLOCK_ROWS,
     memory: int | str = DEFAULT_ALLOWED_BYTES,
     name: str = "the array",
@@ -311,11 +304,51 @@ def profile_array(
     """
     if len(rows.shape) != 2:
         raise InvalidInput(f"{name} is of shape {tuple(rows.shape)}; give (row, hidden)")
-    n_rows, hidden = rows.shape
-    cuts = _cuts(n_rows, block_rows)
-    _require(hidden, item_bytes(rows.dtype), n_rows, block_rows, memory, name)
-    blocks = (Block(start, stop, (rows[start:stop, :],)) for start, stop in cuts)
-    return _run(blocks, lambda at: f"row {at} of {name}", None)
+    return profile(
+        _ArraySpace(rows),
+        clusters=clusters,
+        confidence=confidence,
+        block_rows=block_rows,
+        memory=memory,
+        name=name,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _ArraySpace:
+    """An array as a space."""
+
+    array: Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows and hidden."""
+        return tuple(self.array.shape)
+
+    @property
+    def dtype(self) -> object:
+        """The dtype of the array."""
+        return self.array.dtype
+
+    def rows(self, index: NDArray[np.int64], /) -> Array:
+        """Return the rows at an index."""
+        return take_rows(self.array, index)
+
+
+def _groups_of(clusters: NDArray[Any] | None, n_rows: int) -> NDArray[np.int64] | None:
+    """Deal the clusters of rows into groups; None where there are none, or only one."""
+    if clusters is None:
+        return None
+    ids = np.asarray(clusters)
+    if ids.shape != (n_rows,):
+        raise InvalidInput(f"clusters are of shape {ids.shape}; give one for each of {n_rows} rows")
+    starts = np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]])) if n_rows else ids[:0]
+    if len(np.unique(ids[starts])) != len(starts):
+        raise InvalidInput("rows of one cluster lie apart; sort rows by cluster")
+    lengths = np.diff(np.append(starts, n_rows))
+    if len(lengths) < 2:
+        return None
+    return np.repeat(even_groups(lengths), lengths)
 
 
 def _cuts(n_rows: int, block_rows: int) -> Iterator[tuple[int, int]]:
@@ -338,7 +371,7 @@ def _require(
 
 def _run(
     blocks: Iterable[Block],
-    describe: Callable[[int], str],
+    sums: ProfileSums,
     on_progress: Callable[[int], None] | None,
 ) -> Profile:
     """Run the pass."""
@@ -348,6 +381,6 @@ def _run(
         if on_progress is not None:
             on_progress(block.stop - block.start)
 
-    found: list[Any] = run_pass(blocks, [ProfileSums(0, describe)], report)
+    found: list[Any] = run_pass(blocks, [sums], report)
     result: Profile = found[0]
     return result

@@ -10,7 +10,8 @@ from scipy import linalg
 
 from layerlake.analyses.similarity.centred import CrossSums, SpaceSums
 from layerlake.analyses.similarity.closed_forms import FORMS, Decomposition, SpacePair, measure
-from layerlake.analyses.similarity.profile import profile, spectrum_of
+from layerlake.analyses.similarity.profile import profile
+from layerlake.analyses.similarity.spectrum import spectrum_of
 from layerlake.engine.extraction import extract
 from layerlake.engine.models import load_model
 from layerlake.store.reader import Lake, open_lake

@@ -11,16 +11,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import t as student
 
 from layerlake.analyses.similarity.centred import SpaceSums
+from layerlake.analyses.similarity.closed_forms import even_groups
 from layerlake.analyses.similarity.norm_statistics import NormHistogram
 from layerlake.analyses.similarity.profile import (
     ProfileSums,
     plan_profile,
     profile,
     profile_array,
-    spectrum_of,
 )
+from layerlake.analyses.similarity.spectrum import spectrum_of
 from layerlake.engine.passes import Block
 from layerlake.store.errors import InvalidInput, MemoryRefused
 
@@ -115,7 +117,7 @@ def test_anisotropic_rows_keep_their_digits(cosine):
 def test_any_blocks_in_any_order_give_the_same(seed, cuts, backwards):
     rows = rows_of(50, 5, seed)
     bounds = [0, *sorted(cuts), 50]
-    accumulator = ProfileSums(0, str)
+    accumulator = ProfileSums(0, str, np.arange(50) // 10)
     states = []
     for start, stop in itertools.pairwise(bounds):
         block = Block(start, stop, (rows[start:stop],))
@@ -127,6 +129,8 @@ def test_any_blocks_in_any_order_give_the_same(seed, cuts, backwards):
         state = accumulator.merge(state, part)
     found, whole = accumulator.finish(state), profile_array(rows)
     assert found.anisotropy == pytest.approx(whole.anisotropy, abs=1e-13)
+    ordered = profile_array(rows, np.arange(50) // 10)
+    assert found.anisotropy_low == pytest.approx(ordered.anisotropy_low, abs=1e-12)
     np.testing.assert_allclose(found.spectrum.variances, whole.spectrum.variances, rtol=1e-9)
     assert found.norms.quartiles == whole.norms.quartiles
     for name in ("mean", "sd", "lowest", "highest", "bound"):
@@ -153,6 +157,49 @@ def test_the_spectrum_from_sums_of_another_pass():
     mine, theirs = spectrum_of(sums), profile_array(rows).spectrum
     np.testing.assert_allclose(mine.variances, theirs.variances, rtol=1e-10)
     assert mine.participation_ratio == pytest.approx(theirs.participation_ratio)
+
+
+# The interval of the anisotropy.
+
+
+@pytest.mark.parametrize("library", [np, array_api_strict])
+def test_anisotropy_without_each_group_of_clusters(library):
+    rows = rows_of(400)
+    rows[[5, 90]] = 0
+    clusters = np.repeat(np.arange(90), np.random.default_rng(1).integers(1, 9, 90))[:400]
+    clusters = np.concatenate([clusters, np.full(400 - len(clusters), 99)])
+    found = profile_array(library.asarray(rows), clusters, block_rows=37, confidence=0.9)
+    lengths = np.unique(clusters, return_counts=True)[1]
+    groups = np.repeat(even_groups(lengths), lengths)
+    has = np.linalg.norm(rows, axis=1) > 0
+    left = [mean_cosine(rows[has & (groups != g)]) for g in np.unique(groups)]
+    z, count = np.arctanh(left), len(left)
+    error = np.sqrt((count - 1) / count * np.sum((z - z.mean()) ** 2))
+    reach = student.ppf(0.95, count - 1) * error
+    centre = np.arctanh(mean_cosine(rows[has]))
+    ends = np.tanh(centre - reach), np.tanh(centre + reach)
+    assert (found.anisotropy_low, found.anisotropy_high) == pytest.approx(ends, abs=1e-10)
+    assert profile_array(rows).anisotropy_low is None
+    assert profile_array(rows, np.zeros(400)).anisotropy_low is None
+
+
+def test_clusters_that_leave_too_little_have_no_interval():
+    rows = np.zeros((9, 3))
+    rows[:2] = 1
+    found = profile_array(rows, np.repeat([0, 1, 2], 3))
+    assert found.anisotropy == pytest.approx(1)
+    assert found.anisotropy_low is None
+    assert "no interval" in found.notes[0]
+
+
+def test_clusters_that_do_not_fit_are_refused():
+    rows = rows_of(30)
+    with pytest.raises(InvalidInput, match="each of 30 rows"):
+        profile_array(rows, np.arange(29))
+    with pytest.raises(InvalidInput, match="lie apart"):
+        profile_array(rows, np.arange(30) % 3)
+    with pytest.raises(InvalidInput, match="confidence"):
+        profile_array(rows, np.arange(30), confidence=1.5)
 
 
 # Lengths.
@@ -232,7 +279,7 @@ def test_memory_is_what_was_planned(n, d, block_rows):
     space = Stored(np.random.default_rng(0).standard_normal((n, d), np.float32))
     tracemalloc.start()
     try:
-        profile(space, block_rows=block_rows)
+        profile(space, clusters=np.arange(n) // 3, block_rows=block_rows)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
