@@ -89,7 +89,7 @@ class Preparation:
             prepared, usable = self._prepare(block, np.arange(block.stop - block.start))
             if usable.all():
                 return prepared
-            self._refuse_non_finite(block, usable)
+            refuse_non_finite(block.arrays, usable, lambda s, k: self.describe(s, block.start + k))
             if self.on_dropped is not None:
                 self.on_dropped(block.start + np.flatnonzero(~usable))
             del prepared  # so that one block of features lies in memory, not two
@@ -153,22 +153,29 @@ class Preparation:
             block.start, block.stop, part_of, clusters[kept], u, a, own, sums, edges, crossed
         ), usable
 
-    def _refuse_non_finite(self, block: Block, usable: NDArray[np.bool_]) -> None:
-        """Refuse a block that holds NaN or infinity, naming the first such row."""
-        for position in np.flatnonzero(~usable).tolist():
-            for s, array in enumerate(block.arrays):
-                row = to_host(array[position : position + 1, :]).astype(np.float64)
-                if not np.isfinite(row).all():
-                    where = self.describe(s, block.start + position)
-                    raise InvalidInput(
-                        f"{where} holds NaN or infinity, and similarity needs finite values; "
-                        "leave the row out, or extract it again with a wider dtype"
-                    )
-                if not np.isfinite(row @ row.T).all():
-                    where = self.describe(s, block.start + position)
-                    raise InvalidInput(
-                        f"{where} holds values too large to be squared in float64; rescale the rows"
-                    )
+
+def refuse_non_finite(
+    arrays: Sequence[Array],
+    usable: NDArray[np.bool_],
+    describe: Callable[[int, int], str],
+) -> None:
+    """Refuse rows that hold NaN or infinity, naming the first of those that are not usable.
+
+    `describe` names a row of a space by the place of the row in the arrays.
+    """
+    for position in np.flatnonzero(~usable).tolist():
+        for s, array in enumerate(arrays):
+            row = to_host(array[position : position + 1, :]).astype(np.float64)
+            if not np.isfinite(row).all():
+                raise InvalidInput(
+                    f"{describe(s, position)} holds NaN or infinity, and similarity needs finite "
+                    "values; leave the row out, or extract it again with a wider dtype"
+                )
+            if not np.isfinite(row @ row.T).all():
+                raise InvalidInput(
+                    f"{describe(s, position)} holds values too large to be squared in float64; "
+                    "rescale the rows"
+                )
 
 
 def _column_dots(left: Array, right: Array) -> Array:
