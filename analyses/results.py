@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import importlib
+import io
 import json
 import math
 from collections.abc import Mapping
@@ -14,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.analyses.result_parts import in_order
-from layerlake.store.errors import InvalidInput, MissingExtra
+from layerlake.store.errors import InvalidInput, MissingExtra, StorageFailed
 from layerlake.store.overview import ranges_text
 
 if TYPE_CHECKING:
@@ -182,6 +184,65 @@ class SimilarityResult:
                 for field, column in columns.items()
             }
         )
+
+    def to_matrix(
+        self,
+        measure: str | None = None,
+        *,
+        corpus: str | None = None,
+        site: str | None = None,
+        number: str = "value",
+    ) -> xr.DataArray:
+        """Return one measure between all spaces as a square matrix.
+
+        Parameters
+        ----------
+        measure, corpus, site
+            Which; needed where the result holds several.
+        number
+            `value`, `low`, `high` or `bound`.
+
+        Returns
+        -------
+        DataArray over (space, other_space), both with the coordinates `variant` and `layer`
+        (`other_variant`, `other_layer`): references as rows, variants as columns. A symmetric
+        measure is mirrored. A space's own value is the record's, else 1 for similarities and 0 for
+        distances; NaN where the space has no number with any other, since a constant has none.
+        Pairs that were not compared are NaN.
+
+        Raises
+        ------
+        InvalidInput
+            Several measures, corpora or sites and none chosen; an unknown one; two records of the
+            same spaces.
+        """
+        from layerlake.analyses.space_matrix import space_matrix
+
+        return space_matrix(self, measure, corpus=corpus, site=site, number=number)
+
+    def to_csv(self, file: str | Path | None = None) -> str:
+        """Return the records as CSV, a line each under a line of `FIELDS`; write it where asked.
+
+        Numbers are written so that they are read back to the bit; what is None is empty.
+
+        Raises
+        ------
+        StorageFailed
+            The file cannot be written.
+        """
+        text = io.StringIO()
+        lines = csv.writer(text, lineterminator="\n")
+        lines.writerow(FIELDS)
+        for record in self.records:
+            lines.writerow([none_for_nan(record[field]) for field in FIELDS])
+        if file is not None:
+            try:
+                Path(file).write_text(text.getvalue(), encoding="utf-8", newline="")
+            except OSError as error:
+                raise StorageFailed(
+                    f"the table cannot be written to {file}: {error.strerror}; choose another place"
+                ) from error
+        return text.getvalue()
 
     def to_json(self) -> str:
         """Return one JSON object of settings, identity, records and notes."""

@@ -1,47 +1,27 @@
 """Results: tables for people and programs, and the way there and back."""
 
+import csv
+import io
 import itertools
 import json
 import re
 import sys
+from collections.abc import Callable
 from html import unescape
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from layerlake.analyses.results import FIELDS, SimilarityResult
-from layerlake.store.errors import InvalidInput, MissingExtra
+from layerlake.store.errors import InvalidInput, MissingExtra, StorageFailed
 
-
-def record(
-    variant: str, layer: int, measure: str, value: float | None, **more: Any
-) -> dict[str, Any]:
-    """Return a record with an interval of 0.1 to both sides."""
-    filled = {
-        "corpus": "wörter",
-        "reference": "base",
-        "reference_layer": layer,
-        "variant": variant,
-        "site": "resid",
-        "layer": layer,
-        "measure": measure,
-        "value": value,
-        "low": None if value is None else value - 0.1,
-        "high": None if value is None else value + 0.1,
-        "bound": None,
-        "n": 500,
-        "n_clusters": 100,
-        "rows_per_cluster": 5.0,
-        "within_pair_share": 0.01,
-        "n_dropped": 3,
-        "n_seeds": 1,
-    }
-    return filled | more
+MakeRecord = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-def result() -> SimilarityResult:
+def result(record: MakeRecord) -> SimilarityResult:
     """Two variants over two layers, layers not in order, with gaps."""
     return SimilarityResult(
         settings={"kernel": "cosine", "confidence": 0.95},
@@ -74,13 +54,34 @@ def test_no_records_come_back_too() -> None:
     assert empty.table() == ""
 
 
-def test_json_is_one_object(result: SimilarityResult) -> None:
+def test_json_is_one_object(record: MakeRecord, result: SimilarityResult) -> None:
     found = json.loads(result.to_json())
     assert list(found) == ["settings", "identity", "records", "notes"]
     assert found["records"] == list(result.records)
     assert found["notes"] == ["so and so"]
     odd = SimilarityResult({}, {}, (record("twin", 1, "r_all", float("nan")),))
     assert json.loads(odd.to_json())["records"][0]["value"] is None
+
+
+def test_csv_is_read_back_to_the_bit(
+    record: MakeRecord, result: SimilarityResult, tmp_path: Path
+) -> None:
+    odd = record('a, "b"', 1, "cka", float("nan"), low=1 / 3, high=1e-300)
+    both = SimilarityResult({}, {}, (*result.records, odd))
+    text = both.to_csv(tmp_path / "table.csv")
+    assert (tmp_path / "table.csv").read_text("utf-8") == text
+    lines = list(csv.DictReader(io.StringIO(text)))
+    assert list(lines[0]) == list(FIELDS)
+    for line, entry in zip(lines, both.records, strict=True):
+        assert line["variant"] == entry["variant"]
+        for field in ("value", "low", "high", "bound", "n"):
+            number = entry[field]
+            if number is None or np.isnan(number):
+                assert line[field] == ""
+            else:
+                assert float(line[field]) == number
+    with pytest.raises(StorageFailed, match=r"cannot be written to .*choose another place"):
+        result.to_csv(tmp_path / "no" / "table.csv")
 
 
 def test_arrays_are_labelled(result: SimilarityResult) -> None:
@@ -96,7 +97,9 @@ def test_arrays_are_labelled(result: SimilarityResult) -> None:
     assert json.loads(dataset.attrs["settings"]) == result.settings
 
 
-def test_the_same_spaces_have_one_record_a_measure(result: SimilarityResult) -> None:
+def test_the_same_spaces_have_one_record_a_measure(
+    record: MakeRecord, result: SimilarityResult
+) -> None:
     doubled = (*result.records, record("cut", 2, "r_all", 0.5))
     with pytest.raises(InvalidInput, match="cut has two records for r_all at layer 2"):
         SimilarityResult({}, {}, doubled).to_xarray()
@@ -110,7 +113,7 @@ def test_what_is_one_for_all_is_a_coordinate(result: SimilarityResult) -> None:
     assert dataset["reference_layer"].to_numpy().tolist() == [2, 10]
 
 
-def test_axes_tell_corpora_and_references_apart() -> None:
+def test_axes_tell_corpora_and_references_apart(record: MakeRecord) -> None:
     records = tuple(
         record(variant, layer, "cka", k + 0.5, corpus=corpus, reference=reference)
         for k, (variant, layer, corpus, reference) in enumerate(
@@ -129,7 +132,7 @@ def test_axes_tell_corpora_and_references_apart() -> None:
     assert dataset["reference"].sel(variant="cut").item() == "b"
 
 
-def test_layers_compared_across_have_an_axis() -> None:
+def test_layers_compared_across_have_an_axis(record: MakeRecord) -> None:
     records = tuple(
         record("twin", layer, "cka", layer + other / 10, reference_layer=other, bound=layer / 100)
         for layer in (0, 3)
@@ -172,7 +175,7 @@ def test_the_table_is_for_people(result: SimilarityResult) -> None:
     ]
 
 
-def test_many_variants_have_a_line_each() -> None:
+def test_many_variants_have_a_line_each(record: MakeRecord) -> None:
     values = [
         record(f"v{number}", layer, measure, number / 10 + layer / 100)
         for number in range(5)
@@ -195,7 +198,7 @@ def test_many_variants_have_a_line_each() -> None:
     ]
 
 
-def test_each_measure_has_a_table(result: SimilarityResult) -> None:
+def test_each_measure_has_a_table(record: MakeRecord, result: SimilarityResult) -> None:
     more = [
         record("twin", 2, "procrustes", 0.5, low=None, high=None, n_seeds=3),
         record("cut", 2, "procrustes", 1.25, low=None, high=None, n_seeds=5),
@@ -226,14 +229,14 @@ def test_each_measure_has_a_table(result: SimilarityResult) -> None:
     assert len(re.findall("<table>", html)) == 4
 
 
-def test_one_layer_of_the_reference_is_named_in_the_title() -> None:
+def test_one_layer_of_the_reference_is_named_in_the_title(record: MakeRecord) -> None:
     records = tuple(record("twin", k, "cka", k / 10, reference_layer=1) for k in range(3))
     lines = SimilarityResult({}, {}, records).table().splitlines()
     assert lines[0] == "wörter, resid: cka to base, layer 1"
     assert lines[4] == "    1  |  0.100 [0.000, 0.200]"
 
 
-def test_layers_against_layers_have_a_table_for_each_variant() -> None:
+def test_layers_against_layers_have_a_table_for_each_variant(record: MakeRecord) -> None:
     records = tuple(
         record(variant, layer, "cka", layer / 10 + other / 100, reference_layer=other)
         for variant in ("base", "twin")
@@ -256,7 +259,7 @@ def test_layers_against_layers_have_a_table_for_each_variant() -> None:
     assert rows_of(html)[0] == ["layer", "layer 1"]
 
 
-def test_of_very_many_tables_the_number_is_said() -> None:
+def test_of_very_many_tables_the_number_is_said(record: MakeRecord) -> None:
     records = tuple(
         record(f"v{k}", layer, "cka", 0.5, reference_layer=other)
         for k in range(20)
@@ -272,7 +275,7 @@ def test_of_very_many_tables_the_number_is_said() -> None:
     assert len(re.findall("<table>", html)) == 20
 
 
-def test_each_corpus_has_a_table(result: SimilarityResult) -> None:
+def test_each_corpus_has_a_table(record: MakeRecord, result: SimilarityResult) -> None:
     both = SimilarityResult(
         {}, {}, (*result.records, record("cut", 2, "r_all", 0.5, corpus="other"))
     )
@@ -281,7 +284,7 @@ def test_each_corpus_has_a_table(result: SimilarityResult) -> None:
     assert second.startswith("other, resid")
 
 
-def test_records_have_all_fields_and_no_other() -> None:
+def test_records_have_all_fields_and_no_other(record: MakeRecord) -> None:
     lacking = record("twin", 1, "r_all", 0.5)
     del lacking["low"]
     with pytest.raises(InvalidInput, match="differs in low"):
@@ -290,7 +293,7 @@ def test_records_have_all_fields_and_no_other() -> None:
         SimilarityResult({}, {}, (record("twin", 1, "r_all", 0.5, p_value=1),))
 
 
-def test_a_look_says_what_was_compared(result: SimilarityResult) -> None:
+def test_a_look_says_what_was_compared(record: MakeRecord, result: SimilarityResult) -> None:
     assert repr(result) == (
         "<SimilarityResult over wörter: twin, cut against base, layers 2, 10; .table() prints it>"
     )
@@ -316,7 +319,7 @@ def test_a_notebook_shows_values_with_intervals(result: SimilarityResult) -> Non
     ]
 
 
-def test_many_variants_are_rows_and_folded() -> None:
+def test_many_variants_are_rows_and_folded(record: MakeRecord) -> None:
     records = tuple(record(f"v{k}", layer, "r_all", 0.5) for k in range(60) for layer in (0, 1))
     html = SimilarityResult({}, {}, records)._repr_html_()
     rows = rows_of(html)
@@ -325,7 +328,7 @@ def test_many_variants_are_rows_and_folded() -> None:
     assert "<summary>10 more variants</summary>" in html
 
 
-def test_names_and_notes_are_escaped() -> None:
+def test_names_and_notes_are_escaped(record: MakeRecord) -> None:
     odd = record("<i>x</i>", 0, "r_all", 0.5, corpus="<script>", reference="&amp;")
     html = SimilarityResult({}, {}, (odd,), ("a <b>note</b>",))._repr_html_()
     for tag in ("<i>", "<script>", "<b>note"):
