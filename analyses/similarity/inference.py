@@ -63,6 +63,7 @@ class RsaValue:
     interval: str
     """What the intervals leave out at a time: `cluster`, `rows` or `none`."""
     kernel: str
+    score: str
     precision: str
     """Precision of the matrix products in the end."""
     notes: tuple[str, ...]
@@ -93,6 +94,31 @@ def correlation(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     return clipped
 
 
+def cosine(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the cosine of two kernels (taken as vectors of pairs) from sums over pairs.
+
+    Parameters
+    ----------
+    sums
+        (6, ...): count, k, l, kk, ll, kl.
+
+    Returns
+    -------
+    ndarray
+        (...), within [-1, 1]; NaN where either side is zero or there are no pairs.
+    """
+    count, _k, _l, kk, ll, kl = sums
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = kl / (np.sqrt(kk) * np.sqrt(ll))
+    ratio = np.where((count > 0) & (kk > 0) & (ll > 0), ratio, np.nan)
+    clipped: NDArray[np.float64] = np.clip(ratio, -1.0, 1.0)
+    return clipped
+
+
+SCORES: Final = {"pearson": correlation, "cosine": cosine}
+"""Comparisons of two kernels that are a function of sums over pairs."""
+
+
 def between(sums: PairSums) -> NDArray[np.float64]:
     """Return the sums over pairs of rows from different clusters, (6,)."""
     rest: NDArray[np.float64] = sums.total - sums.within.sum(axis=1)
@@ -101,7 +127,9 @@ def between(sums: PairSums) -> NDArray[np.float64]:
     return rest
 
 
-def deleted_all(sums: PairSums, touching: NDArray[np.float64]) -> NDArray[np.float64]:
+def deleted_all(
+    sums: PairSums, touching: NDArray[np.float64], score: str = "pearson"
+) -> NDArray[np.float64]:
     """Return r_all with each cluster left out, (cluster,).
 
     Parameters
@@ -111,14 +139,18 @@ def deleted_all(sums: PairSums, touching: NDArray[np.float64]) -> NDArray[np.flo
     touching
         (6, cluster): count, k, l, kk, ll, kl over ordered pairs (i, j) of two rows with i in the
         cluster.
+    score
+        `pearson` or `cosine`.
     """
     # Ordered pairs that touch a cluster: those from it and those to it, less those in it twice.
-    return correlation(sums.total[:, None] - 2 * touching + sums.within)
+    return SCORES[score](sums.total[:, None] - 2 * touching + sums.within)
 
 
-def deleted_between(sums: PairSums, touching: NDArray[np.float64]) -> NDArray[np.float64]:
+def deleted_between(
+    sums: PairSums, touching: NDArray[np.float64], score: str = "pearson"
+) -> NDArray[np.float64]:
     """Return r_between with each cluster left out, (cluster,); parameters as `deleted_all`."""
-    return correlation(between(sums)[:, None] - 2 * (touching - sums.within))
+    return SCORES[score](between(sums)[:, None] - 2 * (touching - sums.within))
 
 
 def jackknife(r: float, deleted: NDArray[np.float64], confidence: float) -> Interval | None:
@@ -182,6 +214,7 @@ def value_of(
     confidence: float,
     kernel: str,
     precision: str,
+    score: str = "pearson",
     constant: Sequence[str] = (),
 ) -> RsaValue:
     """Turn the sums of a comparison into its value.
@@ -195,20 +228,25 @@ def value_of(
         None without an interval, or where both spaces are the same and nothing is needed.
     n_dropped, interval, confidence, kernel, precision
         As in the value.
+    score
+        `pearson` or `cosine`.
     constant
-        Names of the spaces whose kernel is the same for all pairs of rows: where there are any,
-        the correlation is not defined.
+        Names of the spaces whose kernel is the same for all pairs of rows (zero, for `cosine`):
+        where there are any, the score is not defined.
     """
     left = sums.sizes > 0
     n_rows, n_clusters = int(sums.sizes.sum()), int(left.sum())
     rest = between(sums)
     notes = []
-    r_all = 1.0 if sums.same else float(correlation(sums.total))
+    statistic = SCORES[score]
+    r_all = 1.0 if sums.same else float(statistic(sums.total))
     for name in dict.fromkeys(constant):
         r_all = math.nan
         notes.append(
             f"the {kernel} kernel of {name} is the same for all pairs of rows, so nothing can be "
             "correlated with it"
+            if score == "pearson"
+            else f"all dissimilarities of {name} are zero, so nothing can be compared with them"
         )
     r_between: float | None = None
     if sums.same and not constant:
@@ -217,10 +255,10 @@ def value_of(
         interval = "none"  # what is not defined has none
     elif n_clusters < 2:
         notes.append("all rows come from one cluster, so there are no pairs between clusters")
-    elif max(_noise(sums, rest)) > MOST_ROUNDING:
+    elif score == "pearson" and max(_noise(sums, rest)) > MOST_ROUNDING:
         notes.append("a kernel does not vary between clusters, so r_between is not defined")
     else:
-        r_between = 1.0 if sums.same else float(correlation(rest))
+        r_between = 1.0 if sums.same else float(statistic(rest))
     all_ends: Interval | None = None
     between_ends: Interval | None = None
     if interval != "none" and n_clusters > 1:
@@ -229,10 +267,10 @@ def value_of(
             between_ends = all_ends if r_between is not None else None
         elif touching is not None:
             by_cluster = np.concatenate([(sums.sizes * (n_rows - 1.0))[None], touching])
-            all_ends = jackknife(r_all, deleted_all(sums, by_cluster)[left], confidence)
+            all_ends = jackknife(r_all, deleted_all(sums, by_cluster, score)[left], confidence)
             if r_between is not None:
                 between_ends = jackknife(
-                    r_between, deleted_between(sums, by_cluster)[left], confidence
+                    r_between, deleted_between(sums, by_cluster, score)[left], confidence
                 )
         if all_ends is None or (r_between is not None and between_ends is None):
             notes.append(
@@ -261,6 +299,7 @@ def value_of(
         confidence=confidence,
         interval=interval,
         kernel=kernel,
+        score=score,
         precision=precision,
         notes=tuple(notes),
     )

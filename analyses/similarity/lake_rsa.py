@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from layerlake.analyses.kept_results import find_result, keep_result
 from layerlake.analyses.results import MEASURES, SimilarityResult
-from layerlake.analyses.similarity.comparison import require_rows
+from layerlake.analyses.similarity.group import require_rows
 from layerlake.analyses.similarity.inference import RsaValue
 from layerlake.analyses.similarity.rsa import rsa_group
 from layerlake.analyses.similarity.selection import (

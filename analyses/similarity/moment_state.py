@@ -52,6 +52,11 @@ class MomentState:
     open: "dict[int, MomentState]" = field(default_factory=dict)
     """Clusters longer than a block, until all their rows have come."""
 
+    @property
+    def n_rows(self) -> int:
+        """Rows absorbed, without those that were dropped and those of open clusters."""
+        return int(self.moments[0, 0][-1, -1])
+
 
 def _moved_rows(matrix: Array, ratio: float, step: Array, offset: float) -> Array:
     """Return T C for T: u -> ratio u + step, a -> ratio^2 a - ratio step.u + offset."""

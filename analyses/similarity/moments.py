@@ -100,15 +100,17 @@ class GroupMoments:
     def __init__(
         self,
         frames: Sequence[Frame],
-        lengths: NDArray[np.int64],
+        lengths: NDArray[np.int64] | None,
         pairs: Sequence[Pair] | None = None,
     ) -> None:
         """Take the frames to start from, the rows of each cluster, (cluster,), and the pairs.
 
-        Without pairs the first space is compared with each other one.
+        Without lengths no sums are kept by cluster. Without pairs the first space is compared with
+        each other one.
         """
         self.frames = tuple(frames)
-        self.lengths = lengths
+        self.by_cluster = lengths is not None
+        self.lengths = np.zeros(0, dtype=np.int64) if lengths is None else lengths
         self.pairs = with_own(len(frames), star(len(frames)) if pairs is None else pairs)
 
     def start(self) -> MomentState:
@@ -142,9 +144,10 @@ class GroupMoments:
 
     def update(self, state: MomentState, block: Prepared) -> MomentState:
         """Absorb a block prepared in the frames of the state."""
-        if block.part_of is None:
+        if block.part_of is None or not self.by_cluster:
             self._absorb(state, block)
-            _absorb_within(state, block)
+            if self.by_cluster:
+                _absorb_within(state, block)
             return state
         part = state.open.pop(block.part_of, None) or self._start(0)
         self._absorb(part, block)
@@ -213,7 +216,7 @@ class GroupMoments:
             state.open[cluster] = part
             return
         settle(part)
-        state.sizes[cluster] = int(part.moments[0, 0][-1, -1])
+        state.sizes[cluster] = part.n_rows
         for s in range(len(self.frames)):
             state.within_sums[s, cluster] = _off_diagonal_sum(part, s)
         for pair in self.pairs:
@@ -242,7 +245,7 @@ class GroupMoments:
 def pair_sums(state: MomentState) -> dict[Pair, PairSums]:
     """Return the sums over pairs of rows for each pair of spaces, from finished moments."""
     n_spaces = len(state.frames)
-    rows = int(state.moments[0, 0][-1, -1])
+    rows = state.n_rows
     ordered = (state.sizes * (state.sizes - 1)).astype(np.float64)
     sums = [_off_diagonal_sum(state, s) for s in range(n_spaces)]
     norms = {pair: _squared_norm(c[:-2, :-2]) for pair, c in state.moments.items()}

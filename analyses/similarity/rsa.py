@@ -11,7 +11,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from layerlake.analyses.similarity.comparison import Group, compare, require_rows
+from layerlake.analyses.similarity.comparison import rsa_values
+from layerlake.analyses.similarity.feature_pass import first_pass
+from layerlake.analyses.similarity.group import Group, require_rows
 from layerlake.analyses.similarity.inference import RsaValue
 from layerlake.analyses.similarity.kernels import kernel_named
 from layerlake.analyses.similarity.moment_state import star
@@ -149,7 +151,9 @@ def rsa_group(
         allowed,
         on_dropped,
     )
-    values = compare(group, interval, confidence, precision, on_progress)
+    report = on_progress or (lambda rows: None)
+    first = first_pass(group, precision, report, keep=interval != "none")
+    values = rsa_values(first, interval=interval, confidence=confidence, report=report)
     return [values[pair] for pair in pairs]
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from layerlake.analyses.similarity.comparison import require_rows
+from layerlake.analyses.similarity.group import require_rows
 from layerlake.analyses.similarity.kernels import frame_of, prepare
 from layerlake.analyses.similarity.planning import SAMPLE_ROWS
 from layerlake.analyses.similarity.preparation import CACHED_ROWS, refuse_non_finite
