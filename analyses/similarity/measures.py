@@ -38,7 +38,7 @@ WHITENED_SCORES: Final = ("whitened-cosine", "whitened-correlation")
 sums."""
 SCORES: Final = (*SUMMED_SCORES, *RANKED_SCORES, *WHITENED_SCORES)
 
-INTERVALS: Final = ("cluster", "rows", "none")
+INTERVALS: Final = ("cluster", "rows", "bootstrap", "none")
 METHODS: Final = ("auto", "features", "tiles")
 PRECISIONS: Final = ("float32", "float64")
 
@@ -56,7 +56,8 @@ class Question:
     precision: str = "float32"
     bandwidth: float | None = None
     neighbours: int = 10
-    bootstrap: int = 0
+    resamples: int = 1000
+    permutations: int = 0
     seed: int = 0
 
     @property
@@ -133,7 +134,8 @@ def check_question(question: Question) -> Question:
         raise InvalidInput(f"bandwidth is {width!r}; give a number above 0, or none for the median")
     for what, number, least in (
         ("neighbours", question.neighbours, 1),
-        ("bootstrap", question.bootstrap, 0),
+        ("resamples", question.resamples, 20),
+        ("permutations", question.permutations, 0),
     ):
         if isinstance(number, bool) or not is_a(number, int) or number < least:
             raise InvalidInput(f"{what} is {number!r}; give a whole number of at least {least}")
@@ -154,8 +156,8 @@ def _check_method(question: Question) -> None:
             tiled.append(f"the {question.kernel} kernel")
         if question.ranked:
             tiled.append(f"the score {question.score}")
-        if question.bootstrap:
-            tiled.append("the bootstrap")
+        if question.interval == "bootstrap":
+            tiled.append("the interval bootstrap")
         if tiled:
             raise InvalidInput(
                 f"{' and '.join(tiled)} cannot be had from features of the rows; use the method "
@@ -165,7 +167,12 @@ def _check_method(question: Question) -> None:
         raise InvalidInput(
             f"{', '.join(question.forms)} cannot be had from tiles; use the method features or auto"
         )
-    if question.bootstrap and not question.summed:
+    if question.interval == "bootstrap" and (question.measures != ("rsa",) or not question.summed):
         raise InvalidInput(
-            "the bootstrap is there for rsa with the scores pearson and cosine; ask for one of them"
+            "the interval bootstrap is there for rsa alone, with the scores pearson and cosine; ask "
+            "for that, or for the interval cluster"
+        )
+    if question.permutations and ("rsa" not in question.measures or question.score != "pearson"):
+        raise InvalidInput(
+            "permutations test rsa with the score pearson; ask for that, or for no permutations"
         )
