@@ -1,0 +1,154 @@
+"""Kendall's tau-a from tiles against scipy's tau-b less its correction, and against all pairs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import array_api_strict
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.stats import kendalltau
+
+from layerlake.analyses.similarity.histograms import Histogram, KernelHistograms
+from layerlake.analyses.similarity.kendall import (
+    JointHistograms,
+    QuantileBins,
+    Tau,
+    require_bins,
+)
+from layerlake.analyses.similarity.tiles import Tile
+from layerlake.engine.passes import run_pass
+from layerlake.store.errors import InvalidInput
+
+Matrix = NDArray[np.floating]
+
+
+def cut_tiles(matrices: list[Matrix], side: int, library: Any = np) -> list[Tile]:
+    """Cut whole matrices into the tiles of a pass."""
+    n = len(matrices[0])
+    bounds = [(lo, min(lo + side, n)) for lo in range(0, n, side)]
+    every = np.arange(n)
+    return [
+        Tile(
+            rows,
+            columns,
+            tuple(library.asarray(z[slice(*rows), slice(*columns)].copy()) for z in matrices),
+            every[slice(*rows)],
+            every[slice(*columns)],
+        )
+        for p, rows in enumerate(bounds)
+        for columns in bounds[p:]
+    ]
+
+
+def above(matrix: Matrix) -> Matrix:
+    """Return the entries above the diagonal."""
+    return matrix[np.triu_indices(len(matrix), 1)]
+
+
+def related(n: int, seed: int) -> list[Matrix]:
+    """Return the kernel matrices of three spaces, the first two alike, the third opposite."""
+    rng = np.random.default_rng(seed)
+    rows = rng.standard_normal((n, 12)) * np.linspace(2, 0.3, 12)
+    other = rows @ rng.standard_normal((12, 9)) + rng.standard_normal((n, 9))
+    noisy = rows + rng.standard_normal((n, 12))
+    return [z.astype(np.float32) for z in (rows @ rows.T, other @ other.T, -noisy @ noisy.T)]
+
+
+def tau_a(one: Matrix, other: Matrix) -> float:
+    """Return tau-a by scipy: tau-b without its correction for ties."""
+    k, l = above(one), above(other)
+    pairs = len(k) * (len(k) - 1) / 2
+
+    def untied(values: Matrix) -> float:
+        """Count the pairs of different values."""
+        counts = np.unique(values, return_counts=True)[1]
+        return float(pairs - np.sum(counts * (counts - 1.0)) / 2)
+
+    return float(kendalltau(k, l).statistic * np.sqrt(untied(k) * untied(l)) / pairs)
+
+
+def taus(
+    tiles: list[Tile], pairs: list[tuple[int, int]], bins: int = 1024
+) -> tuple[list[Tau], list[Histogram]]:
+    """Run both passes."""
+    names = [f"space {s}" for s in range(len(tiles[0].kernels))]
+    histograms = run_pass(tiles, [KernelHistograms(names)])[0]
+    binned = [QuantileBins.of(histogram, bins) for histogram in histograms]
+    return run_pass(tiles, [JointHistograms(binned, pairs)])[0], histograms
+
+
+PAIRS = [(0, 1), (0, 2), (2, 1), (1, 1)]
+
+
+@pytest.mark.parametrize(("bins", "side"), [(1024, 200), (1024, 64), (256, 37)])
+def test_tau_is_scipys_within_the_bound(bins: int, side: int) -> None:
+    matrices = related(200, 0)
+    found, _ = taus(cut_tiles(matrices, side), PAIRS, bins)
+    for (s, t), tau in zip(PAIRS[:3], found[:3], strict=True):
+        exact = tau_a(matrices[s], matrices[t])
+        assert abs(tau.value - exact) <= tau.bound < 2.1 / bins
+        assert tau.value == pytest.approx(exact, abs=40 / bins**2)
+    # A space with itself is undecided within bins only.
+    assert found[3].value == pytest.approx(1, abs=1.1 / bins)
+    assert found[3].value + found[3].bound >= 1
+
+
+def test_ties_are_exact_and_have_no_bound() -> None:
+    rng = np.random.default_rng(1)
+    matrices = []
+    for values in ([0.0, 1.0], np.linspace(-3, 7, 40), [0.1, 0.11, 0.3, 500.0]):
+        upper = np.triu(rng.choice(values, size=(70, 70)), 1)
+        matrices.append((upper + upper.T + 3 * np.eye(70)).astype(np.float32))
+    pairs = [(0, 1), (1, 2), (2, 2)]
+    for (s, t), tau in zip(pairs, taus(cut_tiles(matrices, 32), pairs, 64)[0], strict=True):
+        assert tau.bound == 0
+        assert tau.value == pytest.approx(tau_a(matrices[s], matrices[t]), abs=1e-12)
+
+
+def test_ties_beside_other_values_are_bounded() -> None:
+    # A third of one kernel is one value, the rest is spread out; few bins.
+    matrices = related(80, 2)[:2]
+    matrices[0][np.abs(matrices[0]) < np.quantile(np.abs(above(matrices[0])), 0.33)] = 0
+    found, histograms = taus(cut_tiles(matrices, 30), [(0, 1), (1, 0)], 16)
+    exact = tau_a(*matrices)
+    for tau in found:
+        assert abs(tau.value - exact) <= tau.bound
+        assert tau == Tau(pytest.approx(found[0].value), pytest.approx(found[0].bound))
+    # The bound, from the bins of every pair of entries.
+    binned = [QuantileBins.of(histogram, 16) for histogram in histograms]
+    one, other = (b.cells.of(above(z)) for b, z in zip(binned, matrices, strict=True))
+    same = [(x[:, None] == x)[np.triu_indices(len(x), 1)] for x in (one, other)]
+    tied = [b.tied[x][np.triu_indices(len(x), 1)[0]] for b, x in zip(binned, (one, other), strict=True)]  # fmt: skip
+    certain = (same[0] & tied[0]) | (same[1] & tied[1])
+    assert found[0].bound == pytest.approx(np.mean((same[0] | same[1]) & ~certain))
+
+
+def test_merging_in_any_order_and_other_libraries_give_the_same() -> None:
+    matrices = related(50, 3)
+    expected, histograms = taus(cut_tiles(matrices, 50), PAIRS, 128)
+    binned = [QuantileBins.of(histogram, 128) for histogram in histograms]
+    for library in (np, array_api_strict, pytest.importorskip("torch")):
+        counting = JointHistograms(binned, PAIRS)
+        one, other = counting.start(), counting.start()
+        for k, tile in enumerate(cut_tiles(matrices, 17, library)):
+            if k % 3:
+                one = counting.update(one, tile)
+            else:
+                other = counting.update(other, tile)
+        assert counting.finish(counting.merge(one, other)) == expected
+
+
+def test_a_kernel_of_one_value_has_no_tau() -> None:
+    matrices = [related(30, 4)[0], np.full((30, 30), 0.3, np.float32)]
+    for tau in taus(cut_tiles(matrices, 10), [(0, 1), (1, 0), (1, 1)])[0]:
+        assert np.isnan(tau.value)
+        assert np.isnan(tau.bound)
+
+
+@pytest.mark.parametrize("bins", [1, 0, -4, 10**6])
+def test_bins_that_cannot_be_counted_in_are_refused(bins: int) -> None:
+    with pytest.raises(InvalidInput, match=f"there are {bins} bins of each kernel; give 2 to 8192"):
+        require_bins(bins)
+    assert require_bins(2) == 2
