@@ -23,7 +23,8 @@ from layerlake.engine.arrays import Array, is_numpy, namespace, to_host
 CELLS_PER_QUARTILE_RANGE: Final = 2**13
 """Cells, at least, between the first and third quartile of the first values seen."""
 MOST_CELLS: Final = 2**20
-"""Cells beyond which their width is doubled: 8 MiB of counts."""
+"""Cells of a kernel beyond which their width is doubled where nobody says: 8 MiB of counts. A
+kernel without values far out has about a tenth of them."""
 _FARTHEST_CELL: Final = 2**30
 """Largest number of a cell, so that it is an int32."""
 _FINEST: Final = -126
@@ -52,6 +53,21 @@ def scratch_for(tile: Tile) -> Scratch | None:
     columns = tile.columns[1] - tile.columns[0]
     most = min(max(PANEL_ENTRIES, columns), columns * (tile.rows[1] - tile.rows[0]))
     return Scratch(most, np.result_type(*tile.kernels))
+
+
+def scratch_bytes(panel_rows: int, value_bytes: int = 4) -> int:
+    """Return the bytes of the buffers for a square tile."""
+    return min(max(PANEL_ENTRIES, panel_rows), panel_rows**2) * (value_bytes + 12)
+
+
+def histogram_bytes(
+    n_spaces: int, panel_rows: int, *, value_bytes: int = 4, most_cells: int = MOST_CELLS
+) -> int:
+    """Return the most bytes that `KernelHistograms` holds while it absorbs tiles."""
+    # Counts, and where values repeat the least and the largest. Those of one space lie there twice
+    # while its range grows, and have to be numbered where its cells get wider.
+    cells = most_cells * (n_spaces * (8 + 2 * value_bytes) + 24)
+    return cells + scratch_bytes(panel_rows, value_bytes) + 20 * PANEL_ENTRIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +117,8 @@ class Histogram:
     """(cell,): the least value in each cell, infinite where it is empty; None where the first
     values seen hardly repeated, and nothing was looked for."""
     highest: NDArray[np.floating] | None
+    most_cells: int = MOST_CELLS
+    """Cells beyond which their width is doubled."""
 
     @property
     def n_values(self) -> int:
@@ -115,7 +133,7 @@ class Histogram:
         return tied
 
     @classmethod
-    def beside(cls, sample: NDArray[np.floating]) -> "Histogram":
+    def beside(cls, sample: NDArray[np.floating], most_cells: int = MOST_CELLS) -> "Histogram":
         """Return the histogram of nothing whose cells suit the values of a sample."""
         low, high = np.quantile(sample, (0.25, 0.75))
         width = float(high - low) / CELLS_PER_QUARTILE_RANGE
@@ -126,13 +144,13 @@ class Histogram:
         if lowest is not None and len(distinct) > 1:
             # Cells that hold one value each, where there can be as many.
             gap = float(np.diff(distinct).min())
-            gap = max(gap, float(distinct[-1] - distinct[0]) * 4 / MOST_CELLS)
+            gap = max(gap, float(distinct[-1] - distinct[0]) * 4 / most_cells)
             width = min(width, gap) if width > 0 else gap
         # Cells narrower than the last digit of the values would tell nothing more.
         digits = 23 if sample.dtype == np.float32 else 30
         width = max(width, float(np.abs(sample).max()) * 2.0**-digits)
         exponent = max(math.floor(math.log2(width)), _FINEST) if width > 0 else _FINEST
-        return cls(Grid(exponent, 0), np.empty(0, np.int64), lowest, highest)
+        return cls(Grid(exponent, 0), np.empty(0, np.int64), lowest, highest, most_cells)
 
     def absorb(self, values: Array, low: float, high: float, scratch: Scratch | None) -> None:
         """Count values, which lie from `low` to `high`."""
@@ -159,14 +177,14 @@ class Histogram:
                 return
             first, last = min(first, have), max(last, stop - 1)
         steps = 0
-        while (last >> steps) - (first >> steps) >= MOST_CELLS or (
+        while (last >> steps) - (first >> steps) >= self.most_cells or (
             max(abs(first >> steps), abs(last >> steps)) > _FARTHEST_CELL
         ):
             steps += 1
         self._widen(steps)
         first, last = first >> steps, last >> steps
         # Some room on both sides: the range grows a little with nearly every tile at first.
-        room = min((last - first) // 8, (MOST_CELLS - 1 - last + first) // 2)
+        room = min((last - first) // 8, (self.most_cells - 1 - last + first) // 2)
         self._place(first - room, last + room + 1 - (first - room))
 
     def merge(self, other: "Histogram") -> None:
@@ -239,9 +257,10 @@ class Histogram:
 class KernelHistograms:
     """The histogram of every kernel over all pairs of rows (an `Accumulator` of tiles)."""
 
-    def __init__(self, names: Sequence[str]) -> None:
-        """Take the names of the spaces, for what there may be to say about one."""
+    def __init__(self, names: Sequence[str], most_cells: int = MOST_CELLS) -> None:
+        """Take the names of the spaces, for messages, and the cells that each may have at most."""
         self.names = tuple(names)
+        self.most_cells = most_cells
 
     def start(self) -> list[Histogram | None]:
         """Return no histogram of any space yet."""
@@ -265,7 +284,7 @@ class KernelHistograms:
                 histogram = state[s]
                 if histogram is None:
                     sample = _sample(tile, tile.kernels[s])
-                    histogram = state[s] = Histogram.beside(sample)
+                    histogram = state[s] = Histogram.beside(sample, self.most_cells)
                 histogram.absorb(values, low, high, scratch)
         return state
 

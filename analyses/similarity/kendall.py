@@ -15,8 +15,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from layerlake.analyses.similarity.histograms import Histogram, scratch_for
-from layerlake.analyses.similarity.panels import counted, panels
+from layerlake.analyses.similarity.histograms import (
+    MOST_CELLS,
+    Histogram,
+    scratch_bytes,
+    scratch_for,
+)
+from layerlake.analyses.similarity.panels import PANEL_ENTRIES, counted, panels
 from layerlake.analyses.similarity.ranks import CellTable
 from layerlake.analyses.similarity.tiles import Tile
 from layerlake.engine.arrays import Array, is_numpy, namespace, to_host
@@ -25,6 +30,27 @@ from layerlake.store.errors import InvalidInput
 BINS: Final = 1024
 """Bins of each kernel: 8 MiB of counts for a pair of spaces."""
 MOST_BINS: Final = 8192
+
+
+def joint_bytes(
+    n_spaces: int,
+    n_pairs: int,
+    panel_rows: int,
+    *,
+    bins: int = BINS,
+    value_bytes: int = 4,
+    most_cells: int = MOST_CELLS,
+) -> int:
+    """Return the most bytes of `QuantileBins` and of `JointHistograms`."""
+    tables = 8 * most_cells * (2 * n_spaces + 4)
+    entries = min(max(PANEL_ENTRIES, panel_rows), panel_rows**2)
+    looking = 8 * entries * (2 * n_spaces + 1) + 48 * PANEL_ENTRIES
+    summing = 8 * 8 * bins**2
+    return (
+        tables
+        + 8 * bins**2 * n_pairs
+        + max(looking + scratch_bytes(panel_rows, value_bytes), summing)
+    )
 
 
 @dataclass(frozen=True, slots=True)

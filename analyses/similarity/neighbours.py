@@ -25,6 +25,18 @@ _NOBODY: Final = 2**32 - 1
 """The index of a neighbour that has not been found."""
 
 
+def neighbour_bytes(
+    n_spaces: int, n_rows: int, k: int, panel_rows: int, *, value_bytes: int = 4
+) -> int:
+    """Return the most bytes that `NearestNeighbours` holds, and what it finishes with."""
+    found = n_spaces * n_rows * (k * (value_bytes + 8) + value_bytes)
+    finishing = n_rows * k * (2 * value_bytes + 24)
+    # Where many rows are equally near, two panels of entries are offered, to both sides.
+    offered = min(4 * PANEL_ENTRIES, 2 * panel_rows**2)
+    masking = panel_rows**2 * (3 * value_bytes + 1)
+    return 2 * found + max(finishing, masking + offered * (4 * value_bytes + 72))
+
+
 @dataclass(frozen=True, slots=True)
 class Neighbours:
     """The nearest neighbours of the rows of one space, nearest first."""
@@ -189,7 +201,8 @@ def _search(
         column_bound = _first_bound(found.bound[slice(*tile.columns)], near.T, setting.k)
     step = max(1, PANEL_ENTRIES // n_columns)
     wins = np.empty((min(step, n_rows), n_columns), np.bool_)
-    by_row, by_column = [], []
+    by_row: list[NDArray[np.int64]] = []
+    by_column: list[NDArray[np.int64]] = []
     for lo in range(0, n_rows, step):
         panel = near[lo : lo + step]
         won = wins[: len(panel)]
@@ -198,22 +211,35 @@ def _search(
         if column_bound is not None:
             np.greater_equal(panel, column_bound, out=won)
             by_column.append(np.flatnonzero(won) + lo * n_columns)
-    flat = near.reshape(-1)
-    places = np.concatenate(by_row)
-    row, column = _apart(places, n_columns)
-    _offer_ragged(found, row + tile.rows[0], flat[places], column + tile.columns[0])
-    if by_column:
-        places = np.concatenate(by_column)
-        row, column = _apart(places, n_columns)
+        if lo + step < n_rows and sum(map(len, by_row + by_column)) < PANEL_ENTRIES:
+            continue  # few at a time are hardly quicker than many
+        _offer_places(found, near, by_row, tile.rows[0], tile.columns[0])
+        by_row = []
+        if column_bound is not None:
+            _offer_places(found, near, by_column, tile.rows[0], tile.columns[0], turned=True)
+            by_column = []
+            np.maximum(column_bound, found.bound[slice(*tile.columns)], out=column_bound)
+
+
+def _offer_places(
+    found: _Nearest,
+    near: NDArray[np.floating],
+    places: list[NDArray[np.int64]],
+    first_row: int,
+    first_column: int,
+    *,
+    turned: bool = False,
+) -> None:
+    """Offer rows what lies at flat, ascending places of a tile; if turned, columns."""
+    place = np.concatenate(places)
+    row, column = _apart(place, near.shape[1])
+    if turned:
         # Sorting 16-bit integers takes numpy one look at each.
-        short = column.astype(np.uint16) if n_columns <= 2**16 else column
+        short = column.astype(np.uint16) if near.shape[1] <= 2**16 else column
         order = np.argsort(short, kind="stable")
-        _offer_ragged(
-            found,
-            column[order] + tile.columns[0],
-            flat[places[order]],
-            row[order] + tile.rows[0],
-        )
+        place, row, column = place[order], column[order], row[order]
+        first_row, first_column = first_column, first_row
+    _offer_ragged(found, row + first_row, near.reshape(-1)[place], column + first_column)
 
 
 def _apart(places: NDArray[np.int64], n_columns: int) -> tuple[NDArray[np.int64], ...]:
@@ -229,10 +255,10 @@ def _first_bound(
     """Return the least nearness that can win, from some entries where there is none yet."""
     looked = max(_FIRST_LOOK, 4 * k)
     open_ = np.isneginf(bound)
+    bound = bound.copy()
     if not open_.any() or near.shape[1] < k:
         return bound
     part = np.ascontiguousarray(near[open_, :looked])
-    bound = bound.copy()
     bound[open_] = np.partition(part, part.shape[1] - k, axis=1)[:, part.shape[1] - k]
     return bound
 

@@ -22,7 +22,14 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from layerlake.analyses.similarity.histograms import Grid, Histogram, Scratch, scratch_for
+from layerlake.analyses.similarity.histograms import (
+    MOST_CELLS,
+    Grid,
+    Histogram,
+    Scratch,
+    scratch_bytes,
+    scratch_for,
+)
 from layerlake.analyses.similarity.panels import PANEL_ENTRIES, panels
 from layerlake.analyses.similarity.tiles import Tile
 from layerlake.engine.arrays import Array, from_host, is_numpy, namespace
@@ -30,6 +37,21 @@ from layerlake.engine.passes import Accumulator
 
 S = TypeVar("S")
 R = TypeVar("R")
+
+
+def rank_bytes(
+    n_spaces: int, panel_rows: int, *, value_bytes: int = 4, most_cells: int = MOST_CELLS
+) -> int:
+    """Return the most bytes of `RankTable`s and of `Ranked`, beside what absorbs the ranks."""
+    # While a table is made of a histogram it takes some vectors of as many cells.
+    tables = 8 * most_cells * (n_spaces + 6)
+    buffers = 8 * n_spaces * max(_most_entries(n_spaces), panel_rows)
+    return tables + scratch_bytes(panel_rows, value_bytes) + buffers
+
+
+def _most_entries(n_spaces: int) -> int:
+    """Return how many entries of so many spaces are ranked at a time."""
+    return max(PANEL_ENTRIES // n_spaces, PANEL_ENTRIES // 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +121,7 @@ class Ranked(Generic[S, R]):
     def update(self, state: S, tile: Tile) -> S:
         """Have the ranks of a tile absorbed, panel by panel."""
         scratch = scratch_for(tile)
-        most = max(PANEL_ENTRIES // len(self.tables), PANEL_ENTRIES // 8)
+        most = _most_entries(len(self.tables))
         buffers: list[Any] = [None] * len(self.tables)
         if scratch is not None:
             size = min(scratch.index.size, max(most, tile.columns[1] - tile.columns[0]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import array_api_strict
@@ -15,6 +16,7 @@ from layerlake.analyses.similarity.kendall import (
     JointHistograms,
     QuantileBins,
     Tau,
+    joint_bytes,
     require_bins,
 )
 from layerlake.analyses.similarity.tiles import Tile
@@ -152,3 +154,22 @@ def test_bins_that_cannot_be_counted_in_are_refused(bins: int) -> None:
     with pytest.raises(InvalidInput, match=f"there are {bins} bins of each kernel; give 2 to 8192"):
         require_bins(bins)
     assert require_bins(2) == 2
+
+
+def test_memory_stays_within_what_was_said() -> None:
+    matrices = related(400, 5)
+    tiles = cut_tiles(matrices, 200)
+    histograms = run_pass(tiles, [KernelHistograms(["a", "b", "c"], 2**16)])[0]
+
+    def second() -> None:
+        binned = [QuantileBins.of(histogram, 512) for histogram in histograms]
+        run_pass(tiles, [JointHistograms(binned, PAIRS)])
+
+    tracemalloc.start()
+    try:
+        second()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    stated = joint_bytes(3, len(PAIRS), 200, bins=512, most_cells=2**16)
+    assert 0.6 * stated <= peak <= stated

@@ -14,9 +14,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import rankdata, spearmanr
 
-from layerlake.analyses.similarity.histograms import MOST_CELLS, Histogram, KernelHistograms
+from layerlake.analyses.similarity.histograms import (
+    MOST_CELLS,
+    Histogram,
+    KernelHistograms,
+    histogram_bytes,
+)
 from layerlake.analyses.similarity.panels import panels
-from layerlake.analyses.similarity.ranks import Ranked, RankTable, spearman_bound
+from layerlake.analyses.similarity.ranks import Ranked, RankTable, rank_bytes, spearman_bound
 from layerlake.analyses.similarity.tiles import Tile
 from layerlake.engine.arrays import to_host
 from layerlake.engine.passes import run_pass
@@ -271,16 +276,56 @@ def test_no_pairs_are_told() -> None:
         run_pass(cut_tiles([np.ones((1, 1))], np.arange(1), 4), [KernelHistograms(["x"])])
 
 
-def test_memory_is_that_of_the_cells() -> None:
-    matrices = related(600, 8)
-    tiles = cut_tiles(matrices, np.arange(600), 300)
-    del matrices[2]
+def peak_of(run: Any) -> tuple[Any, int]:
+    """Return what a function returns and the most bytes that it held."""
     tracemalloc.start()
     try:
-        histograms = run_pass(tiles, [KernelHistograms(["a", "b", "c"])])[0]
-        peak = tracemalloc.get_traced_memory()[1]
+        result = run()
+        return result, tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    cells = sum(len(h.counts) for h in histograms)
-    # Counts twice while they grow, room at the ends, and buffers of a panel.
-    assert peak <= 8 * 3 * cells + 16 * 2**16 + 2**18
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_memory_stays_within_what_was_said(tied: bool) -> None:
+    n, side, cells = 600, 300, 2**17
+    rng = np.random.default_rng(8)
+    matrices = []
+    for _ in range(3):
+        upper = rng.standard_normal((n, n)).astype(np.float32)
+        if tied:
+            upper = np.round(upper, 3)
+        upper[5, 400] = -40  # so many cells in between
+        upper[7, 500] = 40
+        matrices.append(np.triu(upper, 1) + np.triu(upper, 1).T)
+    tiles = cut_tiles(matrices, np.arange(n), side)
+    counting = KernelHistograms(["a", "b", "c"], cells)
+    histograms, peak = peak_of(lambda: run_pass(tiles, [counting])[0])
+    stated = histogram_bytes(3, side, most_cells=cells)
+    assert all(cells / 2 < len(h.counts) <= cells for h in histograms)
+    assert (0.5 if tied else 0.3) * stated <= peak <= stated
+
+    class Nothing(Entries):
+        def update(self, state: Any, tile: Tile) -> Any:
+            return state
+
+    def second() -> Any:
+        tables = [RankTable.of(h) for h in histograms]
+        return run_pass(tiles, [Ranked(tables, Nothing(1, 3))])
+
+    stated = rank_bytes(3, side, most_cells=cells)
+    assert 0.4 * stated <= peak_of(second)[1] <= stated
+
+
+def test_fewer_cells_are_coarser() -> None:
+    matrices = related(100, 9)
+    tiles = cut_tiles(matrices, np.arange(100), 40)
+    histograms = run_pass(tiles, [KernelHistograms(["a", "b", "c"], 500)])[0]
+    tables = [RankTable.of(h) for h in histograms]
+    for histogram, table in zip(histograms, tables, strict=True):
+        assert 250 < len(histogram.counts) <= 500
+        assert 1e-3 < table.blur < 2e-2
+    ranks = [above(z) for z in run_pass(tiles, [Ranked(tables, Entries(100, 3))])[0]]
+    r = float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+    exact = spearmanr(above(matrices[0]), above(matrices[1])).statistic
+    assert abs(r - exact) <= spearman_bound(r, tables[0], tables[1])
