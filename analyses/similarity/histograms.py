@@ -125,6 +125,12 @@ class Histogram:
         """Values counted."""
         return int(self.counts.sum())
 
+    @property
+    def span(self) -> float:
+        """No two values are farther apart; what is below the rounding of a kernel is constant."""
+        filled = np.flatnonzero(self.counts)
+        return float(filled[-1] + 1 - filled[0]) * 2.0**self.grid.exponent if len(filled) else 0.0
+
     def tied(self) -> NDArray[np.bool_]:
         """Say of each cell whether all values in it are known to be equal, (cell,)."""
         if self.lowest is None or self.highest is None:

@@ -30,6 +30,8 @@ from layerlake.analyses.similarity.histograms import (
     scratch_bytes,
     scratch_for,
 )
+from layerlake.analyses.similarity.inference import RsaValue, value_of
+from layerlake.analyses.similarity.moments import PairSums
 from layerlake.analyses.similarity.panels import PANEL_ENTRIES, panels
 from layerlake.analyses.similarity.tiles import Tile
 from layerlake.engine.arrays import Array, from_host, is_numpy, namespace
@@ -164,3 +166,53 @@ def spearman_bound(r: float, left: RankTable, right: RankTable) -> float:
     highest = math.cos(max(angle - reach, 0.0))
     lowest = math.cos(min(angle + reach, math.pi))
     return max(highest - r, r - lowest)
+
+
+def spearman_value(
+    sums: PairSums,
+    touching: NDArray[np.float64] | None,
+    tables: tuple[RankTable, RankTable],
+    *,
+    names: tuple[str, str],
+    n_dropped: int,
+    interval: str,
+    confidence: float,
+    kernel: str,
+    precision: str,
+    constant: Sequence[str] = (),
+) -> tuple[RsaValue, float]:
+    """Turn the sums of the mid-ranks of two kernels into Spearman's correlation.
+
+    Parameters
+    ----------
+    sums, touching
+        As `inference.value_of` takes them, of ranks.
+    tables
+        In which the ranks were looked up.
+    names
+        Of both spaces.
+    n_dropped, interval, confidence, kernel, precision
+        As in the value.
+    constant
+        Names of the spaces whose kernel is known to vary by no more than rounding; others of one
+        value are found.
+
+    Returns
+    -------
+    tuple
+        The value, and how far `r_all` may be from that of the exact ranks (`spearman_bound`).
+        `r_between` correlates the same ranks, those among all pairs, over pairs between clusters.
+    """
+    flat = [name for name, table in zip(names, tables, strict=True) if table.variance == 0]
+    value = value_of(
+        # Equal ranks do not mean that the spaces are equal.
+        replace(sums, same=False),
+        touching,
+        n_dropped=n_dropped,
+        interval=interval,
+        confidence=confidence,
+        kernel=kernel,
+        precision=precision,
+        constant=[*constant, *flat],
+    )
+    return value, spearman_bound(value.r_all, *tables)
