@@ -234,7 +234,7 @@ def test_features_are_kept_from_blocks_in_any_order() -> None:
     kernel = kernel_named("sqeuclidean")
     frames = tuple(Frame.at(kernel, rows.mean(axis=0), 1.0, np.arange(2)) for rows in spaces)
     preparation = Preparation(
-        frames, clusters, np.array(SIZES), "float64", lambda space, row: f"row {row} of {space}"
+        frames, [(0, 1)], clusters, np.array(SIZES), "float64", lambda space, row: f"{space}:{row}"
     )
     bounds = [0, 9, 19, len(clusters)]
     blocks = [
