@@ -99,6 +99,14 @@ class Frame:
         constant = 0.0 if kernel.distance else float(namespace(origin).vecdot(origin, origin))
         return cls(kernel, origin, scale, constant, loud)
 
+    def same_as(self, other: "Frame") -> bool:
+        """Say whether features in both frames are the same numbers, as in a pickled copy."""
+        return self is other or (
+            (self.kernel, self.scale, self.constant) == (other.kernel, other.scale, other.constant)
+            and np.array_equal(to_host(self.origin), to_host(other.origin))
+            and np.array_equal(self.loud, other.loud)
+        )
+
     def moved(self, step: Array) -> "Frame":
         """Return the frame with its origin moved by a step, (hidden,) float64."""
         return Frame.at(self.kernel, self.origin + step, self.scale, self.loud)

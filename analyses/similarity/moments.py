@@ -156,7 +156,7 @@ class GroupMoments:
 
     def merge(self, state: MomentState, other: MomentState) -> MomentState:
         """Add the sums of other rows; whole clusters only, unless longer than a block."""
-        if other.frames is not state.frames:
+        if not all(a.same_as(b) for a, b in zip(other.frames, state.frames, strict=True)):
             other = moved(other, state.frames)
         self._add(state, other)
         for cluster, theirs in other.open.items():
