@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import platform
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.store import schema
-from layerlake.store.errors import LakeCorrupt, OutOfRange, SetIncomplete
+from layerlake.store.errors import LakeCorrupt, LakeNotFound, OutOfRange, SetIncomplete
 from layerlake.store.location import Location
 from layerlake.store.schema import ActivationLayout
 from layerlake.store.sets import SetState
@@ -104,6 +105,11 @@ class Space(SpaceViews):
                 content: Path | bytes = path if path is not None else self.location.read(key)
                 source = ShardSource(content, key)
             except (KeyError, FileNotFoundError):
+                if not self.location.exists(schema.METADATA):
+                    raise LakeNotFound(
+                        f"there is no lake at {self.location.name} on {platform.node()}; put it "
+                        "where every machine that reads it finds it under that name"
+                    ) from None
                 raise LakeCorrupt(
                     f"{key} is missing though its window is committed; `layerlake verify "
                     f"--repair {self.state.plan.path}` reopens the set"
@@ -186,8 +192,8 @@ class Space(SpaceViews):
         ------
         OutOfRange
             A row that the space does not have, or an index that names none.
-        SetIncomplete, LakeCorrupt, StorageFailed
-            Rows not committed; damage; the storage failed.
+        SetIncomplete, LakeCorrupt, LakeNotFound, StorageFailed
+            Rows not committed; damage; no lake where a pickled space was sent; the storage failed.
         """
         if isinstance(index, slice):
             start, stop, step = index.indices(self.layout.n_rows)
