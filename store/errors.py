@@ -14,6 +14,7 @@ LayerLakeError
 ├── SetIncomplete     (LookupError)      rows asked for that are not committed yet
 ├── StorageFailed     (OSError)          disk full, I/O error
 ├── MemoryRefused     (MemoryError)      a pass would need more than is allowed
+├── WorkersFailed     (ConnectionError)  workers cannot be reached, or died over their work
 └── MissingExtra      (ImportError)      an optional dependency is not installed
 """
 
@@ -112,6 +113,12 @@ class MemoryRefused(LayerLakeError, MemoryError):
     """A pass would need more memory than is allowed."""
 
     kind = "memory-refused"
+
+
+class WorkersFailed(LayerLakeError, ConnectionError):
+    """Those that were to do the work cannot be reached, or died over it."""
+
+    kind = "workers-failed"
 
 
 class MissingExtra(LayerLakeError, ImportError):

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -54,3 +58,47 @@ def small_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(model_folder() / name, place / name)
     return place
+
+
+@contextmanager
+def dask_cluster(n_workers: int) -> Iterator[Any]:
+    """Start a Dask cluster of worker processes, each of one thread and 1 GiB, that are replaced."""
+    distributed = pytest.importorskip("distributed")
+    import dask
+
+    # How long the living wait for what the dead held: half a minute if nobody says.
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
+        distributed.LocalCluster(
+            n_workers=n_workers,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit="1GiB",
+            dashboard_address="127.0.0.1:0",
+            silence_logs=50,
+        ) as cluster,
+    ):
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def whole_cluster() -> Iterator[Any]:
+    """A cluster of two workers."""
+    with dask_cluster(2) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(whole_cluster: Any) -> Any:
+    """That cluster once both of its workers are there: other tests may have killed some."""
+    deadline = time.monotonic() + 60
+    while len(whole_cluster.scheduler.workers) < 2:
+        assert time.monotonic() < deadline, "workers did not come back"
+        time.sleep(0.02)
+    return whole_cluster
+
+
+@pytest.fixture
+def own_cluster() -> Callable[[int], AbstractContextManager[Any]]:
+    """Start a cluster of so many workers for one test alone."""
+    return dask_cluster

@@ -22,7 +22,17 @@ MAY_IMPORT = {
     "cli": {"store", "engine", "analyses", "bench", "cli"},
 }
 
-HEAVY = ("cupy", "dask", "matplotlib", "pandas", "tokenizers", "torch", "transformers", "xarray")
+HEAVY = (
+    "cupy",
+    "dask",
+    "distributed",
+    "matplotlib",
+    "pandas",
+    "tokenizers",
+    "torch",
+    "transformers",
+    "xarray",
+)
 
 
 NEED_TORCH = {"layerlake.store.torch_datasets"}

@@ -133,7 +133,7 @@ def test_the_metadata_says_what_the_package_says(wheel: Path) -> None:
     assert f"\nVersion: {layerlake.__version__}\n" in metadata
     assert "\nLicense-Expression: Apache-2.0\n" in metadata
     assert "pytest" not in metadata
-    for extra in ("models", "plots", "demo", "bench", "cuda12", "cuda13", "all"):
+    for extra in ("models", "plots", "demo", "bench", "distributed", "cuda12", "cuda13", "all"):
         assert f"\nProvides-Extra: {extra}\n" in metadata
 
 
