@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 
 from layerlake.engine.catalogue import load_corpus
-from layerlake.store.errors import InvalidInput, NameNotFound, OutOfRange, SetIncomplete
+from layerlake.store.errors import (
+    InvalidInput,
+    LakeCorrupt,
+    NameNotFound,
+    OutOfRange,
+    SetIncomplete,
+)
 from layerlake.store.reader import Lake, open_lake
 from layerlake.store.space import Space
 
@@ -196,3 +202,26 @@ def test_what_differs_in_rows_is_not_stacked(labelled, plan, fill):
     assert lake.to_xarray("wiki", ["base", "second"]).shape == (2, 2, 2500, 8)
     with pytest.raises(InvalidInput, match="do not hold the same rows"):
         lake.to_xarray("wiki")
+
+
+def test_a_cluster_computes_it(labelled, cluster):
+    import distributed
+
+    array = labelled.space("pairs", "base", 1).to_dask(block_rows=300)
+    with distributed.Client(cluster, set_as_default=False) as client:
+        means, first = client.gather(client.compute([array.mean(axis=1), array[700:703, 0]]))
+    np.testing.assert_array_equal(means, np.arange(1400) * 10 + 1)
+    assert first.tolist() == [7001, 7011, 7021]
+
+
+def test_a_cluster_reads_only_the_blocks_that_are_asked_for(labelled, cluster):
+    import distributed
+
+    space = labelled.space("pairs", "base", 0)
+    last = labelled.location.root / space.path / "c" / "2" / "0"
+    last.rename(last.with_name("away"))
+    with distributed.Client(cluster, set_as_default=False) as client:
+        found = client.compute(space.to_dask(block_rows=100)[150:160]).result()
+        np.testing.assert_array_equal(found[:, 0], np.arange(1500, 1600, 10))
+        with pytest.raises(LakeCorrupt, match="is missing though its window is committed"):
+            client.compute(space.to_dask()[1399]).result()
