@@ -8,7 +8,7 @@ a tree of workers elsewhere.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,15 @@ class SpaceLike(Protocol):
 
     def rows(self, index: NDArray[np.int64], /) -> Array:
         """Return the rows at a sorted index, (len(index), hidden)."""
+        ...
+
+
+@runtime_checkable
+class FetchesAhead(Protocol):
+    """A space that fetches rows before they are asked for, where it is told which."""
+
+    def expect(self, indexes: Sequence[NDArray[np.int64]], /) -> None:
+        """Take note that `rows` will be called with these indexes in this order."""
         ...
 
 
@@ -115,6 +124,18 @@ def read_blocks(
         )
         yield Block(start, stop, arrays)
         del arrays  # or two blocks would lie in memory while the next one is read
+
+
+def expect_blocks(
+    spaces: Sequence[SpaceLike],
+    rows: Sequence[NDArray[np.int64]],
+    cuts: Sequence[tuple[int, int]],
+) -> None:
+    """Tell spaces that fetch ahead which blocks `read_blocks` will read; parameters as there."""
+    for space in {id(space): space for space in spaces}.values():
+        if isinstance(space, FetchesAhead):
+            own = [index for other, index in zip(spaces, rows, strict=True) if other is space]
+            space.expect([index[start:stop] for start, stop in cuts for index in own])
 
 
 def run_pass(

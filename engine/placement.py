@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from typing import TYPE_CHECKING, Any
 
 from layerlake.engine.checkpoints import require_transformers
+from layerlake.engine.devices import parse_device
 from layerlake.engine.memory import format_bytes
 from layerlake.store.errors import InvalidInput, MemoryRefused, MissingExtra
 
@@ -52,11 +52,9 @@ def resolve_device(device: str) -> torch.device:
     device = str(device)  # a torch.device says its own name
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    matched = re.fullmatch(r"cpu|cuda(?::([0-9]{1,4}))?", str(device))
-    if not matched:
-        raise InvalidInput(f"device {device!r} is not one of: auto, cpu, cuda, cuda:N")
+    kind, number = parse_device(device)
     present = torch.cuda.device_count()
-    if device != "cpu" and int(matched[1] or 0) >= present:
+    if kind == "cuda" and (number or 0) >= present:
         raise InvalidInput(
             f"device {device!r} asked for, but {present} CUDA devices are present; choose "
             "--device auto or cpu"

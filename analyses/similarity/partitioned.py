@@ -1,7 +1,7 @@
 """A similarity pass shared by workers: each reads and prepares its own blocks of every space."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.analyses.similarity.preparation import Preparation, Prepared
-from layerlake.engine.passes import Accumulator, SpaceLike, read_blocks
+from layerlake.engine.devices import CPU, Device, spaces_apart, working_on
+from layerlake.engine.passes import Accumulator, SpaceLike, expect_blocks, read_blocks
 from layerlake.engine.schedulers import Cut, Part, cut_parts, reduce_parts
 
 _Accumulators = tuple[Accumulator[Prepared, Any, Any], ...]
@@ -42,13 +43,22 @@ class _Summarise:
     rows: tuple[NDArray[np.int64], ...]
     preparation: Preparation
     accumulators: _Accumulators
+    device: Device
+    device_bytes: int | None
 
     def __call__(self, part: Part) -> _PartState:
         """Read and absorb the blocks of a part."""
+        with working_on(self.device, self.device_bytes):
+            return self._absorbed(part)
+
+    def _absorbed(self, part: Part) -> _PartState:
+        """Read and absorb the blocks of a part, where it is worked on."""
         dropped: list[NDArray[np.int64]] = []
         preparation = dataclasses.replace(self.preparation, on_dropped=dropped.append)
         states = [accumulator.start() for accumulator in self.accumulators]
-        for block in read_blocks(self.spaces, self.rows, part):
+        spaces = spaces_apart(self.spaces)
+        expect_blocks(spaces, self.rows, part)
+        for block in read_blocks(spaces, self.rows, part):
             prepared = preparation(block)
             del block
             for k, accumulator in enumerate(self.accumulators):
@@ -83,6 +93,9 @@ def run_partitioned(
     scheduler: str | None,
     workers: int | None = None,
     needed: int = 0,
+    device: Device = CPU,
+    device_bytes: int | None = None,
+    resources: Mapping[str, float] | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> list[Any]:
     """Feed every block to every accumulator, on workers, and return what each finishes with.
@@ -102,8 +115,12 @@ def run_partitioned(
         once the pass is over.
     accumulators
         The statistics that share the pass.
-    scheduler, workers, needed
+    scheduler, workers, needed, resources
         As `engine.schedulers.reduce_parts`.
+    device, device_bytes
+        Where the arrays of the spaces lie, and the memory that each worker may use of it; as
+        `engine.devices.working_on`. Workers of a cluster that see several devices see them under
+        the numbers that they have there.
     on_progress
         Called in this thread with the rows of each part that is done.
 
@@ -123,11 +140,12 @@ def run_partitioned(
 
     found = reduce_parts(
         cut_parts(cuts),
-        _Summarise(tuple(spaces), tuple(rows), slim, tuple(accumulators)),
+        _Summarise(tuple(spaces), tuple(rows), slim, tuple(accumulators), device, device_bytes),
         _Merge(tuple(accumulators)),
         scheduler=scheduler,
         workers=workers,
         needed=needed,
+        resources=resources,
         on_part=report,
     )
     if preparation.on_dropped is not None:

@@ -21,6 +21,7 @@ from layerlake.analyses.similarity.moments import GroupMoments, pair_sums
 from layerlake.analyses.similarity.partitioned import run_partitioned
 from layerlake.analyses.similarity.preparation import Preparation
 from layerlake.analyses.similarity.touching import ClusterTouch, Touching
+from layerlake.engine.devices import fetched_spaces
 from layerlake.engine.passes import SpaceLike, cut_blocks, read_blocks, run_pass
 from layerlake.store.errors import InvalidInput, LakeNotFound
 from layerlake.store.reader import open_lake
@@ -29,9 +30,9 @@ from layerlake.store.sets import SetPlan
 from layerlake.store.space import Space
 from layerlake.store.writer import SetWriter
 
-N = 2000
-LENGTHS = np.array([3, 7, 300, 1, 9] * 6 + [80])  # some longer than a block
-EMPTY = [5, 150, 1999]
+N = 1000
+LENGTHS = np.array([3, 7, 300, 1, 9] * 3 + [40])  # some longer than a block
+EMPTY = [5, 150, 999]
 """Rows without a direction."""
 PAIRS = [(0, 1), (0, 2), (1, 2)]
 
@@ -205,7 +206,7 @@ def test_a_worker_that_dies_changes_no_bit(
         scheduler = request.getfixturevalue("cluster").scheduler_address
     died = tmp_path / "died"
     passes = Passes(spaces, "correlation")
-    passes.spaces = (spaces[0], DeadlySpace(spaces[1], 1100, str(died)), spaces[2])
+    passes.spaces = (spaces[0], DeadlySpace(spaces[1], 700, str(died)), spaces[2])
     found = passes.shared(scheduler)
     assert died.exists()
     assert bits(found) == bits(whole)
@@ -229,7 +230,7 @@ def test_a_row_that_cannot_be_compared_is_named(
     lake = open_lake(tmp_path / "lake", "a")
     lake.add_table("corpora/wiki", {"text": np.array(["a"])}, {"fingerprint": "f"})
     values = np.random.default_rng(1).standard_normal((N, 4)).astype("float32")
-    values[[777, 1500]] = np.inf
+    values[[777, 900]] = np.inf
     layout = ActivationLayout(N, 4, "float32", "none")
     contents = {"row_set": "r", "unit": "piece", "rows": "all"}
     plan = SetPlan("wiki", "base", contents, {}, {}, ("resid/0",), layout)
@@ -239,7 +240,7 @@ def test_a_row_that_cannot_be_compared_is_named(
     if scheduler == "cluster":
         scheduler = request.getfixturevalue("cluster").scheduler_address
     passes = Passes((lake.space("wiki", "base", 0),) * 3, "linear")
-    row = "(777|1500)" if "tcp" in scheduler else "777"
+    row = "(777|900)" if "tcp" in scheduler else "777"
     with pytest.raises(InvalidInput, match=f"^row {row} of base holds NaN or infinity"):
         passes.shared(scheduler)
 
@@ -255,3 +256,27 @@ def test_a_worker_that_does_not_see_the_lake_says_so(
         LakeNotFound, match=r"^there is no lake at .*not mounted on [^;]*; put it where"
     ):
         passes.shared("processes")
+
+
+class StrictTransfers:
+    """Arrays of the strict library, as if they lay on a device."""
+
+    def room(self, shape: tuple[int, ...], dtype: Any) -> None:
+        return None
+
+    def fill(self, room: None, rows: NDArray[Any]) -> Any:
+        import array_api_strict
+
+        return array_api_strict.asarray(rows.astype("float32"))
+
+
+@pytest.mark.parametrize("scheduler", ["threads", "processes"])
+def test_rows_that_arrive_on_a_device_give_the_same(
+    passes: Passes, expected: tuple[MomentState, Touching], scheduler: str
+) -> None:
+    there = Passes(fetched_spaces(passes.spaces, StrictTransfers), passes.kernel)
+    state, touching = there.shared(scheduler)
+    total = pair_sums(state)[0, 1].total
+    np.testing.assert_allclose(total, pair_sums(expected[0])[0, 1].total, rtol=1e-6)
+    for key, values in expected[1].items():
+        np.testing.assert_allclose(touching[key], values, rtol=1e-5, atol=1e-5 * values.max())
