@@ -7,7 +7,7 @@ import importlib
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -308,11 +308,46 @@ class SimilarityResult:
             notes=tuple(attributes["notes"]),
         )
 
-    def plot(self, ax: Any = None, file: str | Path | None = None) -> Any:
-        """Draw a line with a band for each variant over layers; see `report.layer_curves`."""
-        from layerlake.analyses.report import layer_curves
+    def plot(
+        self,
+        kind: str | None = None,
+        measure: str | Iterable[str] | None = None,
+        *,
+        ax: Any = None,
+        file: str | Path | None = None,
+        **options: Any,
+    ) -> Any:
+        """Draw the result and return the figure.
 
-        return layer_curves(self, ax=ax, file=file)
+        Parameters
+        ----------
+        kind
+            `curves` over layers, with bands (`figures.curves.layer_curves`); `matrix`, heat maps
+            of all pairs (`figures.matrices.heat_maps`); `map`, spaces as points
+            (`figures.maps.space_maps`). By default curves, or a matrix where several layers of a
+            reference met others.
+        measure
+            One or several, a panel each; by default all, but of r_all and r_between (and the like)
+            the first.
+        ax
+            matplotlib axes to draw one panel on.
+        file
+            Where to write the figure: .png, .svg or .pdf.
+        options
+            `corpus` and `site` of a matrix or a map; `distance` of a map.
+
+        Raises
+        ------
+        InvalidInput
+            An unknown kind, measure or suffix; nothing to draw; an option of another kind.
+        MissingExtra
+            matplotlib is not installed.
+        StorageFailed
+            The file cannot be written.
+        """
+        from layerlake.analyses.figures.kinds import draw
+
+        return draw(self, kind, measure, ax=ax, file=file, **options)
 
 
 def _nan(value: float | None) -> float:

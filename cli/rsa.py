@@ -93,7 +93,7 @@ def rsa(lake: str | None, as_json: bool, verified: bool, plot: str | None, **opt
     Example:
       layerlake rsa --corpus wiki --reference base --rows 5000 --plot curves.png
     """
-    from layerlake.analyses.report import check_figure
+    from layerlake.analyses.figures.files import check_figure
     from layerlake.analyses.similarity.lake_rsa import rsa as compare
     from layerlake.engine.progress import to_terminal
     from layerlake.store.errors import LakeReadOnly

@@ -1,13 +1,14 @@
 """Figures: what is drawn, and where it goes."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from layerlake.analyses.report import layer_curves
+from layerlake.analyses.figures.curves import layer_curves
 from layerlake.analyses.results import SimilarityResult
 from layerlake.store.errors import InvalidInput, MissingExtra, StorageFailed
 
@@ -73,6 +74,65 @@ def test_curves_of_two_corpora_are_told_apart(axes: Any) -> None:
     assert [line.get_label() for line in axes.get_lines()] == ["twin (wiki)", "twin (ewt)"]
 
 
+def test_each_measure_has_a_panel(record: Callable[..., dict[str, Any]]) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    records = [
+        record(variant, layer, measure, 0.5)
+        for variant in ("twin", "cut")
+        for layer in (0, 1)
+        for measure in ("r_all", "r_between", "procrustes", "cka", "cca")
+    ]
+    result = SimilarityResult({}, {}, tuple(records))
+    figure = result.plot()
+    assert [panel.get_ylabel() for panel in figure.axes] == [
+        "RSA", "Procrustes angle (radians)", "linear CKA", "mean canonical correlation"
+    ]  # fmt: skip
+    assert figure.get_suptitle() == "Comparison with base, wörter"
+    assert [len(panel.get_lines()) for panel in figure.axes] == [2, 2, 2, 2]
+    (between,) = result.plot(measure="r_between").axes
+    assert between.get_ylabel() == "RSA between clusters"
+    assert between.get_title() == "Similarity to base, wörter"
+    with pytest.raises(InvalidInput, match="nothing to draw of svcca; the result holds r_all"):
+        result.plot(measure=["cka", "svcca"])
+
+
+def test_corpora_differ_in_dashes_and_variants_in_colours(axes: Any) -> None:
+    layer_curves(
+        result_of(*((v, c, True) for v in ("twin", "cut") for c in ("wiki", "ewt"))), ax=axes
+    )
+    looks = {
+        line.get_label(): (line.get_color(), line.get_linestyle()) for line in axes.get_lines()
+    }
+    assert looks["twin (wiki)"][0] == looks["twin (ewt)"][0] != looks["cut (wiki)"][0]
+    assert looks["twin (wiki)"][1] == looks["cut (wiki)"][1] != looks["twin (ewt)"][1]
+
+
+def test_layers_against_one_layer_of_the_reference_make_a_curve(
+    record: Callable[..., dict[str, Any]], axes: Any
+) -> None:
+    records = tuple(record("twin", k, "cka", k / 10, reference_layer=1) for k in range(3))
+    layer_curves(SimilarityResult({}, {}, records), ax=axes)
+    (line,) = axes.get_lines()
+    assert line.get_xdata().tolist() == [0, 1, 2]
+    assert axes.get_title() == "Similarity to base, layer 1, wörter"
+
+
+def test_of_layers_against_layers_the_same_ones_make_a_curve(
+    record: Callable[..., dict[str, Any]], axes: Any
+) -> None:
+    across = [
+        record("twin", layer, "cka", layer + other / 10, reference_layer=other)
+        for layer in range(3)
+        for other in range(3)
+    ]
+    layer_curves(SimilarityResult({}, {}, tuple(across)), ax=axes)
+    (line,) = axes.get_lines()
+    np.testing.assert_allclose(line.get_ydata(), [0, 1.1, 2.2])
+    never = tuple(r for r in across if r["layer"] != r["reference_layer"])
+    with pytest.raises(InvalidInput, match="kind='matrix' shows layers against layers"):
+        layer_curves(SimilarityResult({}, {}, never), ax=axes)
+
+
 @pytest.mark.parametrize("suffix", list(STARTS))
 def test_the_suffix_says_what_is_written(tmp_path: Path, suffix: str) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
@@ -105,7 +165,7 @@ def test_nothing_to_draw_is_refused() -> None:
 
 def test_matplotlib_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    monkeypatch.delitem(sys.modules, "layerlake.analyses.inline_figures", raising=False)
+    monkeypatch.delitem(sys.modules, "layerlake.analyses.figures.inline", raising=False)
     with pytest.raises(MissingExtra, match=r"pip install 'layerlake\[plots\]'"):
         layer_curves(result_of(("twin", "wiki", True)))
 

@@ -1,0 +1,190 @@
+"""Curves over layers: how a measure goes through the depth of each variant."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from layerlake.analyses.figures.files import check_figure, write_figure
+from layerlake.analyses.figures.panels import (
+    DASHES,
+    add_legend,
+    beside_width,
+    looks_of,
+    measures_to_draw,
+    panels,
+)
+from layerlake.analyses.measure_kinds import known_measure, title_of
+from layerlake.analyses.result_parts import Record
+from layerlake.store.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from layerlake.analyses.results import SimilarityResult
+
+MOST_STRONG: Final = 8
+"""Curves whose bands may be as dark as that of one; those of more would cover each other."""
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """One line with its band."""
+
+    name: str
+    variant: str
+    beside: str
+    """What of corpus, reference and site differs within the result."""
+    layers: Sequence[int]
+    values: Sequence[float]
+    lows: Sequence[float]
+    highs: Sequence[float]
+
+
+def layer_curves(
+    result: SimilarityResult,
+    measure: str | Iterable[str] | None = None,
+    *,
+    ax: Any = None,
+    file: str | Path | None = None,
+) -> Any:
+    """Draw measures over layers: a panel each, a line and a band (the interval) a variant.
+
+    Where layers were compared across, the pairs of one layer are drawn; all with one layer of the
+    reference, where it has no other.
+
+    Parameters
+    ----------
+    measure
+        One or several; by default all, but of r_all and r_between (and the like) the first.
+    ax
+        matplotlib axes to draw one measure on; new ones where not given.
+    file
+        Where to write the figure; the suffix says how: .png, .svg or .pdf.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure that holds the axes; a notebook shows it, where it is the last thing of a cell.
+
+    Raises
+    ------
+    InvalidInput
+        The suffix is another one, there is no such folder, or there is nothing to draw.
+    MissingExtra
+        matplotlib is not installed.
+    StorageFailed
+        The file cannot be written.
+    """
+    target = None if file is None else check_figure(file)
+    chosen = measures_to_draw(result, measure)
+    records, at_layer = _of_one_layer(result.records)
+    curves = {name: _curves(records, name) for name in chosen}
+    names = list(dict.fromkeys(curve.name for drawn in curves.values() for curve in drawn))
+    if not names:
+        raise InvalidInput(
+            f"{', '.join(chosen)} has no number for two variants at a layer; there is nothing to "
+            "draw over layers, but kind='matrix' shows layers against layers"
+        )
+    size = (6.4, 4.0) if len(chosen) == 1 else (4.2, 3.4)
+    axes = panels(len(chosen), size, ax, beside_width(names))
+    from matplotlib.ticker import MaxNLocator
+
+    looks = looks_of(list(dict.fromkeys(c.variant for drawn in curves.values() for c in drawn)))
+    dashes = list(dict.fromkeys(c.beside for drawn in curves.values() for c in drawn))
+    strength = 0.2 if len(names) <= MOST_STRONG else max(0.05, 0.2 * MOST_STRONG / len(names))
+    for panel, name in zip(axes, chosen, strict=True):
+        for curve in curves[name]:
+            look = looks[curve.variant]
+            panel.plot(
+                curve.layers,
+                curve.values,
+                DASHES[dashes.index(curve.beside) % len(DASHES)],
+                color=look.colour,
+                marker=look.marker,
+                markersize=4,
+                linewidth=1.5 if len(names) <= MOST_STRONG else 1.0,
+                label=curve.name,
+            )
+            if not all(map(math.isnan, curve.lows)):
+                panel.fill_between(
+                    curve.layers,
+                    curve.lows,
+                    curve.highs,
+                    color=look.colour,
+                    alpha=strength,
+                    linewidth=0,
+                )
+        panel.set_xlabel("layer")
+        panel.set_ylabel(title_of(name))
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.grid(alpha=0.25, linewidth=0.5)
+    title = _title(records, chosen, at_layer)
+    if len(axes) == 1:
+        axes[0].set_title(title)
+    else:
+        axes[0].figure.suptitle(title)
+    add_legend(axes, names, own=ax is None)
+    if target is not None:
+        write_figure(axes[0].figure, target)
+    return axes[0].figure
+
+
+def _of_one_layer(records: Iterable[Record]) -> tuple[list[Record], int | None]:
+    """Return the records that make curves, and the layer of the reference if it is one for all."""
+    apart = [record for record in records if _is_apart(record)]
+    same = [record for record in apart if record["reference_layer"] == record["layer"]]
+    layers = {record["reference_layer"] for record in apart}
+    if len(same) < len(apart) and len(layers) == 1:
+        return apart, layers.pop()
+    return same, None
+
+
+def _is_apart(record: Record) -> bool:
+    """Whether two spaces are compared, not one with itself."""
+    return (record["reference"], record["reference_layer"]) != (record["variant"], record["layer"])
+
+
+def _curves(records: Iterable[Record], measure: str) -> list[_Curve]:
+    """Return the curves of a measure, in the order met."""
+    kept = [r for r in records if r["measure"] == measure and _number(r["value"]) is not None]
+    fields = ("corpus", "reference", "site")
+    differing = [field for field in fields if len({record[field] for record in kept}) > 1]
+    met: dict[tuple[str, str], list[Record]] = {}
+    for record in kept:
+        beside = ", ".join(str(record[field]) for field in differing)
+        met.setdefault((str(record["variant"]), beside), []).append(record)
+    curves = []
+    for (variant, beside), points in met.items():
+        points.sort(key=lambda record: int(record["layer"]))
+        values, lows, highs = (
+            [_nan(record[end]) for record in points] for end in ("value", "low", "high")
+        )
+        name = f"{variant} ({beside})" if beside else variant
+        layers = [int(record["layer"]) for record in points]
+        curves.append(_Curve(name, variant, beside, layers, values, lows, highs))
+    return curves
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else float(value)
+
+
+def _nan(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _title(records: Sequence[Record], measures: Sequence[str], at_layer: int | None) -> str:
+    """Say what the curves compare, as far as it is the same for all."""
+    references, corpora = (
+        list(dict.fromkeys(record[field] for record in records))
+        for field in ("reference", "corpus")
+    )
+    known = [known_measure(name) for name in measures]
+    alike = all(one is None or one.kind == "similarity" for one in known)
+    title = "Similarity to " if alike else "Comparison with "
+    title += references[0] if len(references) == 1 else "each reference"
+    if at_layer is not None:
+        title += f", layer {at_layer}"
+    return f"{title}, {corpora[0]}" if len(corpora) == 1 else title
