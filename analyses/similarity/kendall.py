@@ -8,7 +8,7 @@ is a rigorous bound, about 2 / bins; the error seen is some thousand times small
 bin the order of one kernel says next to nothing about that of the other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -41,11 +41,11 @@ def joint_bytes(
     value_bytes: int = 4,
     most_cells: int = MOST_CELLS,
 ) -> int:
-    """Return the most bytes of `QuantileBins` and of `JointHistograms`."""
+    """Return the most bytes of `QuantileBins`, of `JointHistograms` and of `tau_of`."""
     tables = 8 * most_cells * (2 * n_spaces + 4)
     entries = min(max(PANEL_ENTRIES, panel_rows), panel_rows**2)
     looking = 8 * entries * (2 * n_spaces + 1) + 48 * PANEL_ENTRIES
-    summing = 8 * 8 * bins**2
+    summing = 6 * 8 * bins**2
     return (
         tables
         + 8 * bins**2 * n_pairs
@@ -87,6 +87,21 @@ class Tau:
     """Largest difference from tau-a of the kernels as the tiles gave them."""
 
 
+def concordance(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how many more entries are concordant than discordant with one in each pair of bins.
+
+    `counts` is the joint histogram of two kernels, (bin, bin), and so is the result.
+    """
+    for axis in (0, 1):
+        # Those in smaller bins less those in larger ones.
+        balance = np.cumsum(counts, axis=axis)
+        balance *= 2
+        balance -= counts
+        balance -= counts.sum(axis=axis, keepdims=True)
+        counts = balance
+    return counts
+
+
 def tau_of(joint: NDArray[np.int64], left: QuantileBins, right: QuantileBins) -> Tau:
     """Return tau-a from the joint histogram of two kernels, (bin, bin)."""
     # float64: counts of pairs of pairs outgrow int64 beyond some 90,000 rows.
@@ -96,15 +111,7 @@ def tau_of(joint: NDArray[np.int64], left: QuantileBins, right: QuantileBins) ->
     rows, columns = counts.sum(axis=1), counts.sum(axis=0)
     if min(np.count_nonzero(rows), np.count_nonzero(columns)) < 2:
         return Tau(np.nan, np.nan)
-    # Pairs of rows in smaller bins of the left kernel, by the bin of the right one.
-    below = np.cumsum(counts, axis=0)
-    below -= counts
-    # Those of them in smaller bins of the right one too, less those in larger bins.
-    agreeing = np.cumsum(below, axis=1)
-    agreeing *= 2
-    agreeing -= below
-    agreeing -= below.sum(axis=1)[:, None]
-    balance = float(np.vdot(agreeing, counts))
+    balance = float(np.vdot(concordance(counts), counts)) / 2
 
     def shared(of: NDArray[np.float64]) -> float:
         """Count the pairs within each number."""
@@ -118,58 +125,72 @@ def tau_of(joint: NDArray[np.int64], left: QuantileBins, right: QuantileBins) ->
     return Tau(balance / pairs, undecided / pairs)
 
 
+class JointBins:
+    """Looks up in which pair of bins the entries of tiles lie."""
+
+    def __init__(self, bins: Sequence[QuantileBins], pairs: Sequence[tuple[int, int]]) -> None:
+        """Take the bins of every space and the pairs of spaces."""
+        self.width = len(bins[0].tied)
+        """Bins of each kernel."""
+        self.pairs = tuple(pairs)
+        # The left bin comes multiplied, so that a pair of bins is one sum.
+        self._left = {
+            s: CellTable(bins[s].cells.grid, bins[s].cells.table * self.width)
+            for s in {s for s, _ in self.pairs}
+        }
+        self._right = {t: bins[t].cells for t in {t for _, t in self.pairs}}
+
+    def panels(self, tile: Tile) -> Iterator[tuple[Tile, Iterator[Array]]]:
+        """Yield the panels of a tile, and for each the pairs of bins, (row, column) of each pair.
+
+        A pair of bins is the left one times their number plus the right one, in a buffer that the
+        next one overwrites.
+        """
+        scratch = scratch_for(tile)
+        size = 0 if scratch is None else scratch.index.size
+        room: list[Any] = [None] * (len(self._left) + len(self._right) + 1)
+        if scratch is not None:
+            room = [np.empty(size, np.intp) for _ in room]
+        for panel in panels(tile):
+            found: list[dict[int, Array]] = [{}, {}]
+            buffers = iter(room)
+            for side, tables in zip(found, (self._left, self._right), strict=True):
+                for s, table in tables.items():
+                    side[s] = table.of(panel.kernels[s], scratch, next(buffers))
+            yield panel, self._sums(found[0], found[1], next(buffers))
+
+    def _sums(self, left: dict[int, Array], right: dict[int, Array], room: Any) -> Iterator[Array]:
+        """Yield the pairs of bins of each pair of spaces."""
+        for s, t in self.pairs:
+            if room is None:
+                yield left[s] + right[t]
+            else:
+                place = room[: left[s].size].reshape(left[s].shape)
+                yield np.add(left[s], right[t], out=place)
+
+
 class JointHistograms:
     """Joint histograms of the bins of two kernels over all pairs (an `Accumulator` of tiles)."""
 
     def __init__(self, bins: Sequence[QuantileBins], pairs: Sequence[tuple[int, int]]) -> None:
         """Take the bins of every space and the pairs of spaces to count."""
-        self.bins = tuple(bins)
-        self.pairs = tuple(pairs)
-        # The left bin comes multiplied, so that a joint bin is one sum.
-        self._left = {s: self._multiplied(s) for s in {s for s, _ in self.pairs}}
-
-    def _multiplied(self, s: int) -> CellTable:
-        """Return the bins of a space times the number of bins of any other."""
-        cells = self.bins[s].cells
-        return CellTable(cells.grid, cells.table * self._width)
-
-    @property
-    def _width(self) -> int:
-        """Bins of each kernel."""
-        return len(self.bins[0].tied)
+        self.look = JointBins(bins, pairs)
 
     def start(self) -> list[NDArray[np.int64]]:
         """Return zeros, (bin x bin,) for each pair of spaces."""
-        return [np.zeros(self._width**2, np.int64) for _ in self.pairs]
+        return [np.zeros(self.look.width**2, np.int64) for _ in self.look.pairs]
 
     def update(self, state: list[NDArray[np.int64]], tile: Tile) -> list[NDArray[np.int64]]:
         """Count the entries of a tile."""
-        scratch = scratch_for(tile)
-        size = 0 if scratch is None else scratch.index.size
-        left = {s: np.empty(size, np.intp) for s in self._left}
-        right = {t: np.empty(size, np.intp) for t in {t for _, t in self.pairs}}
-        joint = np.empty(size, np.intp)
-
-        def look(table: CellTable, values: Array, buffer: Any) -> Array:
-            """Return the bins of values, flat."""
-            bins = table.of(values, scratch, None if scratch is None else buffer)
-            return namespace(bins).reshape(bins, (-1,))
-
-        for panel in panels(tile):
-            entries = [counted(panel, kernel) for kernel in panel.kernels]
-            if 0 in entries[0].shape:
-                continue
-            of_left = {s: look(self._left[s], entries[s], b) for s, b in left.items()}
-            of_right = {t: look(self.bins[t].cells, entries[t], b) for t, b in right.items()}
-            for counts, (s, t) in zip(state, self.pairs, strict=True):
-                one, two = of_left[s], of_right[t]
-                if is_numpy(one):
-                    place = joint[: one.size]
-                    np.add.at(counts, np.add(one, two, out=place), 1)
-                elif hasattr(namespace(one), "bincount"):  # CuPy and torch
-                    counts += to_host(namespace(one).bincount(one + two, minlength=len(counts)))
+        for panel, places in self.look.panels(tile):
+            for counts, place in zip(state, places, strict=True):
+                inside = counted(panel, place)
+                xp = namespace(inside)
+                inside = xp.reshape(inside, (-1,))
+                if not is_numpy(inside) and hasattr(xp, "bincount"):  # CuPy and torch
+                    counts += to_host(xp.bincount(inside, minlength=len(counts)))
                 else:
-                    np.add.at(counts, to_host(one + two), 1)
+                    np.add.at(counts, to_host(inside), 1)
         return state
 
     def merge(
@@ -180,13 +201,10 @@ class JointHistograms:
             ours += theirs
         return state
 
-    def finish(self, state: list[NDArray[np.int64]]) -> list[Tau]:
-        """Return tau-a of every pair of spaces."""
-        square = (self._width, self._width)
-        return [
-            tau_of(counts.reshape(square), self.bins[s], self.bins[t])
-            for counts, (s, t) in zip(state, self.pairs, strict=True)
-        ]
+    def finish(self, state: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
+        """Return the joint histogram of every pair of spaces, (bin, bin), for `tau_of`."""
+        square = (self.look.width, self.look.width)
+        return [counts.reshape(square) for counts in state]
 
 
 def require_bins(bins: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 from typing import Any
 
 import array_api_strict
@@ -12,13 +13,16 @@ from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
 from layerlake.analyses.similarity.histograms import Histogram, KernelHistograms
+from layerlake.analyses.similarity.inference import jackknife
 from layerlake.analyses.similarity.kendall import (
     JointHistograms,
     QuantileBins,
     Tau,
     joint_bytes,
     require_bins,
+    tau_of,
 )
+from layerlake.analyses.similarity.kendall_touching import KendallTouch, touch_bytes
 from layerlake.analyses.similarity.tiles import Tile
 from layerlake.engine.passes import run_pass
 from layerlake.store.errors import InvalidInput
@@ -78,7 +82,9 @@ def taus(
     names = [f"space {s}" for s in range(len(tiles[0].kernels))]
     histograms = run_pass(tiles, [KernelHistograms(names)])[0]
     binned = [QuantileBins.of(histogram, bins) for histogram in histograms]
-    return run_pass(tiles, [JointHistograms(binned, pairs)])[0], histograms
+    joints = run_pass(tiles, [JointHistograms(binned, pairs)])[0]
+    found = [tau_of(j, binned[s], binned[t]) for j, (s, t) in zip(joints, pairs, strict=True)]
+    return found, histograms
 
 
 PAIRS = [(0, 1), (0, 2), (2, 1), (1, 1)]
@@ -139,7 +145,9 @@ def test_merging_in_any_order_and_other_libraries_give_the_same() -> None:
                 one = counting.update(one, tile)
             else:
                 other = counting.update(other, tile)
-        assert counting.finish(counting.merge(one, other)) == expected
+        joints = counting.finish(counting.merge(one, other))
+        for joint, (s, t), tau in zip(joints, PAIRS, expected, strict=True):
+            assert tau_of(joint, binned[s], binned[t]) == tau
 
 
 def test_a_kernel_of_one_value_has_no_tau() -> None:
@@ -156,14 +164,70 @@ def test_bins_that_cannot_be_counted_in_are_refused(bins: int) -> None:
     assert require_bins(2) == 2
 
 
-def test_memory_stays_within_what_was_said() -> None:
+def deleted_by_hand(one: Matrix, other: Matrix, clusters: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return tau-a with each cluster really left out."""
+    kept = [np.flatnonzero(clusters != g) for g in np.unique(clusters)]
+    return np.array([tau_a(one[np.ix_(k, k)], other[np.ix_(k, k)]) for k in kept])
+
+
+@pytest.mark.parametrize("library", ["numpy", "array_api_strict"])
+@pytest.mark.parametrize("lengths", [[5] * 24, [1, 20, 3, 3, 8, 9, 2, 1, 4, 15, 6, 6, 10, 2]])
+def test_intervals_are_nearly_those_of_clusters_left_out(library: str, lengths: list[int]) -> None:
+    clusters = np.repeat(np.arange(len(lengths)), lengths)
+    matrices = related(len(clusters), 6)
+    place = cut_tiles(matrices, 23, pytest.importorskip(library))
+    tiles = [
+        replace(tile, row_clusters=clusters[slice(*tile.rows)],
+                column_clusters=clusters[slice(*tile.columns)])
+        for tile in place
+    ]  # fmt: skip
+    histograms = run_pass(tiles, [KernelHistograms(["a", "b", "c"])])[0]
+    binned = [QuantileBins.of(histogram) for histogram in histograms]
+    pairs = [(0, 1), (1, 2)]
+    joints = run_pass(tiles, [JointHistograms(binned, pairs)])[0]
+    touch = KendallTouch(binned, pairs, joints, len(lengths))
+    one, other = touch.start(), touch.start()
+    for k, tile in enumerate(tiles):
+        if k % 2:
+            one = touch.update(one, tile)
+        else:
+            other = touch.update(other, tile)
+    found = touch.finish(touch.merge(one, other))
+    for (s, t), joint, deleted in zip(pairs, joints, found, strict=True):
+        exact = deleted_by_hand(matrices[s], matrices[t], clusters)
+        moved = np.abs(exact - tau_a(matrices[s], matrices[t])).max()
+        assert np.abs(deleted - exact).max() < 0.1 * moved
+        tau = tau_of(joint, binned[s], binned[t]).value
+        interval, by_hand = jackknife(tau, deleted, 0.9), jackknife(tau, exact, 0.9)
+        assert interval is not None
+        assert interval == pytest.approx(by_hand, abs=2e-3)
+
+
+def test_without_a_cluster_of_all_but_one_row_nothing_is_left() -> None:
+    matrices = related(12, 7)[:2]
+    clusters = np.repeat([0, 1], [11, 1])  # without the first no entry is left
+    tiles = [replace(cut_tiles(matrices, 12)[0], row_clusters=clusters, column_clusters=clusters)]
+    binned = [QuantileBins.of(h) for h in run_pass(tiles, [KernelHistograms(["a", "b"])])[0]]
+    joints = run_pass(tiles, [JointHistograms(binned, [(0, 1)])])[0]
+    deleted = run_pass(tiles, [KendallTouch(binned, [(0, 1)], joints, 2)])[0][0]
+    assert np.isnan(deleted[0])
+    exact = tau_a(*(matrix[:11, :11] for matrix in matrices))
+    assert deleted[1] == pytest.approx(exact, abs=0.05)
+
+
+@pytest.mark.parametrize("touching", [False, True])
+def test_memory_stays_within_what_was_said(touching: bool) -> None:
     matrices = related(400, 5)
     tiles = cut_tiles(matrices, 200)
     histograms = run_pass(tiles, [KernelHistograms(["a", "b", "c"], 2**16)])[0]
 
     def second() -> None:
         binned = [QuantileBins.of(histogram, 512) for histogram in histograms]
-        run_pass(tiles, [JointHistograms(binned, PAIRS)])
+        joints = run_pass(tiles, [JointHistograms(binned, PAIRS)])[0]
+        for joint, (s, t) in zip(joints, PAIRS, strict=True):
+            tau_of(joint, binned[s], binned[t])
+        if touching:
+            run_pass(tiles, [KendallTouch(binned, PAIRS, joints, 400)])
 
     tracemalloc.start()
     try:
@@ -172,4 +236,6 @@ def test_memory_stays_within_what_was_said() -> None:
     finally:
         tracemalloc.stop()
     stated = joint_bytes(3, len(PAIRS), 200, bins=512, most_cells=2**16)
+    if touching:
+        stated += touch_bytes(len(PAIRS), 400, bins=512)
     assert 0.6 * stated <= peak <= stated
