@@ -220,6 +220,26 @@ class SimilarityResult:
 
         return space_matrix(self, measure, corpus=corpus, site=site, number=number)
 
+    def to_rsatoolbox(
+        self, measure: str | None = None, *, corpus: str | None = None, site: str | None = None
+    ) -> Any:
+        """Return how unlike all spaces are as `rsatoolbox.rdm.RDMs` of one matrix.
+
+        Its patterns are the spaces, with the descriptors `space`, `variant` and `layer`. A
+        similarity s becomes 1 - s, distances stay; pairs that were not compared are NaN, and of a
+        measure that is not symmetric the references are the first of each pair.
+
+        Raises
+        ------
+        InvalidInput
+            As `to_matrix`.
+        MissingExtra
+            rsatoolbox is not installed.
+        """
+        from layerlake.analyses.rsatoolbox_exchange import result_to_rdms
+
+        return result_to_rdms(self, measure, corpus=corpus, site=site)
+
     def to_csv(self, file: str | Path | None = None) -> str:
         """Return the records as CSV, a line each under a line of `FIELDS`; write it where asked.
 

@@ -90,7 +90,7 @@ def data_array(
     return xr.DataArray(
         dask_array(space, block_rows),
         dims=("row", "hidden"),
-        coords=_row_coordinates(space, words=words, columns=columns),
+        coords=row_coordinates(space, words=words, columns=columns),
         name=space.site,
         attrs={
             "corpus": space.corpus,
@@ -124,7 +124,7 @@ def stacked_array(
             for variant in variants
         ]
     )
-    coordinates = _row_coordinates(first, words=words, columns=columns)
+    coordinates = row_coordinates(first, words=words, columns=columns)
     return xr.DataArray(
         values,
         dims=("variant", "layer", "row", "hidden"),
@@ -160,11 +160,18 @@ def _set_attributes(space: Space) -> dict[str, Any]:
     }
 
 
-def _row_coordinates(
-    space: Space, *, words: bool, columns: Sequence[str]
+def row_coordinates(
+    space: Space,
+    *,
+    words: bool,
+    columns: Sequence[str],
+    index: NDArray[np.int64] | None = None,
 ) -> dict[str, tuple[str, NDArray[Any]]]:
+    """Return what the lake knows of the rows at an index, by default of all; `Space.to_xarray`."""
     location, plan = space.location, space.state.plan
     places = row_places(location, plan)
+    if index is not None:
+        places = {name: values[index] for name, values in places.items()}
     found: dict[str, NDArray[Any]] = dict(places)
     if "example" in places:
         ids = example_ids(location, plan)

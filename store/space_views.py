@@ -93,6 +93,44 @@ class SpaceViews:
 
         return data_array(self._space, block_rows, words=words, columns=columns)
 
+    def to_rsatoolbox(
+        self,
+        index: Any = None,
+        *,
+        words: bool = True,
+        columns: Sequence[str] = (),
+        memory: int | str = "1GiB",
+    ) -> Any:
+        """Return rows as an `rsatoolbox.data.Dataset`, an observation each.
+
+        For few rows: rsatoolbox holds them all, and n (n - 1) / 2 numbers for each matrix that it
+        makes of n rows. Values are float64, as its arithmetic needs.
+
+        Parameters
+        ----------
+        index
+            Which rows, as `rows` takes them; by default all.
+        words, columns
+            As `to_xarray`: what is known of a row is an observation descriptor of that name, beside
+            its number, `row`.
+        memory
+            Most bytes to hold: 8 a value, one block as stored, and about 100 a row for descriptors.
+
+        Raises
+        ------
+        MemoryRefused
+            The rows need more than is allowed.
+        MissingExtra
+            rsatoolbox is not installed.
+        OutOfRange, SetIncomplete
+            Rows that the space does not have, or that are not committed.
+        NameNotFound
+            The corpus has no such annotation or column.
+        """
+        from layerlake.store.rsatoolbox_dataset import dataset_of
+
+        return dataset_of(self._space, index, words=words, columns=columns, memory=memory)
+
     def to_torch(
         self,
         *others: Space,
