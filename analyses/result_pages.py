@@ -19,6 +19,8 @@ OPEN_ROWS: Final = 50
 """Rows of a table that are not folded away."""
 OPEN_ACROSS: Final = 12
 """Tables of layers against layers that are not folded away."""
+MOST_FOLDED: Final = 60
+"""Tables that are folded away; more would make a page of many megabytes."""
 
 
 def similarity_html(result: SimilarityResult) -> str:
@@ -32,7 +34,9 @@ def similarity_html(result: SimilarityResult) -> str:
     tables = [_table(part) for part in shown]
     if folded:
         more = f"{len(folded):,} more tables of layers against layers"
-        tables.append(fold(more, "".join(map(_table, folded))))
+        rest = len(folded) - MOST_FOLDED
+        said = f"<p>and {rest:,} that are not shown; .plot() shows all</p>" if rest > 0 else ""
+        tables.append(fold(more, "".join(map(_table, folded[:MOST_FOLDED])) + said))
     notes = [f"<br><small>note: {escape(note)}</small>" for note in result.notes]
     return f'<div class="layerlake">{TABLE_STYLE}{"".join(tables + notes)}</div>'
 

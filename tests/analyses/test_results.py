@@ -273,6 +273,12 @@ def test_of_very_many_tables_the_number_is_said(record: MakeRecord) -> None:
     html = result._repr_html_()
     assert "<summary>8 more tables of layers against layers</summary>" in html
     assert len(re.findall("<table>", html)) == 20
+    more = tuple(
+        entry | {"variant": f"{k}-{entry['variant']}"} for k in range(5) for entry in records
+    )
+    html = SimilarityResult({}, {}, more)._repr_html_()
+    assert len(re.findall("<table>", html)) == 72
+    assert "<p>and 28 that are not shown; .plot() shows all</p>" in html
 
 
 def test_each_corpus_has_a_table(record: MakeRecord, result: SimilarityResult) -> None:
