@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 MOST_NUMBERED: Final = 60
 """Points up to which all have the number of their layer; of more, each variant's ends have."""
 NEAR: Final = 0.04
-"""Of the width of the map: nearer points of one layer share its number."""
+"""Of the width of the map: nearer points of one layer share its number, and of any points at half
+that one has a number."""
 MOST_WITH_ENDS: Final = 12
 """Variants up to which the ends have numbers."""
 
@@ -125,13 +126,13 @@ def _number(
     colour: str,
     written: list[tuple[int, float, float]],
 ) -> None:
-    """Write layers beside their points, but where the same number stands already."""
+    """Write layers beside their points, but where that number, or any, stands already."""
     near = NEAR * float(np.ptp(drawn.points, axis=0).max())
     for k in places:
         layer = drawn.spaces[k][1]
         x, y = drawn.points[k].tolist()
         if any(
-            number == layer and math.hypot(x - other_x, y - other_y) < near
+            math.hypot(x - other_x, y - other_y) < (near if number == layer else near / 2)
             for number, other_x, other_y in written
         ):
             continue

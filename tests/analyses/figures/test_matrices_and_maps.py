@@ -125,6 +125,14 @@ def test_a_map_joins_the_layers_of_a_variant(record: MakeRecord) -> None:
     assert apart.axes[0].get_title() == "wörter: Procrustes angle (radians)"
 
 
+def test_numbers_on_a_map_do_not_cover_each_other(record: MakeRecord) -> None:
+    records = records_of(record, 2, 5)
+    for entry in records:
+        entry["value"] = 0.5 if entry["reference"] != entry["variant"] else 1 - 1e-9
+    (panel,) = result_of(*records).plot("map").axes
+    assert [text.get_text() for text in panel.texts] == ["0", "0"]
+
+
 def test_a_map_says_what_it_leaves_out(record: MakeRecord) -> None:
     records = records_of(record, 2, 2)
     for entry in records:
