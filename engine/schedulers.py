@@ -28,9 +28,12 @@ Part: TypeAlias = Sequence[Cut]
 """Blocks that follow one another."""
 
 MOST_PARTS: Final = 64
-"""Parts of a pass: enough for its workers to end at about the same time, and few enough that
-merging their states costs little."""
-INTERPRETER_BYTES: Final = 160 * 2**20
+"""Parts of a long pass: enough for many workers to end at about the same time."""
+ENOUGH_PARTS: Final = 16
+"""Parts of a pass too short for more: states of long parts are merged, and sent, less often."""
+BLOCKS_OF_A_PART: Final = 4
+"""Blocks of a part, if that leaves enough parts."""
+INTERPRETER_BYTES: Final = 96 * 2**20
 """What a worker process holds before it has read a row."""
 
 
@@ -72,7 +75,7 @@ def scheduler_named(name: str | None) -> Scheduler:
     )
 
 
-def cut_parts(cuts: Sequence[Cut], most: int = MOST_PARTS) -> list[list[Cut]]:
+def cut_parts(cuts: Sequence[Cut], most: int | None = None) -> list[list[Cut]]:
     """Cut blocks into at most so many parts of about as many rows each.
 
     Parameters
@@ -80,13 +83,15 @@ def cut_parts(cuts: Sequence[Cut], most: int = MOST_PARTS) -> list[list[Cut]]:
     cuts
         Blocks in order.
     most
-        Most parts.
+        Most parts; by default 16 to 64, as many as there are blocks for.
 
     Returns
     -------
     list of list of cuts
         Together all blocks, in order; none is empty.
     """
+    if most is None:
+        most = min(max(len(cuts) // BLOCKS_OF_A_PART, ENOUGH_PARTS), MOST_PARTS)
     if most < 1:
         raise InvalidInput(f"a pass cannot be cut into {most} parts; give at least 1")
     total = sum(stop - start for start, stop in cuts)

@@ -24,6 +24,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from layerlake.engine import dask_cluster
 from layerlake.engine.merging import Merging
 from layerlake.engine.schedulers import (
+    INTERPRETER_BYTES,
     Part,
     cut_parts,
     plan_workers,
@@ -34,7 +35,7 @@ from layerlake.engine.schedulers import (
 )
 from layerlake.store.errors import InvalidInput, MemoryRefused, MissingExtra, WorkersFailed
 
-PARTS = cut_parts([(k, k + 1) for k in range(20)])
+PARTS = cut_parts([(k, k + 1) for k in range(20)], 20)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -101,6 +102,11 @@ def test_parts_hold_all_blocks_in_order(lengths: list[int], most: int) -> None:
     if len(cuts) >= most and len(set(lengths)) == 1:
         assert len(parts) == most
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+@pytest.mark.parametrize(("blocks", "parts"), [(1, 1), (16, 16), (49, 16), (100, 25), (489, 64)])
+def test_parts_are_as_many_as_there_are_blocks_for(blocks: int, parts: int) -> None:
+    assert len(cut_parts([(2048 * k, 2048 * (k + 1)) for k in range(blocks)])) == parts
 
 
 def test_a_pass_is_not_cut_into_no_parts() -> None:
@@ -231,7 +237,7 @@ def test_no_more_states_lie_about_than_promised() -> None:
         time.sleep(0.2 if part == parts[0] else 0)  # the others may run ahead of it
         return State()
 
-    parts = cut_parts([(k, k + 1) for k in range(64)])
+    parts = cut_parts([(k, k + 1) for k in range(64)], 64)
     reduce_parts(parts, slow_first, lambda left, right: left, scheduler="threads", workers=2)
     assert 2 < most[0] <= states_held(64, 2) == 11
 
@@ -243,7 +249,7 @@ def test_memory_is_that_of_one_for_each_worker() -> None:
         for n in (1, 4)
     }
     assert plans["threads", 4] == 4 * 100 + (states_held(64, 4) - 4) * 10
-    assert plans["processes", 4] - plans["processes", 1] > 3 * 100 * 2**20
+    assert plans["processes", 4] - plans["processes", 1] > 3 * INTERPRETER_BYTES
     assert plans[None, 4] == plans[None, 1] == 100 + 6 * 10
     assert plans["tcp://somewhere:8786", 4] == 20
     assert worker_bytes(100, 10) == 110
