@@ -19,17 +19,11 @@ from layerlake.analyses.similarity.feature_pass import FirstPass, constant_space
 from layerlake.analyses.similarity.inference import RsaValue, value_of
 from layerlake.analyses.similarity.moment_state import Pair
 from layerlake.analyses.similarity.moments import GroupMoments
-from layerlake.analyses.similarity.preparation import Prepared
 from layerlake.analyses.similarity.touching import ClusterTouch, Touching, stacked
-from layerlake.engine.passes import cut_blocks, run_pass
+from layerlake.engine.passes import cut_blocks
 
 Report = Callable[[int], None]
 """Told of the rows of each block that a pass has absorbed."""
-
-
-def _told(report: Report) -> Callable[[Prepared], None]:
-    """Tell how many rows a block held."""
-    return lambda block: report(block.stop - block.start)
 
 
 def rsa_values(
@@ -60,7 +54,7 @@ def rsa_values(
         if len(skipped) < len(first.sums):
             touch = ClusterTouch(first.state, first.preparation.precision, skip=skipped)
             del first.state  # it holds numbers of every cluster, which the sums hold as well
-            touching = run_pass(first.again(), [touch], _told(report))[0]
+            touching = first.again([touch], report)[0]
         else:
             report(len(first.group.clusters))
     values = {}
@@ -129,5 +123,5 @@ def _group_sums(first: FirstPass, report: Report) -> Iterator[CentredSums]:
     edges = np.flatnonzero(np.diff(even_groups(group.lengths), prepend=-1, append=-1))
     for lo, hi in itertools.pairwise(edges.tolist()):
         accumulator = GroupMoments(first.state.frames, None, group.pairs)
-        blocks = first.recut(cut_blocks(group.bounds[lo : hi + 1], most))
-        yield centred_sums(run_pass(blocks, [accumulator], _told(report))[0])
+        cuts = cut_blocks(group.bounds[lo : hi + 1], most)
+        yield centred_sums(first.again([accumulator], report, cuts=cuts)[0])

@@ -1,12 +1,12 @@
 """The pass that sums moments, run again where digits were lost; blocks kept for the next pass."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
-from layerlake.analyses.similarity.group import Group, require_rows
+from layerlake.analyses.similarity.group import Group
 from layerlake.analyses.similarity.inference import MOST_ROUNDING, cancellation, spread
 from layerlake.analyses.similarity.kernels import Frame, frame_of
 from layerlake.analyses.similarity.moment_state import MomentState, Pair
@@ -17,11 +17,14 @@ from layerlake.analyses.similarity.moments import (
     mean_feature,
     pair_sums,
 )
+from layerlake.analyses.similarity.partitioned import run_partitioned
 from layerlake.analyses.similarity.planning import SAMPLE_ROWS
 from layerlake.analyses.similarity.preparation import Preparation, Prepared
+from layerlake.analyses.similarity.selected import require_rows
 from layerlake.engine.arrays import namespace
 from layerlake.engine.memory import require
-from layerlake.engine.passes import read_blocks, run_pass
+from layerlake.engine.passes import Accumulator, expect_blocks, read_blocks, run_pass
+from layerlake.engine.schedulers import Cut
 
 ATTEMPTS: Final = 4
 """First passes at most: from a sample's mean, from the mean, in float64, and one to spare."""
@@ -46,10 +49,45 @@ class Blocks:
         self._kept.clear()
         self._kept_bytes = 0
 
+    def run(
+        self,
+        preparation: Preparation,
+        accumulators: Sequence[Accumulator[Prepared, Any, Any]],
+        report: Callable[[int], None],
+        *,
+        cuts: Sequence[Cut] | None = None,
+        keep: bool = False,
+    ) -> list[Any]:
+        """Feed blocks to accumulators, here or on workers, and return what each finishes with."""
+        group, means = self._group, self._group.means
+        if means.scheduler is not None:
+            return run_partitioned(
+                group.spaces,
+                group.rows,
+                group.names,
+                group.cuts if cuts is None else cuts,
+                preparation,
+                accumulators,
+                scheduler=means.scheduler,
+                workers=means.workers,
+                needed=group.worker_bytes,
+                device=means.device,
+                device_bytes=means.allowed if means.device.kind != "cpu" else None,
+                on_progress=report,
+            )
+        if cuts is None:
+            blocks = self.prepared(preparation, keep=keep)
+        else:
+            expect_blocks(group.spaces, group.rows, cuts)
+            blocks = (self._prepare(preparation, cut) for cut in cuts)
+        return run_pass(blocks, accumulators, lambda block: report(block.stop - block.start))
+
     def prepared(self, preparation: Preparation, *, keep: bool) -> Iterator[Prepared]:
         """Yield every block, from memory where it was kept."""
+        expected = [cut for cut in self._group.cuts if cut not in self._kept]
+        expect_blocks(self._group.spaces, self._group.rows, expected)
         for cut in self._group.cuts:
-            block = self._kept.get(cut) or self.prepare(preparation, cut)
+            block = self._kept.get(cut) or self._prepare(preparation, cut)
             yield block
             if keep and cut not in self._kept and self._has_room(block):
                 self._kept[cut] = block
@@ -61,7 +99,7 @@ class Blocks:
         most = self._group.cache_bytes
         return most is None or self._kept_bytes + block.n_bytes <= most
 
-    def prepare(self, preparation: Preparation, cut: tuple[int, int]) -> Prepared:
+    def _prepare(self, preparation: Preparation, cut: tuple[int, int]) -> Prepared:
         """Read and prepare one block; the rows as read die here."""
         return preparation(next(read_blocks(self._group.spaces, self._group.rows, [cut])))
 
@@ -83,13 +121,19 @@ class FirstPass:
         """Rows of the selection that were left out."""
         return len(self.group.clusters) - self.state.n_rows
 
-    def again(self) -> Iterator[Prepared]:
-        """Yield every block once more."""
-        return self.blocks.prepared(self.preparation, keep=False)
+    def again(
+        self,
+        accumulators: Sequence[Accumulator[Prepared, Any, Any]],
+        report: Callable[[int], None],
+        *,
+        cuts: Sequence[Cut] | None = None,
+    ) -> list[Any]:
+        """Feed every block to accumulators once more, or blocks that are cut otherwise."""
+        return self.blocks.run(self.preparation, accumulators, report, cuts=cuts)
 
-    def recut(self, cuts: Iterable[tuple[int, int]]) -> Iterator[Prepared]:
-        """Read and prepare blocks that are cut otherwise."""
-        return (self.blocks.prepare(self.preparation, cut) for cut in cuts)
+
+def _silent(rows: int) -> None:
+    """Tell nobody."""
 
 
 def _frames(group: Group) -> tuple[Frame, ...]:
@@ -135,12 +179,7 @@ def first_pass(
     """
     blocks = Blocks(group)
     frames = _frames(group)
-
-    def told(block: Prepared) -> None:
-        """Tell how many rows a block held."""
-        report(block.stop - block.start)
-
-    on_block: Callable[[Prepared], None] | None = told
+    told = report
     attempts_left = ATTEMPTS
     while True:
         preparation = Preparation(
@@ -153,8 +192,7 @@ def first_pass(
             group.on_dropped,
         )
         accumulator = GroupMoments(frames, group.lengths if by_cluster else None, group.pairs)
-        prepared = blocks.prepared(preparation, keep=keep)
-        state: MomentState = run_pass(prepared, [accumulator], on_block)[0]
+        state: MomentState = blocks.run(preparation, [accumulator], told, keep=keep)[0]
         require_rows(state.n_rows, len(group.clusters) - state.n_rows)
         first = FirstPass(group, blocks, preparation, state, pair_sums(state))
         steps = drift(state)
@@ -174,15 +212,15 @@ def first_pass(
             precision = "float64"
             require(
                 group.float64_bytes,
-                group.allowed_bytes,
+                group.means.allowed,
                 "the comparison has to go on in float64, since float32 loses digits on these "
                 "rows, and",
                 "allow more memory, or compare fewer variants at a time (rsa_group takes a lower "
                 "block_rows)",
             )
         blocks.drop()
-        del first, state, accumulator, prepared
-        on_block = None  # rows that are read once more are no progress
+        del first, state, accumulator
+        told = _silent  # rows that are read once more are no progress
 
 
 def constant_spaces(first: FirstPass, score: str = "pearson") -> set[int]:

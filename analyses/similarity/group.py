@@ -1,19 +1,35 @@
-"""What one pass compares: the same rows of several spaces, and which of them with which."""
+"""What one pass compares: the same rows of several spaces, which of them with which, and where."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.analyses.similarity.kernels import Kernel
 from layerlake.analyses.similarity.moment_state import Pair
-from layerlake.engine.passes import SpaceLike
-from layerlake.store.errors import InvalidInput
+from layerlake.analyses.similarity.planning import BLOCK_ROWS, CACHE_BYTES, plan_rsa, state_bytes
+from layerlake.analyses.similarity.selected import Selected, value_bytes
+from layerlake.engine.devices import CPU, Device
+from layerlake.engine.memory import DEFAULT_ALLOWED_BYTES, MemoryPlan
+from layerlake.engine.passes import SpaceLike, cut_blocks
+from layerlake.engine.schedulers import cut_parts, plan_workers, worker_bytes
 
-FEWEST_ROWS: Final = 4
-"""Rows below which pairs say nothing: three rows have three pairs."""
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """Where a pass runs, and what it may use."""
+
+    allowed: int = DEFAULT_ALLOWED_BYTES
+    """Bytes of memory, of the device where it runs on one."""
+    block_rows: int = BLOCK_ROWS
+    """Most rows read at a time."""
+    scheduler: str | None = None
+    """As `engine.schedulers.scheduler_named`."""
+    workers: int | None = None
+    device: Device = CPU
+    host: bool = True
+    """Whether the arrays are numpy's, which rows are prepared of a few at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +46,8 @@ class Group:
     kernel: Kernel
     cache_bytes: int | None  # most bytes kept between passes; None keeps every block
     float64_bytes: int  # what the comparison needs if it has to go on in float64
-    allowed_bytes: int
+    worker_bytes: int  # what a worker of a cluster needs
+    means: Means
     on_dropped: Callable[[NDArray[np.int64]], None] | None = None
 
     @property
@@ -44,10 +61,116 @@ class Group:
         return f"row {self.rows[space][position]} of {self.names[space]}"
 
 
-def require_rows(n_rows: int, n_dropped: int) -> None:
-    """Refuse fewer rows than a correlation over pairs needs."""
-    if n_rows < FEWEST_ROWS:
-        dropped = f" after {n_dropped} without a direction were dropped" if n_dropped else ""
-        raise InvalidInput(
-            f"{n_rows} rows are left{dropped}; a comparison needs at least {FEWEST_ROWS}"
-        )
+def group_of(
+    selected: Selected,
+    pairs: Sequence[Pair],
+    kernel: Kernel,
+    means: Means,
+    *,
+    interval: bool,
+    precision: str,
+    extra: MemoryPlan | None = None,
+    on_dropped: Callable[[NDArray[np.int64]], None] | None = None,
+) -> Group:
+    """Return the group of a selection, its blocks cut and its memory planned.
+
+    Parameters
+    ----------
+    selected
+        The spaces and rows.
+    pairs
+        What is compared.
+    kernel
+        How rows are prepared.
+    means
+        What may be used.
+    interval
+        Whether there is a second pass.
+    precision
+        Of the products.
+    extra
+        What the caller holds beside the passes.
+    on_dropped
+        Told the positions of rows that are left out.
+
+    Raises
+    ------
+    MemoryRefused
+        The passes need more than is allowed.
+    """
+    cuts = cut_blocks(selected.bounds, means.block_rows)
+    plan, exact = (
+        plan_group(selected, pairs, means, interval=interval, precision=p, extra=extra)
+        for p in (precision, "float64")
+    )
+    fitting = plan.within(
+        means.allowed,
+        f"comparing {len(selected.spaces)} spaces over {selected.n_rows} rows",
+        "allow more memory, or compare fewer variants at a time (rsa_group takes a lower "
+        "block_rows)",
+    )
+    everything = means.scheduler is None and fitting.reserve == plan.reserve < CACHE_BYTES
+    return Group(
+        selected.spaces,
+        selected.rows,
+        selected.names,
+        tuple(pairs),
+        selected.clusters,
+        selected.bounds,
+        cuts,
+        kernel,
+        None if everything else fitting.reserve,
+        exact.needed,
+        worker_bytes(
+            plan_group(
+                selected,
+                pairs,
+                replace(means, scheduler=None),
+                interval=interval,
+                precision=precision,
+            ).needed,
+            state_bytes([s.shape[1] for s in selected.spaces], len(selected.lengths), pairs),
+        ),
+        means,
+        on_dropped,
+    )
+
+
+def plan_group(
+    selected: Selected,
+    pairs: Sequence[Pair],
+    means: Means,
+    *,
+    interval: bool,
+    precision: str,
+    extra: MemoryPlan | None = None,
+) -> MemoryPlan:
+    """Say what the passes over a group hold; parameters as `group_of`."""
+    cuts = cut_blocks(selected.bounds, means.block_rows)
+    hiddens = [space.shape[1] for space in selected.spaces]
+    lengths = selected.lengths
+    plan = plan_rsa(
+        hiddens,
+        [value_bytes(space) for space in selected.spaces],
+        selected.n_rows,
+        len(lengths),
+        int(lengths.max()),
+        pairs=pairs,
+        interval=interval,
+        precision=precision,
+        block_rows=max(stop - start for start, stop in cuts),
+        host=means.host,
+    )
+    parts = dict(plan.parts)
+    if extra is not None:
+        parts |= extra.parts
+    if means.scheduler is None:
+        return MemoryPlan(parts, plan.reserve)
+    workers = plan_workers(
+        plan.needed,
+        state_bytes(hiddens, len(lengths), pairs),
+        scheduler=means.scheduler,
+        workers=means.workers,
+        parts=len(cut_parts(cuts)),
+    )
+    return MemoryPlan(parts | workers.parts)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from layerlake.analyses.kept_results import find_result, keep_result
 from layerlake.analyses.results import MEASURES, SimilarityResult
-from layerlake.analyses.similarity.group import require_rows
 from layerlake.analyses.similarity.inference import RsaValue
 from layerlake.analyses.similarity.rsa import rsa_group
+from layerlake.analyses.similarity.selected import require_rows
 from layerlake.analyses.similarity.selection import (
     asked_rows,
     draw_rows,

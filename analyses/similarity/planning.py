@@ -19,6 +19,17 @@ _OBJECTS: Final = 2**17
 """Bytes for what is not an array."""
 
 
+def state_bytes(hiddens: Sequence[int], n_clusters: int, pairs: Sequence[Pair]) -> int:
+    """Return the bytes of the moments of a group, and of what is summed by cluster."""
+    spaces, widest = len(hiddens), max(hiddens)
+    every = with_own(spaces, pairs)
+    moments = sum(
+        (hiddens[s] + 2) * (hiddens[t] + 2) + min(LOUD_COORDINATES, widest) ** 2 + widest
+        for s, t in every
+    )
+    return 8 * (moments + n_clusters * (spaces + len(every)))
+
+
 def plan_rsa(
     hiddens: Sequence[int],
     stored_bytes: Sequence[int],

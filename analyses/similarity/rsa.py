@@ -5,7 +5,6 @@ of the number of rows; see `moments` for the algebra and `inference` for the int
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -13,14 +12,15 @@ from numpy.typing import NDArray
 
 from layerlake.analyses.similarity.comparison import rsa_values
 from layerlake.analyses.similarity.feature_pass import first_pass
-from layerlake.analyses.similarity.group import Group, require_rows
+from layerlake.analyses.similarity.group import Means, group_of
 from layerlake.analyses.similarity.inference import RsaValue
 from layerlake.analyses.similarity.kernels import kernel_named
 from layerlake.analyses.similarity.moment_state import star
-from layerlake.analyses.similarity.planning import BLOCK_ROWS, CACHE_BYTES, plan_rsa
-from layerlake.engine.arrays import Array, is_numpy, take_rows
-from layerlake.engine.memory import DEFAULT_ALLOWED_BYTES, MemoryPlan, parse_bytes
-from layerlake.engine.passes import SpaceLike, cut_blocks
+from layerlake.analyses.similarity.planning import BLOCK_ROWS, plan_rsa
+from layerlake.analyses.similarity.selected import ArraySpace, select
+from layerlake.engine.arrays import Array, is_numpy
+from layerlake.engine.memory import DEFAULT_ALLOWED_BYTES, parse_bytes
+from layerlake.engine.passes import SpaceLike
 from layerlake.store.errors import InvalidInput, is_a
 
 __all__ = ["RsaValue", "rsa_arrays", "rsa_group", "rsa_memory"]
@@ -103,53 +103,26 @@ def rsa_group(
     )
     chosen = kernel_named(kernel)
     _check_settings(interval, confidence, precision, block_rows)
-    starts = _check_rows(spaces, rows, clusters, names)
-    bounds = np.append(starts, len(clusters)).astype(np.int64)
-    lengths = np.diff(bounds)
-    if interval == "rows" and (lengths > 1).any():
+    selected = select(spaces, rows, clusters, names)
+    if interval == "rows" and (selected.lengths > 1).any():
         raise InvalidInput(
-            f"{len(clusters)} rows come from {len(lengths)} clusters, and an interval over rows "
-            "would be far too narrow where rows of one cluster are alike; ask for cluster"
+            f"{selected.n_rows} rows come from {len(selected.lengths)} clusters, and an interval "
+            "over rows would be far too narrow where rows of one cluster are alike; ask for cluster"
         )
-    allowed = parse_bytes(memory)
-    cuts = cut_blocks(bounds, block_rows)
-    largest = max(stop - start for start, stop in cuts)
-
-    def plan(products: str) -> MemoryPlan:
-        """Plan the comparison with products of that precision."""
-        return plan_rsa(
-            [space.shape[1] for space in spaces],
-            [_itemsize(space) for space in spaces],
-            len(clusters),
-            len(lengths),
-            int(lengths.max()),
-            interval=interval != "none",
-            precision=products,
-            block_rows=largest,
-            host=not isinstance(reference, _ArraySpace) or is_numpy(reference.array),
-        )
-
-    wished = plan(precision)
-    fitting = wished.within(
-        allowed,
-        f"comparing {len(spaces)} spaces over {len(clusters)} rows",
-        "allow more memory, or compare fewer variants at a time (rsa_group takes a lower "
-        "block_rows)",
-    )
     pairs = star(len(spaces))
-    group = Group(
-        spaces,
-        tuple(rows),
-        names,
-        tuple(pairs),
-        np.repeat(np.arange(len(lengths)), lengths),
-        bounds,
-        cuts,
+    means = Means(
+        parse_bytes(memory),
+        block_rows,
+        host=not isinstance(reference, ArraySpace) or is_numpy(reference.array),
+    )
+    group = group_of(
+        selected,
+        pairs,
         chosen,
-        None if fitting.reserve == wished.reserve < CACHE_BYTES else fitting.reserve,
-        plan("float64").needed,
-        allowed,
-        on_dropped,
+        means,
+        interval=interval != "none",
+        precision=precision,
+        on_dropped=on_dropped,
     )
     report = on_progress or (lambda rows: None)
     first = first_pass(group, precision, report, keep=interval != "none")
@@ -241,8 +214,8 @@ def rsa_arrays(
     if clusters is not None and (np.diff(labels) < 0).any():
         order = np.argsort(labels, kind="stable")
     return rsa_group(
-        _ArraySpace(X, order),
-        [_ArraySpace(Y, order)],
+        ArraySpace(X, order),
+        [ArraySpace(Y, order)],
         [np.arange(len(order))] * 2,
         labels[order],
         kernel=kernel,
@@ -253,34 +226,6 @@ def rsa_arrays(
         memory=memory,
         names=("X", "Y"),
     )[0]
-
-
-@dataclass(frozen=True, slots=True)
-class _ArraySpace:
-    """An array as a space, its rows in another order."""
-
-    array: Array
-    order: NDArray[np.int64]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Rows and hidden."""
-        return tuple(self.array.shape)
-
-    @property
-    def dtype(self) -> object:
-        """The dtype of the array."""
-        return self.array.dtype
-
-    def rows(self, index: NDArray[np.int64], /) -> Array:
-        """Return the rows at an index into the order."""
-        return take_rows(self.array, self.order[index])
-
-
-def _itemsize(space: SpaceLike) -> int:
-    """Return the bytes of a stored value, whatever library its dtype comes from."""
-    name = str(space.dtype).rpartition(".")[2]
-    return 2 if name == "bfloat16" else np.dtype(name).itemsize
 
 
 def _check_settings(interval: str, confidence: float, precision: str, block_rows: int) -> None:
@@ -297,37 +242,3 @@ def _check_settings(interval: str, confidence: float, precision: str, block_rows
         raise InvalidInput(f"confidence is {confidence}; give a number between 0 and 1, as 0.95")
     if block_rows < 1:
         raise InvalidInput(f"block_rows is {block_rows}; give at least 1")
-
-
-def _check_rows(
-    spaces: Sequence[SpaceLike],
-    rows: Sequence[NDArray[np.int64]],
-    clusters: NDArray[np.int64],
-    names: Sequence[str],
-) -> NDArray[np.int64]:
-    """Refuse rows that do not match and return where each cluster starts."""
-    if len(spaces) < 2:
-        raise InvalidInput("there is no variant to compare the reference with; give at least one")
-    if not len(spaces) == len(rows) == len(names):
-        raise InvalidInput(
-            f"{len(spaces)} spaces have {len(rows)} row selections and {len(names)} names; "
-            "give one of each per space"
-        )
-    for space, index, name in zip(spaces, rows, names, strict=True):
-        if len(index) != len(clusters):
-            raise InvalidInput(
-                f"{len(index)} rows of {name} are selected and {len(clusters)} cluster ids given; "
-                "every space needs the same stimuli"
-            )
-        if len(index) and (index[0] < 0 or index[-1] >= space.shape[0]):
-            raise InvalidInput(
-                f"rows {index[0]} to {index[-1]} of {name} are asked for, and it has "
-                f"{space.shape[0]}"
-            )
-        if (np.diff(index) <= 0).any():
-            raise InvalidInput(f"the rows selected of {name} are not ascending; sort them")
-    require_rows(len(clusters), 0)
-    starts = np.flatnonzero(np.append(True, clusters[1:] != clusters[:-1]))
-    if len(np.unique(clusters[starts])) != len(starts):
-        raise InvalidInput("the rows of a cluster do not lie side by side; sort rows by cluster")
-    return starts

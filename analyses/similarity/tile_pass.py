@@ -7,10 +7,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from layerlake.analyses.similarity.group import require_rows
 from layerlake.analyses.similarity.kernels import frame_of, prepare
 from layerlake.analyses.similarity.planning import SAMPLE_ROWS
 from layerlake.analyses.similarity.preparation import CACHED_ROWS, refuse_non_finite
+from layerlake.analyses.similarity.selected import require_rows
 from layerlake.analyses.similarity.tile_kernels import SpaceKernel, TileKernel
 from layerlake.analyses.similarity.tile_planning import CENTRE_ROWS, MEDIAN_ROWS, TilePlan
 from layerlake.analyses.similarity.tiles import Tile
