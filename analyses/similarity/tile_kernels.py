@@ -28,13 +28,16 @@ centred nor scaled), and returns the symmetric kernel of each with each, (i, j).
 
 EXTRA_COLUMNS: Final = 4
 """Columns of a panel beside u."""
-STRIP_ROWS: Final = 64
+STRIP_ROWS: Final = 128
 """Rows of a tile that are worked on at a time, so that they stay in the cache."""
 REPAIRED_PAIRS: Final = 128
 """Pairs of close rows whose distance is taken again at a time."""
 _CLOSE: Final = 2.0**-6
 """Share of |u_i|^2 + |u_j|^2 below which a squared distance is taken from the difference of the
 rows: above it, the digits that the product loses move the distance by less than 2e-5 of itself."""
+ENTRY_ROUNDING: Final = {"float32": 2.0**-20, "float64": 2.0**-36}
+"""By precision: what rounding alone makes the entries of a kernel vary by, as a share of the
+kernel of a row with itself."""
 _ASYMMETRY: Final = 1e-3
 """Most that a person's kernel may differ from its transpose, as a share of its largest value."""
 
@@ -165,12 +168,15 @@ class SpaceKernel:
         panel[lo:hi, hidden + 3] = low
         return *sums, usable
 
-    def turned(self, panel: Array) -> Array:
-        """Return a copy of a panel that stands on the left of a product."""
-        if self.kernel.function:
-            return panel
-        xp = namespace(panel)
-        return xp.concat([panel[:, :-4], panel[:, -2:], panel[:, -4:-2]], axis=1)
+    def turned(self, panel: Array, out: Array | None = None) -> Array:
+        """Return a copy of a panel that stands on the left of a product, in `out` where given."""
+        if out is None:
+            xp = namespace(panel)
+            return xp.concat([panel[:, :-4], panel[:, -2:], panel[:, -4:-2]], axis=1)
+        out[:, :-4] = panel[:, :-4]
+        out[:, -4:-2] = panel[:, -2:]
+        out[:, -2:] = panel[:, -4:-2]
+        return out
 
     def form(self, left: Array, panel: Array, *, diagonal: bool, out: Array | None) -> Array:
         """Form the tile of the rows of two panels.
@@ -195,7 +201,8 @@ class SpaceKernel:
             # numpy turns u u' into a symmetric product of half the work.
             u = panel[:, :-4]
             tile = xp.matmul(u, xp.matrix_transpose(u), **({} if out is None else {"out": out}))
-            high, low = panel[:, -2], panel[:, -1]
+            # Copied out, for a column of a panel has a cache line for every value.
+            high, low = (xp.asarray(panel[:, c], copy=True) for c in (-2, -1))
             for lo, hi in strips(tile):
                 tile[lo:hi, :] += (high[lo:hi, None] + high[None, :]) + (
                     low[lo:hi, None] + low[None, :]
@@ -262,6 +269,23 @@ def strips(tile: Array) -> list[tuple[int, int]]:
     n_rows = tile.shape[0]
     step = STRIP_ROWS if is_numpy(tile) else n_rows
     return [(lo, min(lo + step, n_rows)) for lo in range(0, n_rows, step)]
+
+
+def part_of(kernel: Array, lo: int, hi: int, left: int, centre: float, *, diagonal: bool) -> Array:
+    """Return a strip of a tile from column `left` on, less the centre.
+
+    In a strip of a diagonal tile, which begins at its own rows, all but the strict upper half is 0.
+    """
+    part = kernel[lo:hi, left:]
+    if centre:
+        part = part - centre
+    if not diagonal:
+        return part
+    if not is_numpy(part):
+        return namespace(part).triu(part, k=1)
+    part = part if centre else part.copy()
+    part[:, : hi - lo] = np.triu(part[:, : hi - lo], k=1)
+    return part
 
 
 def _set_diagonal(strip: Array, lo: int, value: float) -> None:

@@ -1,6 +1,6 @@
 """The tile pass: panels of prepared rows, read as often as memory makes it, and their tiles."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -40,6 +40,35 @@ class TileSource:
     """Of the panels and tiles, `float32` or `float64`."""
     seed: int = 0
     """Of the sample whose median distance is a bandwidth."""
+
+
+class _Room:
+    """Where numpy forms the left panels and the tiles of a pass, one after another.
+
+    Memory that is asked for anew is slow at first, and a tile is used but once or twice.
+    """
+
+    def __init__(self, longest: int, precision: str) -> None:
+        self._longest = longest
+        self._precision = precision
+        self._held: dict[tuple[str, int], NDArray[Any]] = {}
+
+    def left(self, s: int, panel: Array) -> Array | None:
+        """Return where to turn a panel of a space; None where the library has no such place."""
+        return self._of("left", s, panel, panel.shape[0], panel.shape[1])
+
+    def tile(self, s: int, left: Array, panel: Array) -> Array | None:
+        """Return where to form a tile of a space; None where the library has no such place."""
+        return self._of("tile", s, left, left.shape[0], panel.shape[0])
+
+    def _of(self, what: str, s: int, like: Array, rows: int, columns: int) -> Array | None:
+        """Return a matrix in the memory held for that purpose."""
+        if not is_numpy(like):
+            return None
+        if (what, s) not in self._held:
+            width = columns if what == "left" else self._longest
+            self._held[what, s] = np.empty(self._longest * width, dtype=self._precision)
+        return self._held[what, s][: rows * columns].reshape(rows, columns)
 
 
 @dataclass
@@ -96,10 +125,13 @@ class TilePass:
             Numbers of row panels (of `plan.panels`), each with all its tiles.
         """
         bounds, clusters = self.plan.panels, self.clusters
-        room: dict[int, Array] = {}
+        room = _Room(max(hi - lo for lo, hi in bounds), self.source.precision)
         for p in range(len(bounds)) if panels is None else panels:
             own = self._panel(p)
-            left = [k.turned(part) for k, part in zip(self.kernels, own, strict=True)]
+            left = [
+                part if kernel.kernel.function else kernel.turned(part, room.left(s, part))
+                for s, (kernel, part) in enumerate(zip(self.kernels, own, strict=True))
+            ]
             for q in range(p, len(bounds)):
                 panel = own if q == p else self._panel(q)
                 yield Tile(
@@ -107,7 +139,7 @@ class TilePass:
                     bounds[q],
                     tuple(
                         kernel.form(
-                            left[s], panel[s], diagonal=p == q, out=self._room(room, s, left, panel)
+                            left[s], panel[s], diagonal=p == q, out=room.tile(s, left[s], panel[s])
                         )
                         for s, kernel in enumerate(self.kernels)
                     ),
@@ -117,18 +149,6 @@ class TilePass:
                 del panel
                 own = ()  # or a panel that is not kept would lie in memory beside the next ones
             del left
-
-    def _room(
-        self, room: dict[int, Array], s: int, left: Sequence[Array], panel: Sequence[Array]
-    ) -> Array | None:
-        """Return where the tile of a space is formed; None where the library has no such place."""
-        if not is_numpy(left[s]):
-            return None
-        rows, columns = left[s].shape[0], panel[s].shape[0]
-        if s not in room:
-            longest = max(hi - lo for lo, hi in self.plan.panels)
-            room[s] = np.empty(longest**2, dtype=self.source.precision)
-        return room[s][: rows * columns].reshape(rows, columns)
 
     def _panel(self, p: int) -> tuple[Array, ...]:
         """Return a panel of every space, from memory where it is kept."""
@@ -330,7 +350,8 @@ def _mean_kernel(
     room = (
         np.empty((len(sample), len(sample)), found.panel.dtype) if is_numpy(found.panel) else None
     )
-    tile = kernel.form(kernel.turned(found.panel), found.panel, diagonal=True, out=room)
+    left = found.panel if source.kernel.function else kernel.turned(found.panel)
+    tile = kernel.form(left, found.panel, diagonal=True, out=room)
     return float(to_host(tile).astype(np.float64)[np.triu_indices(len(sample), 1)].mean())
 
 
