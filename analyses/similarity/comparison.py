@@ -2,8 +2,10 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from layerlake.analyses.similarity.centring import CentredSums, centred_sums
 from layerlake.analyses.similarity.closed_forms import (
@@ -16,13 +18,21 @@ from layerlake.analyses.similarity.closed_forms import (
 )
 from layerlake.analyses.similarity.dissimilarity import line_of, pairs_along, touching_along
 from layerlake.analyses.similarity.feature_pass import FirstPass, constant_spaces
-from layerlake.analyses.similarity.inference import RsaValue, value_of
+from layerlake.analyses.similarity.inference import (
+    RsaValue,
+    deleted_all,
+    deleted_between,
+    value_of,
+)
 from layerlake.analyses.similarity.moment_state import Pair
-from layerlake.analyses.similarity.moments import GroupMoments
+from layerlake.analyses.similarity.moments import GroupMoments, PairSums
 from layerlake.analyses.similarity.touching import ClusterTouch, Touching, stacked
 from layerlake.engine.passes import cut_blocks
 
-Report = Callable[[int], None]
+Deletions: TypeAlias = dict[Pair, tuple[NDArray[np.float64], NDArray[np.float64]]]
+"""(cluster,) values with each cluster that has rows left out: over all pairs of rows, and over
+those between clusters."""
+Report: TypeAlias = Callable[[int], None]
 """Told of the rows of each block that a pass has absorbed."""
 
 
@@ -33,10 +43,12 @@ def rsa_values(
     interval: str,
     confidence: float,
     report: Report,
+    deletions: Deletions | None = None,
 ) -> dict[Pair, RsaValue]:
     """Turn the sums of a first pass into values, by a second pass where there are intervals.
 
-    The first pass gives up its moments.
+    The first pass gives up its moments. Where `deletions` is given, each pair that has intervals
+    is put there.
     """
     lines = [line_of(frame) for frame in first.state.frames]
     if score == "cosine":
@@ -62,6 +74,8 @@ def rsa_values(
         found = stacked(touching, (s, t))
         if found is not None and score == "cosine":
             found = touching_along(found, sums, lines[s], lines[t])
+        if deletions is not None and found is not None:
+            deletions[s, t] = _deleted(sums, found, score)
         values[s, t] = value_of(
             sums,
             found,
@@ -74,6 +88,18 @@ def rsa_values(
             constant=[names[k] for k in (s, t) if k in constant],
         )
     return values
+
+
+def _deleted(
+    sums: PairSums, touching: NDArray[np.float64], score: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the values of a pair with each cluster left out."""
+    left = sums.sizes > 0
+    by_cluster = np.concatenate([(sums.sizes * (sums.sizes.sum() - 1.0))[None], touching])
+    return (
+        deleted_all(sums, by_cluster, score)[left],
+        deleted_between(sums, by_cluster, score)[left],
+    )
 
 
 def form_values(

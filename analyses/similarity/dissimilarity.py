@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from layerlake.analyses.similarity.kernels import Frame
 from layerlake.analyses.similarity.moments import PairSums
+from layerlake.analyses.similarity.tile_kernels import SpaceKernel
 
 Line = tuple[float, float]
 """Offset and slope of a dissimilarity as a function of what was summed."""
@@ -24,6 +25,15 @@ def line_of(frame: Frame) -> Line:
     if frame.kernel.unit:
         return 1.0 - frame.constant, -1.0
     return frame.constant / frame.scale**2, 1.0 / frame.scale**2
+
+
+def line_of_tiles(kernel: SpaceKernel) -> Line:
+    """Return how the dissimilarity of a space follows from the entries of its tiles."""
+    offset, slope = kernel.scale * kernel.constant, kernel.scale
+    unlike = kernel.kernel.rows.distance and kernel.kernel.name != "rbf"
+    if kernel.kernel.function is not None or kernel.kernel.name == "linear" or unlike:
+        return offset, slope  # a distance, or a person's own kernel, taken as it is
+    return 1.0 - offset, -slope
 
 
 def along(sums: NDArray[np.float64], left: Line, right: Line) -> NDArray[np.float64]:

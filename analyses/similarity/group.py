@@ -11,6 +11,7 @@ from layerlake.analyses.similarity.moment_state import Pair
 from layerlake.analyses.similarity.planning import BLOCK_ROWS, CACHE_BYTES, plan_rsa, state_bytes
 from layerlake.analyses.similarity.selected import Selected, value_bytes
 from layerlake.engine.devices import CPU, Device
+from layerlake.engine.local_workers import workers_here
 from layerlake.engine.memory import DEFAULT_ALLOWED_BYTES, MemoryPlan
 from layerlake.engine.passes import SpaceLike, cut_blocks
 from layerlake.engine.schedulers import cut_parts, plan_workers, worker_bytes
@@ -30,6 +31,13 @@ class Means:
     device: Device = CPU
     host: bool = True
     """Whether the arrays are numpy's, which rows are prepared of a few at a time."""
+
+    @property
+    def each_allowed(self) -> int:
+        """Bytes for each of the workers of this machine, and as much for what they hand over."""
+        if self.scheduler in ("threads", "processes"):
+            return self.allowed // (workers_here(self.workers) + 1)
+        return self.allowed
 
 
 @dataclass(frozen=True, slots=True)

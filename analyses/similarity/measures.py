@@ -21,7 +21,7 @@ FORMS: Final = (
     "bures",
 )
 """Measures that are a function of centred sums over rows, beside `netrep-ALPHA`."""
-TILED: Final = ("rbf-cka", "mutual-knn", "cknna")
+TILED: Final = ("rbf-cka", "debiased-rbf-cka", "mutual-knn", "cknna")
 """Measures that need every pair of rows."""
 MEASURES: Final = ("rsa", *FORMS, *TILED, "netrep-ALPHA")
 _NETREP: Final = re.compile(r"netrep-(0(\.\d+)?|1(\.0+)?)")

@@ -1,0 +1,371 @@
+"""Every measure of any pairs of spaces: which passes that takes, and what comes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layerlake.analyses.similarity.closed_forms import FormValue, form_named, forms_memory
+from layerlake.analyses.similarity.comparison import Deletions, form_values, rsa_values
+from layerlake.analyses.similarity.differences import paired_difference
+from layerlake.analyses.similarity.feature_pass import first_pass
+from layerlake.analyses.similarity.group import Means, group_of, plan_group
+from layerlake.analyses.similarity.kernels import kernel_named
+from layerlake.analyses.similarity.measures import TILED_KERNELS, Question
+from layerlake.analyses.similarity.moment_state import Pair
+from layerlake.analyses.similarity.planning import state_bytes
+from layerlake.analyses.similarity.selected import Selected, value_bytes
+from layerlake.analyses.similarity.tiled_values import (
+    TiledJob,
+    check_neighbours,
+    job_cost,
+    plan_job,
+    tiled_jobs,
+    tiled_values,
+)
+from layerlake.analyses.similarity.values import (
+    Counts,
+    Estimate,
+    PairValues,
+    ends_of,
+    form_estimates,
+    rsa_estimates,
+    rsa_names,
+)
+from layerlake.engine.devices import spaces_on, working_on
+from layerlake.engine.memory import MemoryPlan
+from layerlake.store.errors import InvalidInput, MemoryRefused
+
+_SECOND_PASS: Final = 1.0
+"""What leaving clusters out costs, as a share of the first pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureJob:
+    """One pass over features and what is made of its moments."""
+
+    kernel: str
+    rsa: bool
+    forms: tuple[str, ...]
+    precision: str
+    clustered: bool
+
+    @property
+    def passes(self) -> int:
+        """How often all rows are gone through."""
+        return 1 + self.clustered * (self.rsa + bool(self.forms))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a comparison will be made, and what that takes."""
+
+    method: str
+    """Of RSA: `features`, `tiles`, or `` where no RSA is asked for."""
+    why: str
+    """Why that one."""
+    features: tuple[FeatureJob, ...]
+    tiled: tuple[TiledJob, ...]
+    bytes_held: int
+    """At the peak, of what the passes hold."""
+    bytes_read: int
+    multiply_adds: float
+    """Of fast matrix products, or what takes as long."""
+
+    @property
+    def passes(self) -> int:
+        """How often all rows are gone through."""
+        return sum(job.passes for job in self.features) + sum(job.passes for job in self.tiled)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What was asked of the pairs of a selection."""
+
+    pairs: dict[Pair, PairValues]
+    differences: dict[tuple[Pair, Pair], PairValues] = field(default_factory=dict)
+    """Of two pairs that share their first space: the first less the second."""
+
+
+def plan_comparison(
+    selected: Selected, pairs: Sequence[Pair], question: Question, means: Means
+) -> Plan:
+    """Choose between features and tiles, and say what the passes take.
+
+    Raises
+    ------
+    InvalidInput
+        An interval over rows of rows that share clusters; more neighbours than rows.
+    MemoryRefused
+        No way of answering fits into the memory allowed.
+    """
+    if question.interval == "rows" and (selected.lengths > 1).any():
+        raise InvalidInput(
+            f"{selected.n_rows} rows come from {len(selected.lengths)} clusters, and an interval "
+            "over rows would be far too narrow where rows of one cluster are alike; ask for cluster"
+        )
+    check_neighbours(question, selected.n_rows)
+    if not question.summed:
+        method, why = ("tiles", "ranks need every pair") if question.ranked else ("", "")
+        return _planned(selected, pairs, question, means, method, why)
+    if question.kernel in TILED_KERNELS:
+        why = f"the {question.kernel} kernel has no features"
+        return _planned(selected, pairs, question, means, "tiles", why)
+    if question.interval == "bootstrap":
+        why = "the bootstrap weighs every pair of clusters"
+        return _planned(selected, pairs, question, means, "tiles", why)
+    if question.method != "auto":
+        return _planned(selected, pairs, question, means, question.method, "asked for")
+    plans, refused = [], None
+    for method in ("features", "tiles"):
+        try:
+            plans.append(_planned(selected, pairs, question, means, method, ""))
+        except MemoryRefused as error:
+            refused = refused or error
+    if not plans:
+        assert refused is not None
+        raise refused
+    best = min(plans, key=lambda plan: plan.multiply_adds)
+    if len(plans) == 1:
+        return replace(best, why="the other does not fit into the memory allowed")
+    other = max(plans, key=lambda plan: plan.multiply_adds)
+    ratio = other.multiply_adds / max(best.multiply_adds, 1.0)
+    return replace(best, why=f"{other.method} would take about {ratio:.1f} times as long")
+
+
+def _planned(
+    selected: Selected,
+    pairs: Sequence[Pair],
+    question: Question,
+    means: Means,
+    method: str,
+    why: str,
+) -> Plan:
+    """Plan the passes, with RSA by one method."""
+    clustered = question.interval in ("cluster", "rows")
+    forms = question.forms
+    exact = any(form_named(name).needs_float64 for name in forms)
+    jobs: list[FeatureJob] = []
+    if question.summed and method == "features":
+        own = forms if question.kernel == "sqeuclidean" else ()
+        precision = "float64" if own and exact else question.precision
+        jobs.append(FeatureJob(question.kernel, True, own, precision, clustered))
+        forms = () if own else forms
+    if forms:
+        precision = "float64" if exact else question.precision
+        jobs.append(FeatureJob("sqeuclidean", False, forms, precision, clustered))
+    tiled = tiled_jobs(question, sums=question.summed and method == "tiles")
+    hiddens = [space.shape[1] for space in selected.spaces]
+    row_bytes = sum(
+        h * value_bytes(space) for h, space in zip(hiddens, selected.spaces, strict=True)
+    )
+    held, read, operations = 0, 0, 0.0
+    for job in jobs:
+        plan = plan_group(
+            selected,
+            pairs,
+            means,
+            interval=job.rsa and clustered,
+            precision=job.precision,
+            extra=_forms_plan(job, selected, pairs),
+        ).within(
+            means.allowed,
+            f"comparing {len(selected.spaces)} spaces over {selected.n_rows} rows",
+            "allow more memory, or compare fewer variants at a time",
+        )
+        held = max(held, plan.peak)
+        # What is kept between passes is not read again.
+        kept = min(plan.reserve / max(4 * sum(hiddens) * selected.n_rows, 1), 1.0)
+        again = job.passes - 1
+        read += int(row_bytes * selected.n_rows * (1 + again * (1 - kept * job.rsa)))
+        squares = sum(h * h / 2 for h in hiddens) + sum(hiddens[s] * hiddens[t] for s, t in pairs)
+        wide = 2.0 if job.precision == "float64" else 1.0
+        preparing = 40.0 * sum(hiddens)  # rows become features at the speed of the cache
+        operations += selected.n_rows * (squares * wide * job.passes + preparing)
+    for tile_job in tiled:
+        tile_plan = plan_job(tile_job, selected, pairs, means, selected.n_rows)
+        held = max(held, tile_plan.memory.peak)
+        read += tile_plan.first_bytes + (tile_job.passes - 1) * tile_plan.pass_bytes
+        operations += job_cost(tile_job, selected, pairs)
+    return Plan(method, why, tuple(jobs), tuple(tiled), held, read, operations)
+
+
+def _forms_plan(job: FeatureJob, selected: Selected, pairs: Sequence[Pair]) -> MemoryPlan | None:
+    """Say what closed forms hold beside the first pass."""
+    if not job.forms:
+        return None
+    hiddens = [space.shape[1] for space in selected.spaces]
+    sums = state_bytes(hiddens, 0, pairs)
+    # Sums of all rows; of a group as it is summed and centred; of the rest.
+    held = sums * (5 if job.clustered else 2)
+    return MemoryPlan({"closed forms": held + forms_memory(job.forms, hiddens).peak})
+
+
+def compare_selected(
+    selected: Selected,
+    pairs: Sequence[Pair],
+    question: Question,
+    means: Means,
+    *,
+    plan: Plan | None = None,
+    differences: bool = False,
+    on_progress: Callable[[int], None] | None = None,
+    on_dropped: Callable[[NDArray[np.int64]], None] | None = None,
+) -> Compared:
+    """Answer a question about pairs of spaces over the same rows.
+
+    Parameters
+    ----------
+    selected
+        The spaces and rows.
+    pairs
+        Places of two different spaces each; the first is the reference.
+    question
+        What is asked, as `measures.check_question` returned it.
+    means
+        Where it is answered, and with how much memory.
+    plan
+        As `plan_comparison` returned it.
+    differences
+        Also compare the Pearson or cosine values of pairs that share their first space, leaving
+        the same clusters out of both.
+    on_progress
+        Called with rows gone through, `plan.passes` times all of them in the end.
+    on_dropped
+        Called with positions of rows that a kernel cannot take; the same ones may come again.
+
+    Raises
+    ------
+    InvalidInput
+        Fewer than 4 rows are left, or a row holds NaN or infinity.
+    MemoryRefused
+        More memory is needed than is allowed.
+    """
+    chosen = plan or plan_comparison(selected, pairs, question, means)
+    report = on_progress or (lambda rows: None)
+    placed = replace(selected, spaces=spaces_on(means.device, selected.spaces))
+    estimates: dict[Pair, dict[str, Estimate]] = {pair: {} for pair in pairs}
+    notes: dict[Pair, dict[str, None]] = {pair: {} for pair in pairs}
+    sizes: NDArray[np.int64] | None = None
+    deletions: Deletions = {}
+
+    def add(pair: Pair, found: Sequence[Estimate], said: Sequence[str]) -> None:
+        """Take note of estimates of a pair."""
+        estimates[pair].update({estimate.measure: estimate for estimate in found})
+        notes[pair].update(dict.fromkeys(said))
+
+    device = None if means.device.kind == "cpu" else means.allowed
+    with working_on(means.device, device if means.scheduler is None else None):
+        for job in chosen.features:
+            own = _run_features(
+                job, placed, pairs, question, means, report, on_dropped, deletions, add
+            )
+            sizes = own if sizes is None or job.rsa else sizes
+        for tiled in chosen.tiled:
+            values, own = tiled_values(tiled, placed, pairs, means, report, on_dropped)
+            sizes = own if sizes is None else sizes
+            for pair, (found, said) in values.items():
+                add(pair, found, said)
+    assert sizes is not None
+    counts = Counts.of(sizes, selected.n_rows - int(sizes.sum()))
+    order = _order(question)
+    values_of = {
+        pair: PairValues(
+            tuple(found[name] for name in order if name in found), counts, tuple(notes[pair])
+        )
+        for pair, found in estimates.items()
+    }
+    if not differences:
+        return Compared(values_of)
+    return Compared(values_of, _differences(values_of, deletions, question))
+
+
+def _order(question: Question) -> list[str]:
+    """Return the names of estimates in the order of the measures asked for."""
+    names: list[str] = []
+    for measure in question.measures:
+        names += rsa_names(question.score) if measure == "rsa" else [measure]
+    return names
+
+
+def _run_features(
+    job: FeatureJob,
+    selected: Selected,
+    pairs: Sequence[Pair],
+    question: Question,
+    means: Means,
+    report: Callable[[int], None],
+    on_dropped: Callable[[NDArray[np.int64]], None] | None,
+    deletions: Deletions,
+    add: Callable[[Pair, Sequence[Estimate], Sequence[str]], None],
+) -> NDArray[np.int64]:
+    """Run the passes of a job over features; return the rows of each cluster left."""
+    group = group_of(
+        selected,
+        pairs,
+        kernel_named(job.kernel),
+        means,
+        interval=job.rsa and job.clustered,
+        precision=job.precision,
+        extra=_forms_plan(job, selected, pairs),
+        on_dropped=on_dropped,
+    )
+    first = first_pass(
+        group, job.precision, report, by_cluster=job.rsa, keep=job.rsa and job.clustered
+    )
+    interval = question.interval if job.clustered else "none"
+    sizes = first.state.sizes if job.rsa else selected.lengths
+    forms: Mapping[Pair, dict[str, FormValue]] = {}
+    if job.forms:
+        forms = form_values(
+            first, job.forms, interval=interval, confidence=question.confidence, report=report
+        )
+        for pair, found in forms.items():
+            said = [note for value in found.values() for note in value.notes]
+            add(pair, form_estimates(found, job.forms), said)
+    if job.rsa:
+        values = rsa_values(
+            first,
+            score=question.score,
+            interval=interval,
+            confidence=question.confidence,
+            report=report,
+            deletions=deletions,
+        )
+        for pair, value in values.items():
+            add(pair, rsa_estimates(value, question.score), value.notes)
+    return sizes
+
+
+def _differences(
+    values: Mapping[Pair, PairValues], deletions: Deletions, question: Question
+) -> dict[tuple[Pair, Pair], PairValues]:
+    """Compare pairs that share their first space, two by two."""
+    found = {}
+    pairs = [pair for pair in values if pair in deletions]
+    for k, one in enumerate(pairs):
+        for other in pairs[k + 1 :]:
+            if one[0] != other[0]:
+                continue
+            estimates, notes = [], []
+            for name, without, against in zip(
+                rsa_names(question.score), deletions[one], deletions[other], strict=True
+            ):
+                difference = paired_difference(
+                    values[one].value(name),
+                    without,
+                    values[other].value(name),
+                    against,
+                    question.confidence,
+                )
+                ends = ends_of(None)
+                if difference.low is not None and difference.high is not None:
+                    ends = (difference.low, difference.high)
+                estimates.append(Estimate(name, difference.value, *ends, None, difference.p_value))
+                notes += [note for note in difference.notes if note not in notes]
+            found[one, other] = PairValues(tuple(estimates), values[one].counts, tuple(notes))
+    return found

@@ -1,0 +1,442 @@
+"""What is asked of one kernel by tiles: its passes, what they hold, and the values they end in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layerlake.analyses.similarity.bootstrap import cluster_bootstrap, plan_bootstrap
+from layerlake.analyses.similarity.dissimilarity import (
+    along,
+    line_of_tiles,
+    pairs_along,
+    touching_along,
+)
+from layerlake.analyses.similarity.group import Means
+from layerlake.analyses.similarity.histograms import Histogram, KernelHistograms, histogram_bytes
+from layerlake.analyses.similarity.inference import (
+    RsaValue,
+    correlation,
+    cosine,
+    jackknife,
+    value_of,
+)
+from layerlake.analyses.similarity.kendall import (
+    BINS,
+    JointHistograms,
+    QuantileBins,
+    joint_bytes,
+    tau_of,
+)
+from layerlake.analyses.similarity.kendall_touching import KendallTouch, touch_bytes
+from layerlake.analyses.similarity.measures import RANKED_SCORES, Question
+from layerlake.analyses.similarity.moment_state import Pair
+from layerlake.analyses.similarity.neighbourhoods import cknna, mean_interval, overlaps
+from layerlake.analyses.similarity.neighbours import NearestNeighbours, neighbour_bytes
+from layerlake.analyses.similarity.ranks import Ranked, RankTable, rank_bytes, spearman_value
+from layerlake.analyses.similarity.resampling import Resamples, bootstrap_value
+from layerlake.analyses.similarity.selected import Selected, value_bytes
+from layerlake.analyses.similarity.tile_cka import GROUPS, TileCka, cka_memory
+from layerlake.analyses.similarity.tile_kernels import TileKernel, tile_kernel
+from layerlake.analyses.similarity.tile_pass import TilePass, TileSource, open_tiles
+from layerlake.analyses.similarity.tile_planning import TilePlan, plan_tiles
+from layerlake.analyses.similarity.tile_run import run_tiles
+from layerlake.analyses.similarity.tile_sums import (
+    PairedSums,
+    TileSums,
+    sums_cost,
+    sums_memory,
+    varying,
+)
+from layerlake.analyses.similarity.values import Estimate, ends_of, rsa_estimates
+from layerlake.store.errors import InvalidInput
+
+SUMS: Final = "sums"
+BOOTSTRAP: Final = "bootstrap"
+NEIGHBOURS: Final = "neighbours"
+CKA: Final = "cka"
+NEIGHBOUR_MEASURES: Final = ("mutual-knn", "cknna")
+CKA_MEASURES: Final = ("rbf-cka", "debiased-rbf-cka")
+
+Valued = dict[Pair, tuple[list[Estimate], list[str]]]
+"""Estimates and notes of each pair."""
+
+
+@dataclass(frozen=True, slots=True)
+class TiledJob:
+    """One kernel and what is asked of its tiles."""
+
+    kernel: TileKernel
+    tasks: tuple[str, ...]
+    """Of `sums`, `bootstrap`, `spearman`, `kendall`, `neighbours`, `cka`."""
+    question: Question
+
+    @property
+    def clustered(self) -> bool:
+        """Whether clusters are left out for intervals."""
+        return self.question.interval in ("cluster", "rows")
+
+    @property
+    def passes(self) -> int:
+        """How often all rows are gone through: a first look, and each pass over the tiles."""
+        ranked = any(task in RANKED_SCORES for task in self.tasks)
+        return 2 + ranked + ("kendall" in self.tasks and self.clustered)
+
+
+def tiled_jobs(question: Question, *, sums: bool) -> list[TiledJob]:
+    """List the kernels whose tiles a question needs; `sums` if its Pearson or cosine come of them."""
+    tasks: list[str] = []
+    if sums:
+        tasks.append(SUMS)
+    if question.interval == "bootstrap":
+        tasks.append(BOOTSTRAP)
+    if question.ranked:
+        tasks.append(question.score)
+    jobs = []
+    if tasks:
+        width = question.bandwidth if question.kernel == "rbf" else None
+        jobs.append(TiledJob(tile_kernel(question.kernel, bandwidth=width), tuple(tasks), question))
+    if any(measure in NEIGHBOUR_MEASURES for measure in question.measures):
+        jobs.append(TiledJob(tile_kernel("cosine"), (NEIGHBOURS,), question))
+    if any(measure in CKA_MEASURES for measure in question.measures):
+        kernel = tile_kernel("rbf", bandwidth=question.bandwidth)
+        jobs.append(TiledJob(kernel, (CKA,), question))
+    merged: dict[TileKernel, TiledJob] = {}
+    for job in jobs:
+        other = merged.get(job.kernel)
+        merged[job.kernel] = job if other is None else replace(other, tasks=other.tasks + job.tasks)
+    return list(merged.values())
+
+
+def plan_job(
+    job: TiledJob, selected: Selected, pairs: Sequence[Pair], means: Means, n_rows: int
+) -> TilePlan:
+    """Plan the tiles of a job over so many of its rows.
+
+    Raises
+    ------
+    MemoryRefused
+        They need more than is allowed.
+    """
+    return plan_tiles(
+        [space.shape[1] for space in selected.spaces],
+        [value_bytes(space) for space in selected.spaces],
+        n_rows,
+        job.kernel,
+        allowed=means.each_allowed,
+        precision=job.question.precision,
+        reducer_bytes=partial(_held, job, selected, pairs, n_rows),
+        host=means.host,
+    )
+
+
+def job_cost(job: TiledJob, selected: Selected, pairs: Sequence[Pair]) -> float:
+    """Return about how many multiply-adds of a fast matrix product a job takes as long as."""
+    n = selected.n_rows
+    tiles = n * (n - 1) / 2 * sum(space.shape[1] for space in selected.spaces)
+    cost = tiles * (job.passes - 1)
+    spaces = len(selected.spaces)
+    each = n * (n - 1) / 2
+    if SUMS in job.tasks or "spearman" in job.tasks:
+        cost += sums_cost(n, spaces, pairs, intervals=job.clustered)
+    if any(task in RANKED_SCORES for task in job.tasks):
+        cost += each * (300 * spaces + 200 * len(pairs))  # a look-up or a count takes so long
+    if BOOTSTRAP in job.tasks:
+        cost += each * len(pairs) * 5 * min(job.question.resamples / 2, 500)
+    return cost
+
+
+def _held(
+    job: TiledJob, selected: Selected, pairs: Sequence[Pair], n_rows: int, panel_rows: int
+) -> int:
+    """Return the bytes that the accumulators of a job hold, in the pass that holds most."""
+    spaces, clusters = len(selected.spaces), len(selected.lengths)
+    precision = job.question.precision
+    value = 8 if precision == "float64" else 4
+    first = later = 0
+    if SUMS in job.tasks:
+        intervals = job.clustered
+        first += sums_memory(spaces, pairs, clusters, intervals=intervals, precision=precision)(
+            panel_rows
+        )
+    if BOOTSTRAP in job.tasks:
+        count = job.question.resamples
+        plan = plan_bootstrap(pairs, selected.lengths, count, panel_rows, value_bytes=value)
+        first += plan.needed
+    if NEIGHBOURS in job.tasks:
+        k = job.question.neighbours
+        first += neighbour_bytes(spaces, n_rows, k, panel_rows, value_bytes=value)
+    if CKA in job.tasks:
+        groups = GROUPS if job.clustered else 1
+        held = cka_memory(n_rows, spaces, pairs, n_groups=groups, precision=precision)
+        first += held(panel_rows)
+    if any(task in RANKED_SCORES for task in job.tasks):
+        first += histogram_bytes(spaces, panel_rows, value_bytes=value)
+    if "spearman" in job.tasks:
+        later = rank_bytes(spaces, panel_rows, value_bytes=value)
+        later += sums_memory(spaces, pairs, clusters, intervals=job.clustered, precision="float64")(
+            panel_rows
+        )
+    if "kendall" in job.tasks:
+        later = joint_bytes(spaces, len(pairs), panel_rows, value_bytes=value)
+        later += touch_bytes(len(pairs), clusters, bins=BINS) if job.clustered else 0
+    return max(first, later)
+
+
+def tiled_values(
+    job: TiledJob,
+    selected: Selected,
+    pairs: Sequence[Pair],
+    means: Means,
+    report: Callable[[int], None],
+    on_dropped: Callable[[NDArray[np.int64]], None] | None,
+) -> tuple[Valued, NDArray[np.int64]]:
+    """Run the passes of a job and return its values, and the rows of each cluster left.
+
+    Raises
+    ------
+    InvalidInput, MemoryRefused
+        As `open_tiles`, and as the accumulators.
+    """
+    question = job.question
+    source = TileSource(
+        selected.spaces,
+        selected.rows,
+        selected.clusters,
+        selected.names,
+        job.kernel,
+        question.precision,
+        question.seed,
+    )
+    tiles = open_tiles(
+        source,
+        lambda n_rows: plan_job(job, selected, pairs, means, n_rows),
+        on_read=report,
+        on_dropped=on_dropped,
+    )
+    sizes = np.bincount(tiles.clusters, minlength=tiles.n_clusters)
+    accumulators: dict[str, Any] = {}
+    if SUMS in job.tasks:
+        accumulators[SUMS] = TileSums(tiles, pairs, intervals=job.clustered)
+    if BOOTSTRAP in job.tasks:
+        accumulators[BOOTSTRAP] = cluster_bootstrap(pairs, sizes, question.resamples, question.seed)
+    if NEIGHBOURS in job.tasks:
+        k = min(question.neighbours, tiles.n_rows)
+        accumulators[NEIGHBOURS] = NearestNeighbours(selected.names, tiles.n_rows, k)
+    if CKA in job.tasks:
+        groups = GROUPS if job.clustered else 1
+        accumulators[CKA] = TileCka(tiles, pairs, n_groups=groups)
+    if any(task in RANKED_SCORES for task in job.tasks):
+        accumulators["histograms"] = KernelHistograms(selected.names)
+    found = dict(
+        zip(
+            accumulators,
+            run_tiles(tiles, list(accumulators.values()), means, report),
+            strict=True,
+        )
+    )
+    values: Valued = {pair: ([], []) for pair in pairs}
+    work = _Work(job, tiles, pairs, means, report, values)
+    if SUMS in job.tasks:
+        work.add_sums(found[SUMS], found.get(BOOTSTRAP))
+    if "spearman" in job.tasks:
+        work.add_spearman(found["histograms"])
+    if "kendall" in job.tasks:
+        work.add_kendall(found["histograms"])
+    if NEIGHBOURS in job.tasks:
+        work.add_neighbours(found[NEIGHBOURS])
+    if CKA in job.tasks:
+        work.add_cka(found[CKA])
+    return values, sizes
+
+
+@dataclass(slots=True)
+class _Work:
+    """Turns what passes finish with into values; more passes where ranks need them."""
+
+    job: TiledJob
+    tiles: TilePass
+    pairs: Sequence[Pair]
+    means: Means
+    report: Callable[[int], None]
+    values: Valued
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the spaces."""
+        return self.tiles.source.names
+
+    def _valued(self, pair: Pair, found: PairedSums, constant: Sequence[str]) -> RsaValue:
+        """Return the value of sums of one pair."""
+        question = self.job.question
+        return value_of(
+            found.sums,
+            found.touching,
+            n_dropped=self.tiles.n_dropped,
+            interval=question.interval if self.job.clustered else "none",
+            confidence=question.confidence,
+            kernel=self.job.kernel.name,
+            precision=question.precision,
+            score=question.score,
+            constant=constant,
+        )
+
+    def _add(self, pair: Pair, estimates: Sequence[Estimate], notes: Sequence[str]) -> None:
+        """Add to the values of a pair."""
+        self.values[pair][0].extend(estimates)
+        self.values[pair][1].extend(note for note in notes if note not in self.values[pair][1])
+
+    def add_sums(self, found: dict[Pair, PairedSums], resamples: Resamples | None) -> None:
+        """Add Pearson or cosine, with the intervals of the jackknife or of resamples."""
+        question = self.job.question
+        lines = [line_of_tiles(kernel) for kernel in self.tiles.kernels]
+        for s, t in self.pairs:
+            sums, touching = found[s, t]
+            constant = [
+                self.names[u]
+                for u, varies in zip((s, t), varying(sums, question.precision), strict=True)
+                if not varies and question.score == "pearson"
+            ]
+            if question.score == "cosine":
+                if touching is not None:
+                    touching = touching_along(touching, sums, lines[s], lines[t])
+                sums = pairs_along(sums, lines[s], lines[t])
+            value = self._valued((s, t), PairedSums(sums, touching), constant)
+            notes = list(value.notes)
+            if resamples is not None and not constant:
+                score = correlation
+                if question.score == "cosine":
+                    score = partial(_cosine_along, left=lines[s], right=lines[t])
+                drawn = bootstrap_value(
+                    resamples,
+                    s,
+                    t,
+                    n_clusters=value.n_clusters,
+                    confidence=question.confidence,
+                    score=score,
+                )
+                value = replace(
+                    value,
+                    r_all_low=drawn.r_all_low,
+                    r_all_high=drawn.r_all_high,
+                    r_between_low=drawn.r_between_low,
+                    r_between_high=drawn.r_between_high,
+                )
+                notes += [note for note in drawn.notes if note not in notes]
+            self._add((s, t), rsa_estimates(value, question.score), notes)
+
+    def add_spearman(self, histograms: tuple[Histogram, ...]) -> None:
+        """Look ranks up in a second pass, and correlate them."""
+        question = self.job.question
+        tables = [RankTable.of(histogram) for histogram in histograms]
+        plain = replace(self.tiles, centres=(0.0,) * len(tables))
+        sums = TileSums(plain, self.pairs, intervals=self.job.clustered)
+        (found,) = run_tiles(self.tiles, [Ranked(tables, sums)], self.means, self.report)
+        for s, t in self.pairs:
+            value, bound = spearman_value(
+                found[s, t].sums,
+                found[s, t].touching,
+                (tables[s], tables[t]),
+                names=(self.names[s], self.names[t]),
+                n_dropped=self.tiles.n_dropped,
+                interval=question.interval if self.job.clustered else "none",
+                confidence=question.confidence,
+                kernel=self.job.kernel.name,
+                precision=question.precision,
+            )
+            limit = None if math.isnan(bound) else bound
+            self._add((s, t), rsa_estimates(value, "spearman", limit), value.notes)
+
+    def add_kendall(self, histograms: tuple[Histogram, ...]) -> None:
+        """Count joint bins in a second pass; leave clusters out in a third."""
+        question, pairs = self.job.question, list(self.pairs)
+        bins = [QuantileBins.of(histogram) for histogram in histograms]
+        (joints,) = run_tiles(self.tiles, [JointHistograms(bins, pairs)], self.means, self.report)
+        deleted: list[NDArray[np.float64] | None] = [None] * len(pairs)
+        if self.job.clustered:
+            touch = KendallTouch(bins, pairs, joints, self.tiles.n_clusters)
+            (deleted,) = run_tiles(self.tiles, [touch], self.means, self.report)
+        left = np.bincount(self.tiles.clusters, minlength=self.tiles.n_clusters) > 0
+        for pair, joint, without in zip(pairs, joints, deleted, strict=True):
+            tau = tau_of(joint, bins[pair[0]], bins[pair[1]])
+            ends, notes = None, []
+            if math.isnan(tau.value):
+                notes.append(
+                    f"the {self.job.kernel.name} kernel of {self.names[pair[0]]} or of "
+                    f"{self.names[pair[1]]} is the same for all pairs of rows, so nothing can be "
+                    "compared with it"
+                )
+            elif without is not None:
+                ends = jackknife(tau.value, without[left], question.confidence)
+            limit = None if math.isnan(tau.bound) else tau.bound
+            self._add(pair, [Estimate("kendall", tau.value, *ends_of(ends), limit)], notes)
+
+    def add_neighbours(self, found: Sequence[Any]) -> None:
+        """Add how far spaces agree on the neighbours of rows."""
+        question = self.job.question
+        scales = [(kernel.scale, kernel.constant) for kernel in self.tiles.kernels]
+        for s, t in self.pairs:
+            estimates, notes = [], []
+            if "mutual-knn" in question.measures:
+                shares = overlaps(found[s], found[t])
+                ends = None
+                if self.job.clustered:
+                    ends = mean_interval(shares, self.tiles.clusters, question.confidence)
+                estimates.append(Estimate("mutual-knn", float(shares.mean()), *ends_of(ends)))
+            if "cknna" in question.measures:
+                value = cknna(found[s], found[t], (scales[s], scales[t]))
+                if math.isnan(value):
+                    notes.append(
+                        f"cknna is not defined: the neighbours of {self.names[s]} or "
+                        f"{self.names[t]} do not vary"
+                    )
+                estimates.append(Estimate("cknna", value))
+                if self.job.clustered:
+                    notes.append("cknna has no interval")
+            self._add((s, t), estimates, notes)
+
+    def add_cka(self, found: dict[Pair, Any]) -> None:
+        """Add the CKA of kernels without features."""
+        question = self.job.question
+        for pair in self.pairs:
+            value = found[pair]
+            estimates, notes = [], []
+            for measure, number, without in (
+                ("rbf-cka", value.biased, value.deleted_biased),
+                ("debiased-rbf-cka", value.debiased, value.deleted_debiased),
+            ):
+                if measure not in question.measures:
+                    continue
+                ends = None
+                if math.isnan(number):
+                    notes.append(
+                        f"{measure} is not defined: the kernel of {self.names[pair[0]]} or of "
+                        f"{self.names[pair[1]]} does not vary"
+                    )
+                elif self.job.clustered and len(without) > 1:
+                    ends = jackknife(number, without, question.confidence)
+                estimates.append(Estimate(measure, number, *ends_of(ends)))
+            self._add(pair, estimates, notes)
+
+
+def _cosine_along(
+    sums: NDArray[np.float64], *, left: tuple[float, float], right: tuple[float, float]
+) -> NDArray[np.float64]:
+    """Return the cosine of dissimilarities from sums of kernels."""
+    return cosine(along(sums, left, right))
+
+
+def check_neighbours(question: Question, n_rows: int) -> None:
+    """Refuse more neighbours than there are other rows."""
+    asked = any(measure in NEIGHBOUR_MEASURES for measure in question.measures)
+    if asked and question.neighbours >= n_rows:
+        raise InvalidInput(
+            f"{question.neighbours} neighbours of each of {n_rows} rows are asked for; give at "
+            f"most {n_rows - 1} neighbours, or more rows"
+        )
