@@ -184,7 +184,8 @@ class SpaceKernel:
         Parameters
         ----------
         left, panel
-            The panel of the rows, turned, and that of the columns.
+            The panel of the rows, turned, and that of the columns; on the diagonal the same panel,
+            not turned.
         diagonal
             Both hold the same rows; the tile is then symmetric.
         out
@@ -245,7 +246,8 @@ class SpaceKernel:
         """Turn -|x - y|^2 / 2 into |x - y|, or into that of `rbf`, in place."""
         xp = namespace(tile)
         factor = -2.0 if self.sigma is None else 1 / (self.sigma * self.frame.scale) ** 2
-        bound_left, bound_right = _CLOSE * left[:, -4], _CLOSE * panel[:, -2]
+        bound_left = _CLOSE * left[:, -2 if diagonal else -4]
+        bound_right = _CLOSE * panel[:, -2]
         for lo, hi in strips(tile):
             strip = tile[lo:hi, :]
             close = strip > bound_left[lo:hi, None] + bound_right[None, :]

@@ -128,10 +128,7 @@ class TilePass:
         room = _Room(max(hi - lo for lo, hi in bounds), self.source.precision)
         for p in range(len(bounds)) if panels is None else panels:
             own = self._panel(p)
-            left = [
-                part if kernel.kernel.function else kernel.turned(part, room.left(s, part))
-                for s, (kernel, part) in enumerate(zip(self.kernels, own, strict=True))
-            ]
+            left = own
             for q in range(p, len(bounds)):
                 panel = own if q == p else self._panel(q)
                 yield Tile(
@@ -147,6 +144,11 @@ class TilePass:
                     clusters[slice(*bounds[q])],
                 )
                 del panel
+                if q == p < len(bounds) - 1:
+                    left = tuple(
+                        part if kernel.kernel.function else kernel.turned(part, room.left(s, part))
+                        for s, (kernel, part) in enumerate(zip(self.kernels, own, strict=True))
+                    )
                 own = ()  # or a panel that is not kept would lie in memory beside the next ones
             del left
 
@@ -350,8 +352,7 @@ def _mean_kernel(
     room = (
         np.empty((len(sample), len(sample)), found.panel.dtype) if is_numpy(found.panel) else None
     )
-    left = found.panel if source.kernel.function else kernel.turned(found.panel)
-    tile = kernel.form(left, found.panel, diagonal=True, out=room)
+    tile = kernel.form(found.panel, found.panel, diagonal=True, out=room)
     return float(to_host(tile).astype(np.float64)[np.triu_indices(len(sample), 1)].mean())
 
 

@@ -23,6 +23,11 @@ from layerlake.analyses.similarity.tile_planning import ReducerBytes
 from layerlake.analyses.similarity.tiles import Tile
 from layerlake.engine.arrays import Array, from_host, is_numpy, namespace, to_host
 
+MANY_PRODUCTS: Final = 10
+"""Products for every space from which one product of all spaces with all is the faster way."""
+STACKED_ROWS: Final = 8
+"""Rows of the tiles of all spaces that such a product sums over: few enough that float32 sums keep
+their digits, and that the rows of 50 spaces stay in the cache."""
 _SUM_ROUNDING: Final = 2.0**-44
 """Share of a sum of squares that rounding leaves of it when all that does not vary is taken off."""
 
@@ -99,10 +104,11 @@ class TileSums:
             counts = np.bincount(tile.row_clusters - first)
             state.sizes[first : first + len(counts)] += counts
             self._absorb_own(state, tile)
-        rows = np.zeros((self._quantities, len(tile.row_clusters)))
-        columns = np.zeros((self._quantities, len(tile.column_clusters)))
+        by_row = self._quantities if self.intervals else 0
+        rows = np.zeros((by_row, len(tile.row_clusters)))
+        columns = np.zeros((by_row, len(tile.column_clusters)))
         shared = _shared(tile)
-        room = _room(tile)
+        room = _room(tile) if self.intervals else None
         for lo, hi in strips(tile.kernels[0]):
             left = lo if tile.diagonal else 0
             parts = [
@@ -111,11 +117,14 @@ class TileSums:
             ]
             mask = _mask(tile, lo, hi, left) if shared else None
             inside = np.zeros((self._quantities, hi - lo))
-            self._absorb(parts, room, mask, rows[:, lo:hi], columns[:, left:], inside)
+            if self.intervals:
+                self._absorb(parts, room, mask, rows[:, lo:hi], columns[:, left:], inside)
+            else:
+                self._absorb_totals(state, parts, mask, inside)
             if mask is not None:
                 _to_clusters(state.within, inside, tile.row_clusters[lo:hi])
-        state.totals += rows.sum(axis=1)
         if self.intervals:
+            state.totals += rows.sum(axis=1)
             _to_clusters(state.touching, rows, tile.row_clusters)
             _to_clusters(state.touching, columns, tile.column_clusters)
         return state
@@ -202,18 +211,50 @@ class TileSums:
         for q, (one, other) in enumerate(quantities):
             if other is None:
                 product = one
-            elif not self.intervals and mask is None:
-                # No product need be written where only its rows are summed.
-                rows[q] += to_host(xp.vecdot(one, other))
-                continue
             else:
                 product = one * other if out is None else np.multiply(one, other, out=out)
             rows[q] += to_host(xp.matmul(product, over_columns))
-            if self.intervals:
-                columns[q] += to_host(xp.matmul(over_rows, product))
+            columns[q] += to_host(xp.matmul(over_rows, product))
             if mask is not None:
                 member, start, stop = mask
                 inside[q] += to_host(xp.vecdot(product[:, start:stop], member))
+
+    def _absorb_totals(
+        self,
+        state: TileSumState,
+        parts: Sequence[Array],
+        mask: tuple[Array, int, int] | None,
+        inside: NDArray[np.float64],
+    ) -> None:
+        """Add the sums over a strip, and pairs within clusters, with nothing by row or column."""
+        xp = namespace(parts[0])
+        high, width = parts[0].shape
+        over_columns = xp.ones((width,), dtype=parts[0].dtype, device=parts[0].device)
+        for s, part in enumerate(parts):
+            state.totals[s] += float(to_host(xp.matmul(part, over_columns)).sum(dtype=np.float64))
+        if len(self.products) <= MANY_PRODUCTS * self.spaces:
+            sums = [
+                to_host(xp.vecdot(parts[s], parts[t])).sum(dtype=np.float64)
+                for s, t in self.products
+            ]
+            state.totals[self.spaces :] += sums
+        else:
+            place = tuple(np.transpose(self.products))
+            step = STACKED_ROWS if is_numpy(parts[0]) else STRIP_ROWS
+            for lo in range(0, high, step):
+                rows = [part[lo : min(lo + step, high), :] for part in parts]
+                stack = xp.reshape(xp.stack(rows), (len(parts), -1))
+                # numpy turns a product with its own transpose into one of half the work.
+                square = to_host(xp.matmul(stack, xp.matrix_transpose(stack)))
+                state.totals[self.spaces :] += square[place]
+        if mask is None:
+            return
+        member, start, stop = mask
+        near = [part[:, start:stop] for part in parts]
+        for s, part in enumerate(near):
+            inside[s] += to_host(xp.vecdot(part, member))
+        for p, (s, t) in enumerate(self.products, start=self.spaces):
+            inside[p] += to_host(xp.vecdot(near[s] * member, near[t]))
 
 
 def _room(tile: Tile) -> Array | None:
@@ -236,20 +277,29 @@ def sums_memory(
     def reducing(panel_rows: int) -> int:
         """Count the sums, what a tile adds to them, and a strip of every space and a product."""
         strip = min(STRIP_ROWS, panel_rows) * panel_rows
-        by_row = 8 * panel_rows * quantities * (4 if intervals else 3)
-        return max(held + by_row + strip * (value * (spaces + 1) + value + 1), held + ended)
+        by_row = 8 * panel_rows * quantities * 4 if intervals else 0
+        near = strip * (value * (spaces + 1) + value + 1)
+        stacked = STACKED_ROWS * panel_rows * value * spaces + 20 * quantities**2
+        return max(held + by_row + near + (0 if intervals else stacked), held + ended)
 
     return reducing
 
 
 def sums_cost(n_rows: int, spaces: int, pairs: Sequence[Pair], *, intervals: bool) -> float:
-    """Return about how many multiply-adds of a fast matrix product the sums take as long as.
+    """Return how many multiply-adds of a fast matrix product the sums take as long as.
 
-    Sums run at the speed of the cache, so they are counted in products: measured on one core, a
-    quantity takes as long as 30 multiply-adds per pair of rows with intervals, and 15 without.
+    Sums run at the speed of the cache. Measured on one core beside float32 products, for every
+    pair of rows: a product of two kernels takes as long as 30 multiply-adds with intervals and 10
+    without, or, of many spaces, 1.5 for each two spaces.
     """
-    quantities = spaces / 2 + len(with_own(spaces, pairs))
-    return n_rows * (n_rows - 1) / 2 * quantities * (30 if intervals else 15)
+    products = len(with_own(spaces, pairs))
+    if intervals:
+        each = 30.0 * products
+    elif products <= MANY_PRODUCTS * spaces:
+        each = 10.0 * products
+    else:
+        each = 1.5 * spaces**2
+    return n_rows * (n_rows - 1) / 2 * (each + 6 * spaces)
 
 
 def varying(sums: PairSums, precision: str) -> tuple[bool, bool]:

@@ -263,12 +263,22 @@ def test_any_panels_and_merging_give_the_same(
             )
 
 
-def test_without_intervals_there_is_nothing_by_cluster_but_what_r_between_takes() -> None:
-    tiles = opened(list(related(100)), clusters_of(100), "euclidean")
-    some, all_ = (summed(tiles, [(0, 2)], intervals=x)[0, 2] for x in (False, True))
-    assert some.touching is None
-    np.testing.assert_allclose(some.sums.total, all_.sums.total, rtol=1e-12)
-    np.testing.assert_allclose(some.sums.within, all_.sums.within, rtol=1e-12)
+@pytest.mark.parametrize("library", ["numpy", "array_api_strict"])
+@pytest.mark.parametrize("spaces", [3, 24])
+def test_without_intervals_there_is_nothing_by_cluster_but_what_r_between_takes(
+    spaces: int, library: str
+) -> None:
+    # All pairs of 24 spaces are many products, which are summed in another way.
+    xp = pytest.importorskip(library)
+    arrays = [xp.asarray(related(60, seed)[seed % 3]) for seed in range(spaces)]
+    pairs = [(s, t) for s in range(spaces) for t in range(s)]
+    tiles = opened(arrays, clusters_of(60), "euclidean", 33, "float64")
+    some, all_ = (summed(tiles, pairs, intervals=x) for x in (False, True))
+    for pair in pairs:
+        assert some[pair].touching is None
+        for name in ("total", "within", "own", "norms"):
+            one, other = (getattr(z[pair].sums, name) for z in (some, all_))
+            np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-9)
 
 
 def test_equal_spaces_are_told_from_nearly_equal_ones() -> None:
