@@ -15,7 +15,7 @@ from layerlake.analyses.similarity.differences import paired_difference
 from layerlake.analyses.similarity.feature_pass import first_pass
 from layerlake.analyses.similarity.group import Means, group_of, plan_group
 from layerlake.analyses.similarity.kernels import kernel_named
-from layerlake.analyses.similarity.measures import TILED_KERNELS, Question
+from layerlake.analyses.similarity.measures import Question
 from layerlake.analyses.similarity.moment_state import Pair
 from layerlake.analyses.similarity.planning import state_bytes
 from layerlake.analyses.similarity.selected import Selected, value_bytes
@@ -112,7 +112,7 @@ def plan_comparison(
     if not question.summed:
         method, why = ("tiles", "ranks need every pair") if question.ranked else ("", "")
         return _planned(selected, pairs, question, means, method, why)
-    if question.kernel in TILED_KERNELS:
+    if question.tiled_kernel:
         why = f"the {question.kernel} kernel has no features"
         return _planned(selected, pairs, question, means, "tiles", why)
     if question.interval == "bootstrap":
@@ -153,7 +153,7 @@ def _planned(
     if question.summed and method == "features":
         own = forms if question.kernel == "sqeuclidean" else ()
         precision = "float64" if own and exact else question.precision
-        jobs.append(FeatureJob(question.kernel, True, own, precision, clustered))
+        jobs.append(FeatureJob(str(question.kernel), True, own, precision, clustered))
         forms = () if own else forms
     if forms:
         precision = "float64" if exact else question.precision

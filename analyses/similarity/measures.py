@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from layerlake.analyses.similarity.kernels import KERNELS
+from layerlake.analyses.similarity.tile_kernels import UserKernel
 from layerlake.store.errors import InvalidInput, is_a
 
 FORMS: Final = (
@@ -48,7 +49,7 @@ class Question:
     """What is asked of every pair of spaces, checked; the parameters are those of `compare`."""
 
     measures: tuple[str, ...] = ("rsa",)
-    kernel: str = "cosine"
+    kernel: str | UserKernel = "cosine"
     score: str = "pearson"
     interval: str = "cluster"
     confidence: float = 0.95
@@ -65,6 +66,11 @@ class Question:
         """The closed forms among the measures, whitened scores of RSA among them."""
         forms = tuple(m for m in self.measures if m in FORMS or m.startswith("netrep-"))
         return forms + ((self.score,) if self.whitened else ())
+
+    @property
+    def tiled_kernel(self) -> bool:
+        """Whether the kernel has no features of a finite width."""
+        return callable(self.kernel) or self.kernel in TILED_KERNELS
 
     @property
     def whitened(self) -> bool:
@@ -121,7 +127,8 @@ def check_question(question: Question) -> Question:
     InvalidInput
         A setting is unknown or out of range, or two of them do not fit together.
     """
-    check_choice("kernel", question.kernel, ALL_KERNELS)
+    if not callable(question.kernel):
+        check_choice("kernel", question.kernel, ALL_KERNELS)
     check_choice("score", question.score, SCORES)
     check_choice("interval", question.interval, INTERVALS)
     check_choice("method", question.method, METHODS)
@@ -152,7 +159,7 @@ def _check_method(question: Question) -> None:
     """Refuse a method that has no form of what is asked."""
     if question.method == "features":
         tiled = [m for m in question.measures if m in TILED]
-        if "rsa" in question.measures and question.kernel in TILED_KERNELS:
+        if "rsa" in question.measures and question.tiled_kernel:
             tiled.append(f"the {question.kernel} kernel")
         if question.ranked:
             tiled.append(f"the score {question.score}")

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from layerlake.analyses.similarity.compare_arrays import row_order
 from layerlake.analyses.similarity.comparison import rsa_values
 from layerlake.analyses.similarity.feature_pass import first_pass
 from layerlake.analyses.similarity.group import Means, group_of
@@ -204,20 +205,12 @@ def rsa_arrays(
             raise InvalidInput(
                 f"{name} has {array.ndim} dimensions; give an array of (rows, hidden)"
             )
-    order = np.arange(X.shape[0])
-    labels = order if clusters is None else np.asarray(clusters)
-    if X.shape[0] != Y.shape[0] or labels.shape != order.shape:
-        raise InvalidInput(
-            f"X has {X.shape[0]} rows, Y {Y.shape[0]} and there are {labels.size} cluster ids; "
-            "row i must be the same stimulus in all of them"
-        )
-    if clusters is not None and (np.diff(labels) < 0).any():
-        order = np.argsort(labels, kind="stable")
+    order, labels = row_order(X, Y, clusters)
     return rsa_group(
         ArraySpace(X, order),
         [ArraySpace(Y, order)],
         [np.arange(len(order))] * 2,
-        labels[order],
+        labels,
         kernel=kernel,
         interval=interval,
         confidence=confidence,
