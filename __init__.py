@@ -9,7 +9,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from layerlake.analyses.similarity.lake_rsa import rsa
+    from layerlake.analyses.similarity.compare_arrays import compare_arrays
+    from layerlake.analyses.similarity.lake_compare import compare, plan_compare, rsa
+    from layerlake.analyses.similarity.profile import profile
     from layerlake.engine.catalogue import add_corpus
     from layerlake.engine.corpora import read_corpus
     from layerlake.engine.corpora.corpus import Corpus
@@ -32,11 +34,15 @@ __all__ = [
     "Space",
     "__version__",
     "add_corpus",
+    "compare",
+    "compare_arrays",
     "extract",
     "extract_many",
     "gc",
     "import_activations",
     "open_lake",
+    "plan_compare",
+    "profile",
     "read_corpus",
     "remove",
     "rsa",
@@ -53,14 +59,18 @@ _HOMES = {
     "LayerLakeError": "layerlake.store.errors",
     "Space": "layerlake.store.space",
     "add_corpus": "layerlake.engine.catalogue",
+    "compare": "layerlake.analyses.similarity.lake_compare",
+    "compare_arrays": "layerlake.analyses.similarity.compare_arrays",
     "extract": "layerlake.engine.extraction",
     "extract_many": "layerlake.engine.many_variants",
     "gc": "layerlake.store.removal",
     "import_activations": "layerlake.engine.importing",
     "open_lake": "layerlake.store.reader",
+    "plan_compare": "layerlake.analyses.similarity.lake_compare",
+    "profile": "layerlake.analyses.similarity.profile",
     "read_corpus": "layerlake.engine.corpora",
     "remove": "layerlake.store.removal",
-    "rsa": "layerlake.analyses.similarity.lake_rsa",
+    "rsa": "layerlake.analyses.similarity.lake_compare",
     "silent": "layerlake.engine.progress",
     "to_function": "layerlake.engine.progress",
     "to_json_lines": "layerlake.engine.progress",

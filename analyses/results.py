@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _TEXT: Final = ("corpus", "reference", "variant", "site", "measure")
 _WHOLE: Final = ("reference_layer", "layer", "n", "n_clusters", "n_dropped", "n_seeds")
-_NUMBERS: Final = ("value", "low", "high", "bound")
+_NUMBERS: Final = ("value", "low", "high", "bound", "p")
 MEASURES: Final = ("r_all", "r_between")
 FIELDS: Final = (
     "corpus",
@@ -38,6 +38,7 @@ FIELDS: Final = (
     "low",
     "high",
     "bound",
+    "p",
     "n",
     "n_clusters",
     "rows_per_cluster",
@@ -45,8 +46,9 @@ FIELDS: Final = (
     "n_dropped",
     "n_seeds",
 )
-"""Fields of a record, in order. `value`, `low`, `high` and `bound` may be None: not defined, no
-interval, and exact but for rounding. `bound` is how far `value` is off at most; `n_seeds` is above
+"""Fields of a record, in order. `value`, `low`, `high`, `bound` and `p` may be None: not defined, no
+interval, exact but for rounding, and not tested. `bound` is how far `value` is off at most; `p` is
+that of a difference, against none; `n_seeds` is above
 1 for a mean over seeds; `reference_layer` is `layer` where spaces of the same layer are compared.
 """
 

@@ -69,7 +69,7 @@ def demo(out: str, as_json: bool) -> None:
       layerlake demo
       layerlake demo --out elsewhere --json
     """
-    from layerlake.analyses.similarity.lake_rsa import rsa
+    from layerlake.analyses.similarity.lake_compare import rsa
     from layerlake.engine.extraction import extract
     from layerlake.engine.progress import to_terminal
     from layerlake.store.reader import open_lake

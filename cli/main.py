@@ -50,7 +50,10 @@ COMMANDS = {
     "verify": CommandHome("layerlake.cli.lake", "verify", "Check every stored byte."),
     "rm": CommandHome("layerlake.cli.lake", "rm", "Remove something from a lake."),
     "gc": CommandHome("layerlake.cli.lake", "gc", "Free what nothing refers to any more."),
-    "rsa": CommandHome("layerlake.cli.rsa", "rsa", "Compare variants layer by layer."),
+    "rsa": CommandHome("layerlake.cli.similarity", "rsa", "Compare variants layer by layer."),
+    "compare": CommandHome(
+        "layerlake.cli.similarity", "compare", "Compare spaces by any measures of similarity."
+    ),
     "demo": CommandHome("layerlake.cli.demo", "demo", "Show all of it on a real model, offline."),
     "bench": CommandHome("layerlake.cli.bench", "bench", "Measure against named baselines."),
 }

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import zarr
 
-from layerlake.analyses.similarity.lake_rsa import rsa
+from layerlake.analyses.similarity.lake_compare import rsa
 from layerlake.engine.extraction import extract
 from layerlake.store.reader import open_lake
 from layerlake.store.verify import verify

@@ -64,6 +64,7 @@ class FeatureJob:
 class Plan:
     """How a comparison will be made, and what that takes."""
 
+    n_pairs: int
     method: str
     """Of RSA: `features`, `tiles`, or `` where no RSA is asked for."""
     why: str
@@ -191,7 +192,7 @@ def _planned(
         held = max(held, tile_plan.memory.peak)
         read += tile_plan.first_bytes + (tile_job.passes - 1) * tile_plan.pass_bytes
         operations += job_cost(tile_job, selected, pairs)
-    return Plan(method, why, tuple(jobs), tuple(tiled), held, read, operations)
+    return Plan(len(pairs), method, why, tuple(jobs), tuple(tiled), held, read, operations)
 
 
 def _forms_plan(job: FeatureJob, selected: Selected, pairs: Sequence[Pair]) -> MemoryPlan | None:

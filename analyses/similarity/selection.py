@@ -38,9 +38,18 @@ def asked_rows(rows: int | str | None) -> int | str | None:
 
 
 def names_of(
-    lake: Lake, corpus: str | None, reference: str, variants: str | Iterable[str] | None
+    lake: Lake,
+    corpus: str | None,
+    reference: str | None,
+    variants: str | Iterable[str] | None,
+    *,
+    alone: bool = False,
 ) -> tuple[str, list[str]]:
-    """Return the corpus and the variants to compare, each of which has activations over it."""
+    """Return the corpus and the variants to compare, each of which has activations over it.
+
+    Without a reference all variants; `alone` where the layers of one variant are something to
+    compare.
+    """
     corpora = table_paths(lake.location, "activations")
     if corpus is None:
         if len(corpora) != 1:
@@ -54,13 +63,16 @@ def names_of(
     if isinstance(variants, str):
         variants = [variants]
     chosen = [v for v in present if v != reference] if variants is None else list(variants)
-    for what, names in (("reference", [reference]), ("variant", chosen)):
+    for what, names in (
+        ("reference", [] if reference is None else [reference]),
+        ("variant", chosen),
+    ):
         for name in names:
             if name not in present:
                 raise NameNotFound(
                     f"no activations of {what} {name!r} over {corpus}; {nearest(name, present)}"
                 )
-    if not chosen:
+    if not chosen and (reference is None or not alone):
         raise InvalidInput(
             f"{corpus} holds {reference} alone; extract a variant to compare it with"
             if variants is None

@@ -22,6 +22,7 @@ def make_record(
         "low": None if value is None else value - 0.1,
         "high": None if value is None else value + 0.1,
         "bound": None,
+        "p": None,
         "n": 500,
         "n_clusters": 100,
         "rows_per_cluster": 5.0,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from layerlake.analyses.similarity.lake_rsa import rsa
+from layerlake.analyses.similarity.lake_compare import rsa
 from layerlake.analyses.similarity.rsa import rsa_arrays
 from layerlake.cli.main import main
 from layerlake.engine.catalogue import add_corpus, load_corpus

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from layerlake.analyses.similarity.lake_rsa import rsa
+from layerlake.analyses.similarity.lake_compare import rsa
 from layerlake.engine.catalogue import load_rows
 from layerlake.engine.extraction import extract
 from layerlake.engine.models import load_model

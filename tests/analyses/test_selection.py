@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from layerlake.analyses.similarity.lake_rsa import rsa
+from layerlake.analyses.similarity.lake_compare import rsa
 from layerlake.engine.extraction import extract
 from layerlake.engine.models import LoadedModel, load_model
 from layerlake.store.errors import InvalidInput, LayerLakeError, NameNotFound

@@ -35,6 +35,7 @@ def result_of(*curves: tuple[str, str, bool]) -> SimilarityResult:
                         "low": value - 0.1 if interval else None,
                         "high": value + 0.1 if interval else None,
                         "bound": None,
+                        "p": None,
                         "n": 500,
                         "n_clusters": 100,
                         "rows_per_cluster": 5.0,

@@ -1,0 +1,36 @@
+"""Several results as one: the same question asked of several corpora."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from layerlake.analyses.results import SimilarityResult
+
+ACROSS = (
+    "r_all depends on how many rows each example gave; compare corpora by r_between, or draw equally "
+    "many rows from equally many examples"
+)
+
+
+def joined(results: Sequence[SimilarityResult]) -> SimilarityResult:
+    """Return the results of one question, asked of one corpus each, as one.
+
+    Settings that differ, the corpus among them, become lists; the identity is kept by corpus.
+    """
+    if len(results) == 1:
+        return results[0]
+    settings = {
+        key: value
+        if all(result.settings[key] == value for result in results)
+        else [result.settings[key] for result in results]
+        for key, value in results[0].settings.items()
+    }
+    notes = [f"{result.settings['corpus']}: {note}" for result in results for note in result.notes]
+    if any(record["measure"] == "r_all" for result in results for record in result.records):
+        notes.append(ACROSS)
+    return SimilarityResult(
+        settings,
+        {str(result.settings["corpus"]): result.identity for result in results},
+        tuple(record for result in results for record in result.records),
+        tuple(notes),
+    )

@@ -1,0 +1,294 @@
+"""One question about one corpus of a lake: its spaces, its rows, its passes and its records."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layerlake.analyses.kept_results import find_result, keep_result
+from layerlake.analyses.results import SimilarityResult
+from layerlake.analyses.similarity.compare_spaces import (
+    Compared,
+    Plan,
+    compare_selected,
+    plan_comparison,
+)
+from layerlake.analyses.similarity.group import Means
+from layerlake.analyses.similarity.lake_pairs import pairs_of_lake, rows_of_pairs
+from layerlake.analyses.similarity.lake_records import difference_records, records_of, seed_records
+from layerlake.analyses.similarity.lineage import seed_groups
+from layerlake.analyses.similarity.measures import Question, check_question, measures_of
+from layerlake.analyses.similarity.pairing import KeyPair, Share, share_out
+from layerlake.analyses.similarity.selected import Selected, require_rows, select
+from layerlake.analyses.similarity.selection import asked_rows, draw_rows
+from layerlake.analyses.similarity.values import PairValues
+from layerlake.engine.devices import device_named
+from layerlake.engine.memory import parse_bytes
+from layerlake.engine.progress import Progress
+from layerlake.engine.schedulers import scheduler_named
+from layerlake.engine.settings import check_seed
+from layerlake.store.errors import InvalidInput, MemoryRefused, is_a
+from layerlake.store.identity import columns_fingerprint
+from layerlake.store.reader import Lake
+from layerlake.store.space import Space
+
+
+class LakeComparison:
+    """One question about one corpus of a lake."""
+
+    def __init__(
+        self,
+        lake: Lake,
+        corpus: str | None,
+        *,
+        reference: str | None,
+        variants: str | Iterable[str] | None,
+        measure: str | Iterable[str],
+        layers: str | int | Iterable[int] | None,
+        reference_layer: int | None,
+        all_pairs: bool,
+        site: str,
+        unit: str | None,
+        pooling: str,
+        rows: int | str | None,
+        seed: int,
+        specials: bool,
+        differences: bool,
+        seeds: bool,
+        memory: int | str,
+        device: str,
+        scheduler: str | None,
+        workers: int | None,
+        **question: Any,
+    ) -> None:
+        """Check the question and find the spaces it is about; nothing is read."""
+        self.lake = lake
+        self.n_rows = asked_rows(rows)
+        self.seed = check_seed(seed)
+        self.specials = specials
+        self.question = check_question(
+            Question(measures=measures_of(measure), seed=self.seed, **question)
+        )
+        self.differences, self.seeds = differences, seeds
+        if differences and not (self.question.summed and self.question.interval == "cluster"):
+            raise InvalidInput(
+                "differences are there for rsa with the scores pearson and cosine and the interval "
+                "cluster; ask for those, or leave differences out"
+            )
+        scheduler_named(scheduler)
+        if is_a(reference_layer, bool) or not is_a(reference_layer, int, type(None)):
+            raise InvalidInput(
+                f"reference_layer is {reference_layer!r}; give the number of a layer"
+            )
+        chosen = device_named(device)
+        allowed = parse_bytes(memory)
+        self.means = Means(
+            allowed, scheduler=scheduler, workers=workers, device=chosen, host=chosen.kind == "cpu"
+        )
+        self.asked = pairs_of_lake(
+            lake,
+            corpus,
+            reference,
+            variants,
+            layers=layers,
+            reference_layer=reference_layer,
+            every_pair=all_pairs,
+            site=site,
+            unit=unit,
+            pooling=pooling,
+        )
+        self.pooling = pooling if self.asked.unit == "word" else None
+        self.site = site
+        self.settings = self._settings(reference_layer, every_pair=all_pairs)
+        self._drawn: tuple[dict[str, NDArray[np.int64]], NDArray[np.int64]] | None = None
+
+    def _settings(self, reference_layer: int | None, *, every_pair: bool) -> dict[str, Any]:
+        """Return all that the answer depends on, beside the bytes."""
+        question = dataclasses.asdict(self.question)
+        del question["precision"]
+        if "rsa" not in self.question.measures:
+            del question["kernel"], question["score"]
+        if not any(measure in ("mutual-knn", "cknna") for measure in self.question.measures):
+            del question["neighbours"]
+        if self.question.interval != "bootstrap":
+            del question["resamples"]
+        return {
+            "corpus": self.asked.corpus,
+            "reference": self.asked.reference,
+            "variants": list(self.asked.variants),
+            "layers": list(self.asked.layers),
+            "reference_layer": reference_layer,
+            "all_pairs": every_pair,
+            "site": self.site,
+            "unit": self.asked.unit,
+            "pooling": self.pooling,
+            "rows": self.n_rows,
+            "specials": self.specials,
+            "differences": self.differences,
+            "seeds": self.seeds,
+            **question,
+            "measures": list(self.question.measures),
+        }
+
+    @property
+    def _analysis(self) -> str:
+        """The folder of results that the answer is kept in."""
+        return "rsa" if self.question.measures == ("rsa",) else "similarity"
+
+    def result(self, progress: Progress, *, fresh: bool) -> SimilarityResult:
+        """Return the answer, from the lake where it is kept there."""
+        lake, asked = self.lake, self.asked
+        identity = {
+            "corpus": lake.attributes(f"corpora/{asked.corpus}")["fingerprint"],
+            "sets": _set_digests(asked.spaces.values()),
+        }
+        if not fresh and not lake.verified:
+            kept = find_result(lake, self._analysis, self.settings, identity)
+            if kept is not None:
+                return kept
+        values, differences, n_lost = self._values(progress)
+        shared = {"corpus": asked.corpus, "site": self.site}
+        records = records_of(shared, asked.pairs, values, n_lost)
+        records += difference_records(shared, differences, n_lost)
+        notes = _notes(values, asked.notes)
+        if self.seeds:
+            about = {name: lake.attributes(f"variants/{name}") for name in lake.variants()}
+            groups = seed_groups(about, asked.variants)
+            records += seed_records(records, groups, self.question.confidence)
+            if not groups:
+                notes = (*notes, "no two variants differ in their seed alone, so none are averaged")
+        result = SimilarityResult(self.settings, identity, tuple(records), notes)
+        return keep_result(lake, self._analysis, result)
+
+    def rows(self) -> tuple[dict[str, NDArray[np.int64]], NDArray[np.int64]]:
+        """Draw the rows, once: those of each set, and the example of each."""
+        if self._drawn is None:
+            self._drawn = draw_rows(
+                self.lake,
+                self.asked.corpus,
+                self.asked.spaces,
+                self.n_rows,
+                self.seed,
+                self.specials,
+            )
+        return self._drawn
+
+    def selected(
+        self, share: Share, index: Mapping[str, NDArray[np.int64]], clusters: NDArray[np.int64]
+    ) -> Selected:
+        """Return the rows of the spaces of a share."""
+        names = [
+            variant if self._aligned else f"{variant} layer {layer}"
+            for variant, layer in share.keys
+        ]
+        spaces = [self.asked.spaces[key] for key in share.keys]
+        return select(spaces, rows_of_pairs(self.asked, index, share.keys), clusters, names)
+
+    @property
+    def _aligned(self) -> bool:
+        """Whether each pair is of one layer, so that variants name spaces well enough."""
+        return all(one[1] == other[1] for one, other in self.asked.pairs)
+
+    def plans(self) -> list[tuple[Share, Plan]]:
+        """Share the pairs out among passes that fit into memory, and plan each."""
+        index, clusters = self.rows()
+
+        def planned(share: Share) -> Plan:
+            """Plan the passes over a share."""
+            return plan_comparison(
+                self.selected(share, index, clusters), share.pairs, self.question, self.means
+            )
+
+        def fits(share: Share) -> bool:
+            """Say whether a share fits into memory."""
+            try:
+                planned(share)
+            except MemoryRefused:
+                return False
+            return True
+
+        return [(share, planned(share)) for share in share_out(self.asked.pairs, fits)]
+
+    def _values(
+        self, progress: Progress
+    ) -> tuple[dict[KeyPair, PairValues], dict[tuple[KeyPair, KeyPair], PairValues], int]:
+        """Run all passes, again without the rows that some space cannot take."""
+        clusters = self.rows()[1]
+        lost = np.zeros(len(clusters), dtype=np.bool_)
+        plans = self.plans()
+        label = "rsa" if self.question.measures == ("rsa",) else "comparison"
+        label = f"{label} of {self.asked.corpus}"
+        n_passes = sum(plan.passes for _share, plan in plans)
+        every = np.arange(len(clusters))
+        with progress(label, n_passes * len(every), "rows") as stage:
+            found = self._compared(plans, every, lost, stage.advance)
+        if lost.any():
+            # A stimulus without a direction in one space is no stimulus in any: otherwise the
+            # curve over layers would be one of different rows. Rare, so found out in passing.
+            left = np.flatnonzero(~lost)
+            require_rows(len(left), int(lost.sum()))
+            label += f" without {int(lost.sum())} rows"
+            with progress(label, n_passes * len(left), "rows") as stage:
+                found = self._compared(plans, left, lost, stage.advance)
+        return *found, int(lost.sum())
+
+    def _compared(
+        self,
+        plans: Sequence[tuple[Share, Plan]],
+        kept: NDArray[np.int64],
+        lost: NDArray[np.bool_],
+        on_progress: Callable[[int], None],
+    ) -> tuple[dict[KeyPair, PairValues], dict[tuple[KeyPair, KeyPair], PairValues]]:
+        """Compare all pairs over some of the rows drawn."""
+        index, clusters = self.rows()
+        some = {path: rows[kept] for path, rows in index.items()}
+
+        def lose(positions: NDArray[np.int64]) -> None:
+            """Take note of rows that a space cannot take."""
+            lost[kept[positions]] = True
+
+        values: dict[KeyPair, PairValues] = {}
+        differences: dict[tuple[KeyPair, KeyPair], PairValues] = {}
+        for share, plan in plans:
+            found: Compared = compare_selected(
+                self.selected(share, some, clusters[kept]),
+                share.pairs,
+                self.question,
+                self.means,
+                plan=plan,
+                differences=self.differences,
+                on_progress=on_progress,
+                on_dropped=lose,
+            )
+            own = {(s, t): (share.keys[s], share.keys[t]) for s, t in share.pairs}
+            values |= {own[pair]: value for pair, value in found.pairs.items()}
+            differences |= {
+                (own[one], own[other]): value for (one, other), value in found.differences.items()
+            }
+        return {pair: values[pair] for pair in self.asked.pairs}, differences
+
+
+def _notes(values: Mapping[KeyPair, PairValues], others: Sequence[str]) -> tuple[str, ...]:
+    """Return each note once, with the variants and layers that it is about."""
+    noted: dict[tuple[str, str], dict[int, None]] = {}
+    for (_one, (variant, layer)), value in values.items():
+        for note in value.notes:
+            noted.setdefault((variant, note), {})[layer] = None
+    about: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    for (variant, note), layers in noted.items():
+        about.setdefault((note, tuple(sorted(layers))), []).append(variant)
+    notes = [
+        f"{', '.join(names)}, layer {', '.join(map(str, layers))}: {note}"
+        for (note, layers), names in about.items()
+    ]
+    return (*notes, *others)
+
+
+def _set_digests(spaces: Iterable[Space]) -> dict[str, str]:
+    """Return, for each set that is read, what tells its bytes from those of any other."""
+    states = {space.state.plan.path: space.state for space in spaces}
+    return {path: columns_fingerprint({"commits": states[path].commits}) for path in sorted(states)}
