@@ -9,7 +9,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from layerlake.analyses.similarity.closed_forms import FormValue, form_named, forms_memory
+from layerlake.analyses.similarity.closed_forms import (
+    GROUPS,
+    FormValue,
+    form_named,
+    forms_cost,
+    forms_memory,
+)
 from layerlake.analyses.similarity.comparison import Deletions, form_values, rsa_values
 from layerlake.analyses.similarity.differences import paired_difference
 from layerlake.analyses.similarity.feature_pass import first_pass
@@ -187,6 +193,9 @@ def _planned(
         wide = 2.0 if job.precision == "float64" else 1.0
         preparing = 40.0 * sum(hiddens)  # rows become features at the speed of the cache
         operations += selected.n_rows * (squares * wide * job.passes + preparing)
+        if job.forms:
+            times = 1 + (GROUPS if clustered else 0)
+            operations += times * forms_cost(job.forms, hiddens, pairs)
     for tile_job in tiled:
         tile_plan = plan_job(tile_job, selected, pairs, means, selected.n_rows)
         held = max(held, tile_plan.memory.peak)

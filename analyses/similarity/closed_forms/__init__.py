@@ -6,6 +6,7 @@ that they need: no measure here forms a rows x rows matrix, or reads a row again
 
 from layerlake.analyses.similarity.closed_forms.decomposition import Decomposition
 from layerlake.analyses.similarity.closed_forms.jackknife import (
+    GROUPS,
     FormValue,
     even_groups,
     group_jackknife,
@@ -15,12 +16,14 @@ from layerlake.analyses.similarity.closed_forms.registry import (
     FORMS,
     ClosedForm,
     form_named,
+    forms_cost,
     forms_memory,
     measure,
 )
 
 __all__ = [
     "FORMS",
+    "GROUPS",
     "ClosedForm",
     "Decomposition",
     "FormValue",
@@ -28,6 +31,7 @@ __all__ = [
     "SpacePair",
     "even_groups",
     "form_named",
+    "forms_cost",
     "forms_memory",
     "group_jackknife",
     "measure",

@@ -98,6 +98,10 @@ def _svcca(fraction: float) -> ClosedForm:
     )
 
 
+_EIGEN_COST: Final = 40.0
+"""Multiply-adds of a product in float32 that an eigendecomposition takes as long as, over d^3."""
+_SINGULAR_COST: Final = 20.0
+"""The same for singular values."""
 _WORK: Final = 96
 """Numbers per coordinate that LAPACK works with, beside matrices."""
 _NO_DIRECTIONS: Final = "a space has no direction beyond the rounding of its stored values"
@@ -279,6 +283,20 @@ def measure(names: Sequence[str], pair: SpacePair) -> dict[str, Measured]:
     for name in sorted(forms, key=lambda name: not forms[name].directions):
         found[name] = forms[name].function(pair)
     return {name: found[name] for name in forms}
+
+
+def forms_cost(
+    names: Sequence[str], hiddens: Sequence[int], pairs: Sequence[tuple[int, int]]
+) -> float:
+    """Return about how many multiply-adds of a fast product forms of pairs take as long as.
+
+    A decomposition runs at a fraction of the speed of a product in float32.
+    """
+    forms = [form_named(name) for name in names]
+    spaces = any(form.axes for form in forms) + any(form.whitening for form in forms)
+    own = spaces * _EIGEN_COST * sum(float(hidden) ** 3 for hidden in hiddens)
+    each = sum(_SINGULAR_COST * (1 + form.directions) for form in forms if form.matrices)
+    return own + each * sum(float(min(hiddens[s], hiddens[t])) ** 3 for s, t in pairs)
 
 
 def forms_memory(names: Sequence[str], hiddens: Sequence[int]) -> MemoryPlan:
