@@ -24,6 +24,10 @@ def with_own(n_spaces: int, pairs: Sequence[Pair]) -> list[Pair]:
     return [(s, s) for s in range(n_spaces)] + sorted(pairs)
 
 
+Move: TypeAlias = tuple[float, Array, float]
+"""Ratio, step (hidden,) and offset of features that are seen from another frame."""
+
+
 @dataclass(slots=True)
 class MomentState:
     """Running sums over the rows absorbed so far."""
@@ -58,13 +62,21 @@ class MomentState:
         return int(self.moments[0, 0][-1, -1])
 
 
-def _moved_rows(matrix: Array, ratio: float, step: Array, offset: float) -> Array:
-    """Return T C for T: u -> ratio u + step, a -> ratio^2 a - ratio step.u + offset."""
+def _moved_matrix(matrix: Array, left: Move, right: Move) -> Array:
+    """Return S C T' for S and T: u -> ratio u + step, a -> ratio^2 a - ratio step.u + offset."""
     xp = namespace(matrix)
-    u, a, one = matrix[:-2, :], matrix[-2, :], matrix[-1, :]
-    moved_a = ratio**2 * a - ratio * xp.matmul(step, u) + offset * one
-    moved_u = ratio * u + step[:, None] * one[None, :]
-    return xp.concat([moved_u, moved_a[None, :], one[None, :]], axis=0)
+    out = xp.asarray(matrix, copy=True)
+    ratio, step, offset = left
+    out[-2, :] = ratio**2 * out[-2, :] - ratio * xp.matmul(step, out[:-2, :]) + offset * out[-1, :]
+    if ratio != 1:
+        out[:-2, :] *= ratio
+    out[:-2, :] += step[:, None] * out[-1, :][None, :]
+    ratio, step, offset = right
+    out[:, -2] = ratio**2 * out[:, -2] - ratio * xp.matmul(out[:, :-2], step) + offset * out[:, -1]
+    if ratio != 1:
+        out[:, :-2] *= ratio
+    out[:, :-2] += out[:, -1][:, None] * step[None, :]
+    return out
 
 
 def _entries(matrix: Array, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Array:
@@ -129,8 +141,7 @@ def moved(state: MomentState, frames: tuple[Frame, ...]) -> MomentState:
     settle(state)
     for (s, t), matrix in state.moments.items():
         xp = namespace(matrix)
-        left = _moved_rows(matrix, *moves[s])
-        turned = xp.matrix_transpose(_moved_rows(xp.matrix_transpose(left), *moves[t]))
+        turned = _moved_matrix(matrix, moves[s], moves[t])
         moments[s, t] = turned
         loud[s, t] = _entries(turned, frames[s].loud, frames[t].loud)
         diagonal[s, t] = xp.zeros_like(state.diagonal[s, t])
