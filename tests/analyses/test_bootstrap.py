@@ -189,7 +189,9 @@ def test_intervals_are_quantiles_of_the_resamples() -> None:
     expected = tuple(np.quantile(apart[1:], [0.05, 0.95]))
     assert (value.r_between_low, value.r_between_high) == pytest.approx(expected)
     assert value.r_all_low < value.r_all < value.r_all_high
-    assert (value.n_resamples, value.n_clusters, value.notes) == (200, 16, ())
+    assert (value.n_resamples, value.n_clusters) == (200, 16)
+    assert [note[:23] for note in value.notes] == ["16 clusters are few: in"]
+    assert bootstrap_value(resamples, 0, 1, n_clusters=100).notes == ()
 
 
 def test_one_cluster_cannot_be_resampled() -> None:
