@@ -22,6 +22,9 @@ from layerlake.store.space_views import SpaceViews
 
 BLOCK_ROWS = 4096
 CACHE_LINE = 64
+FEW_ROWS = 16
+"""Rows of one shard that are read one by one: touching a row of a mapped file can bring 2 MiB of it
+into memory."""
 
 
 def incomplete(state: SetState, windows: NDArray[np.int64]) -> SetIncomplete:
@@ -165,7 +168,12 @@ class Space(SpaceViews):
         for low, high in itertools.pairwise(edges):
             group = int(groups[low])
             local = index[low:high] - group * step
-            if plain:
+            if plain and high - low <= FEW_ROWS:
+                row_bytes = layout.hidden * self.dtype.itemsize
+                for place, row in enumerate(local.tolist(), start=low):
+                    target = out[place].view(np.uint8)
+                    self._shard(group).source.fetch(row * row_bytes, row_bytes, target)
+            elif plain:
                 shard = self._shard(group)
                 size = layout.chunks_in(group) * layout.chunk_bytes
                 rows = shard.source.mapped()[:size].view(self.dtype).reshape(-1, layout.hidden)
