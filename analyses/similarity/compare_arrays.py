@@ -72,6 +72,7 @@ def compare_arrays(
     InvalidInput, MemoryRefused
         As their names say, each in one sentence.
     """
+    means = Means(parse_bytes(memory), block_rows, host=is_numpy(X))
     for name, array in (("X", X), ("Y", Y)):
         if array.ndim != 2:
             raise InvalidInput(
@@ -100,7 +101,6 @@ def compare_arrays(
         labels,
         ("X", "Y"),
     )
-    means = Means(parse_bytes(memory), block_rows, host=is_numpy(X))
     return compare_selected(selected, [(0, 1)], question, means).pairs[0, 1]
 
 

@@ -24,7 +24,7 @@ from layerlake.analyses.similarity.kernels import kernel_named
 from layerlake.analyses.similarity.measures import Question
 from layerlake.analyses.similarity.moment_state import Pair
 from layerlake.analyses.similarity.planning import state_bytes
-from layerlake.analyses.similarity.selected import Selected, value_bytes
+from layerlake.analyses.similarity.selected import Selected, value_bytes, without_rows
 from layerlake.analyses.similarity.tiled_values import (
     TiledJob,
     check_neighbours,
@@ -268,18 +268,29 @@ def compare_selected(
         estimates[pair].update({estimate.measure: estimate for estimate in found})
         notes[pair].update(dict.fromkeys(said))
 
+    lost = np.zeros(selected.n_rows, dtype=np.bool_)
+
+    def lose(positions: NDArray[np.int64]) -> None:
+        """Take note of rows that a kernel cannot take."""
+        lost[positions] = True
+        if on_dropped is not None:
+            on_dropped(positions)
+
     device = None if means.device.kind == "cpu" else means.allowed
     with working_on(means.device, device if means.scheduler is None else None):
-        for job in chosen.features:
-            own = _run_features(
-                job, placed, pairs, question, means, report, on_dropped, deletions, add
-            )
-            sizes = own if sizes is None or job.rsa else sizes
-        for tiled in chosen.tiled:
-            values, own = tiled_values(tiled, placed, pairs, means, report, on_dropped)
+        jobs: list[FeatureJob | TiledJob] = [*chosen.features, *chosen.tiled]
+        for job in sorted(jobs, key=_strictness):
+            # Rows that an earlier kernel cannot take are no rows of this comparison, and count as
+            # gone through. No later kernel drops others, so positions are those of the selection.
+            left = without_rows(placed, lost) if lost.any() else placed
+            report(job.passes * int(lost.sum()))
+            if isinstance(job, TiledJob):
+                values, own = tiled_values(job, left, pairs, means, report, lose)
+                for pair, (found, said) in values.items():
+                    add(pair, found, said)
+            else:
+                own = _run_features(job, left, pairs, question, means, report, lose, deletions, add)
             sizes = own if sizes is None else sizes
-            for pair, (found, said) in values.items():
-                add(pair, found, said)
     assert sizes is not None
     counts = Counts.of(sizes, selected.n_rows - int(sizes.sum()))
     order = _order(question)
@@ -292,6 +303,15 @@ def compare_selected(
     if not differences:
         return Compared(values_of)
     return Compared(values_of, _differences(values_of, deletions, question))
+
+
+def _strictness(job: FeatureJob | TiledJob) -> int:
+    """Rank jobs so that those come first whose kernels can take the fewest rows.
+
+    What `cosine` cannot take `correlation` cannot either; the other kernels take every row.
+    """
+    kernel = job.kernel.rows if isinstance(job, TiledJob) else kernel_named(job.kernel)
+    return 0 if kernel.centred else 1 if kernel.unit else 2
 
 
 def _order(question: Question) -> list[str]:

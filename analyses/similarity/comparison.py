@@ -51,11 +51,14 @@ def rsa_values(
     is put there.
     """
     lines = [line_of(frame) for frame in first.state.frames]
+    distance = first.group.kernel.name != "linear"
+    constant = set() if score == "cosine" and distance else constant_spaces(first)
     if score == "cosine":
         first.sums = {
             (s, t): pairs_along(sums, lines[s], lines[t]) for (s, t), sums in first.sums.items()
         }
-    constant = constant_spaces(first, score)
+        if distance:
+            constant = constant_spaces(first, score)
     n_dropped, names = first.n_dropped, first.group.names
     touching: Touching = {}
     if interval != "none":
@@ -86,6 +89,7 @@ def rsa_values(
             precision=first.preparation.precision,
             score=score,
             constant=[names[k] for k in (s, t) if k in constant],
+            distance=distance,
         )
     return values
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from layerlake.analyses.similarity.dissimilarity import line_of
 from layerlake.analyses.similarity.group import Group
 from layerlake.analyses.similarity.inference import MOST_ROUNDING, cancellation, spread
 from layerlake.analyses.similarity.kernels import Frame, frame_of
@@ -226,7 +227,8 @@ def first_pass(
 def constant_spaces(first: FirstPass, score: str = "pearson") -> set[int]:
     """Return the spaces whose kernel varies by no more than rounding.
 
-    For the score `cosine`, those whose dissimilarities (the sums given) are zero but for rounding.
+    For the score `cosine`, those whose dissimilarities (the sums of the pass, which then are of
+    them) are zero but for rounding.
     """
     group, state = first.group, first.state
     found = set()
@@ -239,10 +241,12 @@ def constant_spaces(first: FirstPass, score: str = "pearson") -> set[int]:
             noise = _ROUNDING * size * (size + length) + (_ROUNDING * length) ** 2
         else:
             noise = _ROUNDING * (size + length) ** 2
+        if score == "cosine":
+            noise *= abs(line_of(frame)[1])  # dissimilarities are in the units of the rows
         varies = spread(sums.total)[side] > noise**2 * sums.total[0]
         exact = first.preparation.precision == "float64"
         if score == "cosine":
-            if state.n_rows and not float(sums.total[3 + side]) > noise**2 * sums.total[0]:
+            if not float(sums.total[3 + side]) > noise**2 * sums.total[0]:
                 found.add(s)
         elif not varies or (exact and cancellation(sums)[side] > MOST_ROUNDING):
             found.add(s)

@@ -15,6 +15,7 @@ from layerlake.engine.local_workers import workers_here
 from layerlake.engine.memory import DEFAULT_ALLOWED_BYTES, MemoryPlan
 from layerlake.engine.passes import SpaceLike, cut_blocks
 from layerlake.engine.schedulers import cut_parts, plan_workers, worker_bytes
+from layerlake.store.errors import InvalidInput, is_a
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,11 @@ class Means:
     device: Device = CPU
     host: bool = True
     """Whether the arrays are numpy's, which rows are prepared of a few at a time."""
+
+    def __post_init__(self) -> None:
+        """Refuse blocks of no rows."""
+        if not is_a(self.block_rows, int, np.integer) or self.block_rows < 1:
+            raise InvalidInput(f"block_rows is {self.block_rows!r}; give at least 1")
 
     @property
     def each_allowed(self) -> int:

@@ -216,6 +216,7 @@ def value_of(
     precision: str,
     score: str = "pearson",
     constant: Sequence[str] = (),
+    distance: bool = True,
 ) -> RsaValue:
     """Turn the sums of a comparison into its value.
 
@@ -233,6 +234,8 @@ def value_of(
     constant
         Names of the spaces whose kernel is the same for all pairs of rows (zero, for `cosine`):
         where there are any, the score is not defined.
+    distance
+        Whether what `cosine` compares are dissimilarities, and not kernels as they are.
     """
     left = sums.sizes > 0
     n_rows, n_clusters = int(sums.sizes.sum()), int(left.sum())
@@ -245,7 +248,7 @@ def value_of(
         notes.append(
             f"the {kernel} kernel of {name} is the same for all pairs of rows, so nothing can be "
             "correlated with it"
-            if score == "pearson"
+            if score == "pearson" or not distance
             else f"all dissimilarities of {name} are zero, so nothing can be compared with them"
         )
     r_between: float | None = None

@@ -18,7 +18,7 @@ cosine of 0.9999 nearly all of K is c, and no float32 product of z would hold th
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -216,6 +216,12 @@ def frame_of(sample: Array, kernel: Kernel) -> Frame:
     loud = np.sort(np.argsort(to_host(-variances), kind="stable")[:LOUD_COORDINATES])
     if kernel.unit:
         return Frame.at(kernel, mean, 1.0, loud)
-    size = float(xp.sum(variances)) or float(xp.vecdot(mean, mean)) or 1.0
-    scale = 2.0 ** -round(math.log2(size) / 2)
-    return Frame.at(kernel, mean * scale, scale, loud)
+    size, square = float(xp.sum(variances)), float(xp.vecdot(mean, mean))
+    same = size <= _ROUNDING**2 * square
+    scale = 2.0 ** -round(math.log2((square if same else size) or 1.0) / 2)
+    frame = Frame.at(kernel, mean * scale, scale, loud)
+    if not same:
+        return frame
+    # Beside rows that vary by rounding alone the grid would be far from the mean.
+    constant = 0.0 if kernel.distance else square * scale**2
+    return replace(frame, origin=mean * scale, constant=constant)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from layerlake.analyses.similarity.kernels import KERNELS
+from layerlake.analyses.similarity.resampling import require_resamples
 from layerlake.analyses.similarity.tile_kernels import UserKernel
 from layerlake.store.errors import InvalidInput, is_a
 
@@ -151,6 +152,8 @@ def check_question(question: Question) -> Question:
             f"{question.score} compares squared Euclidean distances, and the kernel is "
             f"{question.kernel}; give --kernel sqeuclidean with it"
         )
+    if question.interval == "bootstrap":
+        require_resamples(question.resamples, confidence)
     _check_method(question)
     return question
 

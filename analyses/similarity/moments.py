@@ -38,6 +38,10 @@ TILE_ROWS: Final = 64
 """Rows of the tiles in which pairs within clusters are formed."""
 
 
+_SAME: Final = 2.0**-46
+"""Rows that differ by less than this share of their length are the same but for rounding."""
+
+
 def _squared_norm(matrix: Array) -> float:
     """Sum the squares of a matrix without a temporary of its size."""
     xp = namespace(matrix)
@@ -279,7 +283,11 @@ def drift(state: MomentState) -> list[Array | None]:
     steps: list[Array | None] = []
     for s in range(len(state.frames)):
         mean, square = mean_feature(state, s)
-        steps.append(mean if float(namespace(mean).vecdot(mean, mean)) > square / 2 > 0 else None)
+        xp, origin = namespace(mean), state.frames[s].origin
+        # Of rows that are the same, rounding is left beside the origin, and none would be better.
+        rounding = _SAME**2 * float(xp.vecdot(origin, origin))
+        off = float(xp.vecdot(mean, mean)) > square / 2 > rounding
+        steps.append(mean if off else None)
     return steps
 
 

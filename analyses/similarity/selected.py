@@ -77,6 +77,20 @@ def select(
     return Selected(tuple(spaces), tuple(rows), tuple(names), numbered, bounds)
 
 
+def without_rows(selected: Selected, lost: NDArray[np.bool_]) -> Selected:
+    """Return a selection less some of its rows, (row,); clusters left without rows are no more.
+
+    Raises
+    ------
+    InvalidInput
+        Fewer than 4 rows are left.
+    """
+    kept = np.flatnonzero(~lost)
+    require_rows(len(kept), int(lost.sum()))
+    rows = [index[kept] for index in selected.rows]
+    return select(selected.spaces, rows, selected.clusters[kept], selected.names)
+
+
 @dataclass(frozen=True, slots=True)
 class ArraySpace:
     """An array as a space, its rows in another order."""

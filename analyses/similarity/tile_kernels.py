@@ -154,7 +154,8 @@ class SpaceKernel:
         part = prepare(rows, self.frame)
         usable = to_host(part.usable)
         ones = xp.ones((count,), dtype=xp.float64, device=part.u.device)
-        sums = xp.matmul(ones, part.u), xp.sum(part.own - 2 * part.a)
+        # From u itself: of own and a little is left where rows hardly vary.
+        sums = xp.matmul(ones, part.u), xp.sum(xp.vecdot(part.u, part.u))
         if self.kernel.function:
             panel[lo:hi, :] = xp.astype(rows, panel.dtype)
             return *sums, usable

@@ -21,6 +21,12 @@ from layerlake.store.errors import InvalidInput
 
 _ATTEMPTS: Final = 4
 """Times that frames are taken: from a sample, from the mean, and two to spare."""
+_ROUNDING: Final = 2.0**-46
+"""64 roundings of a float64: rows that differ by less, as a share of their length, are the same."""
+_SUM_ROUNDING: Final = 2.0**-44
+"""Share of a mean of squares below which what is left of it is rounding."""
+_NO_BANDWIDTH: Final = -1.0
+"""In place of a median distance of 0, until it is known whether the rows vary at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,9 @@ class TilePass:
     centres: tuple[float, ...]
     """Of each space: about the mean of its tiles, 0 for kernels with features. Sums of products
     lose no digits when it is taken off first."""
+    varies: tuple[bool, ...]
+    """Of each space: whether its prepared rows differ by more than rounding. Where they do not,
+    every kernel of theirs is the same for all pairs of rows, and what tiles hold is rounding."""
     _kept: dict[int, tuple[Array, ...]] = field(default_factory=dict, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -190,7 +199,8 @@ def open_tiles(
     ------
     InvalidInput
         Fewer than 4 rows are left, a row holds NaN or infinity, or half of the sample's distances
-        are 0, so that their median is no bandwidth.
+        are 0, so that their median is no bandwidth. Rows that are all the same have the bandwidth
+        1: their kernel is constant whatever it is.
     MemoryRefused
         By `planned`.
     """
@@ -208,8 +218,8 @@ def open_tiles(
                 for kernel, step in zip(frames, steps, strict=True)
             )
         kernels, centres = _settled(source, frames, kept)
-        opened = TilePass(source, plan, kept, kernels, centres)
-        usable, steps = _first_look(opened, on_read)
+        opened = TilePass(source, plan, kept, kernels, centres, (True,) * len(frames))
+        usable, steps, opened.varies = _first_look(opened, on_read)
         attempts_left -= 1
         if not usable.all():
             if on_dropped is not None:
@@ -218,6 +228,12 @@ def open_tiles(
             require_rows(len(kept), len(usable) - len(kept))
             plan, frames = planned(len(kept)), None
         elif not attempts_left or all(step is None for step in steps):
+            for s, kernel in enumerate(kernels):
+                if opened.varies[s] and kernel.sigma == _NO_BANDWIDTH:
+                    raise InvalidInput(
+                        f"at least half of the sampled rows of {source.names[s]} are equal, so "
+                        "their median distance, 0, is no bandwidth; give one"
+                    )
             return opened
         on_read = None  # rows that are read once more are no progress
 
@@ -257,14 +273,14 @@ def _prepared(
 
 def _first_look(
     opened: TilePass, on_read: Callable[[int], None] | None
-) -> tuple[NDArray[np.bool_], list[Array | None]]:
+) -> tuple[NDArray[np.bool_], list[Array | None], tuple[bool, ...]]:
     """Prepare all panels once, keeping those that are to be kept.
 
     Returns
     -------
     tuple
-        Which rows every space can take, and per space mean u where the origin is so far off that
-        digits are lost, else None.
+        Which rows every space can take; per space mean u where the origin is so far off that
+        digits are lost, else None; and whether its rows vary.
     """
     source, plan = opened.source, opened.plan
     bounds = plan.panels
@@ -287,11 +303,17 @@ def _first_look(
         if on_read is not None:
             on_read(hi - lo)
     steps: list[Array | None] = []
-    for total, square in zip(totals, squares, strict=True):
-        mean = total / opened.n_rows
-        off = float(namespace(mean).vecdot(mean, mean))
-        steps.append(mean if off > square / opened.n_rows / 2 > 0 else None)
-    return usable, steps
+    varies = []
+    for kernel, total, square in zip(
+        opened.kernels, totals, (squares / opened.n_rows).tolist(), strict=True
+    ):
+        xp, mean, origin = namespace(total), total / opened.n_rows, kernel.frame.origin
+        off = float(xp.vecdot(mean, mean))
+        rounding = _ROUNDING**2 * (float(xp.vecdot(origin, origin)) + square)
+        varies.append(not square - off <= max(rounding, _SUM_ROUNDING * square))
+        # Rows that are the same have an origin as good as any.
+        steps.append(mean if varies[-1] and off > square / 2 > 0 else None)
+    return usable, steps, tuple(varies)
 
 
 def _refuse(opened: TilePass, s: int, lo: int, usable: NDArray[np.bool_]) -> None:
@@ -333,9 +355,8 @@ def _settled(
                 sigma = source.kernel.bandwidth
                 if sigma is None:
                     chosen = kept[draw(kept, min(len(kept), MEDIAN_ROWS), source.seed)]
-                    sigma = source.kernel.of_median * _median_distance(
-                        space.rows(index[chosen]), source.names[s]
-                    )
+                    median = _median_distance(space.rows(index[chosen]))
+                    sigma = median if median < 0 else source.kernel.of_median * median
                 kernel = replace(kernel, sigma=sigma)
             settled.append(kernel)
             centres.append(_mean_kernel(source, kernel, s, kept[spread]))
@@ -356,8 +377,8 @@ def _mean_kernel(
     return float(to_host(tile).astype(np.float64)[np.triu_indices(len(sample), 1)].mean())
 
 
-def _median_distance(rows: Array, name: str) -> float:
-    """Return the median distance between two rows of a sample."""
+def _median_distance(rows: Array) -> float:
+    """Return the median distance between two rows of a sample, `_NO_BANDWIDTH` where it is 0."""
     xp = namespace(rows)
     wide = xp.astype(rows, xp.float64)
     del rows
@@ -375,9 +396,6 @@ def _median_distance(rows: Array, name: str) -> float:
         at += len(row)
     square = float(np.median(apart, overwrite_input=True))
     # What the products leave of the distance of equal rows is rounding.
-    if square <= 2.0**-44 * float(squares.max()):
-        raise InvalidInput(
-            f"at least half of the sampled rows of {name} are equal, so their median distance, 0, "
-            "is no bandwidth; give one"
-        )
+    if square <= _SUM_ROUNDING * float(squares.max()):
+        return _NO_BANDWIDTH
     return float(np.sqrt(square))

@@ -21,13 +21,15 @@ class _Shares:
 
     def __init__(self, tiles: TilePass, report: Callable[[int], None]) -> None:
         self._rows, self._report = tiles.n_rows, report
+        # Rows that the kernel cannot take count as gone through.
+        self._selected = self._rows + tiles.n_dropped
         self._entries = self._told = 0
 
     def add(self, entries: int) -> None:
         """Count so many entries of the upper triangle."""
         self._entries += entries
         share = min(self._entries / (self._rows * (self._rows + 1) / 2), 1.0)
-        rows = int(share * self._rows)
+        rows = int(share * self._selected)
         if rows > self._told:
             self._report(rows - self._told)
             self._told = rows
@@ -84,7 +86,7 @@ def run_tiles(
     means
         Where it runs.
     report
-        Told of rows gone through, all of them once.
+        Told of rows gone through, all rows of the selection once.
     """
     shares = _Shares(tiles, report)
     if means.scheduler is None:

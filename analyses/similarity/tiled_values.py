@@ -227,8 +227,10 @@ def tiled_values(
     if BOOTSTRAP in job.tasks:
         accumulators[BOOTSTRAP] = cluster_bootstrap(pairs, sizes, question.resamples, question.seed)
     if NEIGHBOURS in job.tasks:
-        k = min(question.neighbours, tiles.n_rows)
-        accumulators[NEIGHBOURS] = NearestNeighbours(selected.names, tiles.n_rows, k)
+        check_neighbours(question, tiles.n_rows)  # rows may have been dropped
+        accumulators[NEIGHBOURS] = NearestNeighbours(
+            selected.names, tiles.n_rows, question.neighbours
+        )
     if CKA in job.tasks:
         groups = GROUPS if job.clustered else 1
         accumulators[CKA] = TileCka(tiles, pairs, n_groups=groups)
@@ -285,7 +287,12 @@ class _Work:
             precision=question.precision,
             score=question.score,
             constant=constant,
+            distance=self.job.kernel.function is None and self.job.kernel.name != "linear",
         )
+
+    def _same(self, s: int, t: int) -> list[str]:
+        """Return the names of those of two spaces whose rows are all the same."""
+        return [self.names[u] for u in dict.fromkeys((s, t)) if not self.tiles.varies[u]]
 
     def _add(self, pair: Pair, estimates: Sequence[Estimate], notes: Sequence[str]) -> None:
         """Add to the values of a pair."""
@@ -298,10 +305,11 @@ class _Work:
         lines = [line_of_tiles(kernel) for kernel in self.tiles.kernels]
         for s, t in self.pairs:
             sums, touching = found[s, t]
+            flat = varying(sums, question.precision)
             constant = [
                 self.names[u]
-                for u, varies in zip((s, t), varying(sums, question.precision), strict=True)
-                if not varies and question.score == "pearson"
+                for u, varies in zip((s, t), flat, strict=True)
+                if not self.tiles.varies[u] or (not varies and question.score == "pearson")
             ]
             if question.score == "cosine":
                 if touching is not None:
@@ -349,6 +357,7 @@ class _Work:
                 confidence=question.confidence,
                 kernel=self.job.kernel.name,
                 precision=question.precision,
+                constant=self._same(s, t),
             )
             limit = None if math.isnan(bound) else bound
             self._add((s, t), rsa_estimates(value, "spearman", limit), value.notes)
@@ -365,24 +374,34 @@ class _Work:
         left = np.bincount(self.tiles.clusters, minlength=self.tiles.n_clusters) > 0
         for pair, joint, without in zip(pairs, joints, deleted, strict=True):
             tau = tau_of(joint, bins[pair[0]], bins[pair[1]])
-            ends, notes = None, []
-            if math.isnan(tau.value):
-                notes.append(
-                    f"the {self.job.kernel.name} kernel of {self.names[pair[0]]} or of "
-                    f"{self.names[pair[1]]} is the same for all pairs of rows, so nothing can be "
-                    "compared with it"
-                )
-            elif without is not None:
+            # A kernel of one value has all its entries in one bin.
+            one_bin = [np.count_nonzero(joint.any(axis=1 - side)) < 2 for side in (0, 1)]
+            constant = self._same(*pair) or [
+                self.names[u] for u, one in zip(pair, one_bin, strict=True) if one
+            ]
+            if constant:
+                notes = [_undefined("kendall", self.job.kernel.name, name) for name in constant]
+                self._add(pair, [Estimate("kendall", math.nan)], notes)
+                continue
+            ends = None
+            if without is not None:
                 ends = jackknife(tau.value, without[left], question.confidence)
-            limit = None if math.isnan(tau.bound) else tau.bound
-            self._add(pair, [Estimate("kendall", tau.value, *ends_of(ends), limit)], notes)
+            self._add(pair, [Estimate("kendall", tau.value, *ends_of(ends), tau.bound)], ())
 
     def add_neighbours(self, found: Sequence[Any]) -> None:
         """Add how far spaces agree on the neighbours of rows."""
         question = self.job.question
         scales = [(kernel.scale, kernel.constant) for kernel in self.tiles.kernels]
+        asked = [measure for measure in question.measures if measure in NEIGHBOUR_MEASURES]
         for s, t in self.pairs:
             estimates, notes = [], []
+            constant = self._same(s, t)
+            if constant:
+                notes = [
+                    _undefined(m, self.job.kernel.name, name) for m in asked for name in constant
+                ]
+                self._add((s, t), [Estimate(m, math.nan) for m in asked], notes)
+                continue
             if "mutual-knn" in question.measures:
                 shares = overlaps(found[s], found[t])
                 ends = None
@@ -414,15 +433,26 @@ class _Work:
                 if measure not in question.measures:
                     continue
                 ends = None
-                if math.isnan(number):
+                constant = self._same(*pair)
+                if constant:
+                    number = math.nan
+                    notes += [_undefined(measure, self.job.kernel.name, name) for name in constant]
+                elif math.isnan(number):
                     notes.append(
-                        f"{measure} is not defined: the kernel of {self.names[pair[0]]} or of "
-                        f"{self.names[pair[1]]} does not vary"
+                        f"{measure} is not defined: the {self.job.kernel.name} kernel of "
+                        f"{self.names[pair[0]]} or of {self.names[pair[1]]} does not vary"
                     )
                 elif self.job.clustered and len(without) > 1:
                     ends = jackknife(number, without, question.confidence)
                 estimates.append(Estimate(measure, number, *ends_of(ends)))
             self._add(pair, estimates, notes)
+
+
+def _undefined(measure: str, kernel: str, name: str) -> str:
+    """Say why a measure has no value."""
+    return (
+        f"{measure} is not defined: the {kernel} kernel of {name} is the same for all pairs of rows"
+    )
 
 
 def _cosine_along(
@@ -439,4 +469,8 @@ def check_neighbours(question: Question, n_rows: int) -> None:
         raise InvalidInput(
             f"{question.neighbours} neighbours of each of {n_rows} rows are asked for; give at "
             f"most {n_rows - 1} neighbours, or more rows"
+        )
+    if "cknna" in question.measures and question.neighbours < 2:
+        raise InvalidInput(
+            "cknna of one neighbour of each row is not defined; give at least 2 neighbours"
         )
