@@ -16,7 +16,7 @@ of one cluster only.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,11 +31,8 @@ from layerlake.analyses.similarity.moment_state import (
     with_own,
 )
 from layerlake.analyses.similarity.preparation import CACHED_ROWS, Prepared
-from layerlake.engine.arrays import Array, from_host, namespace, take_rows, to_host
-from layerlake.engine.passes import cut_blocks
-
-TILE_ROWS: Final = 64
-"""Rows of the tiles in which pairs within clusters are formed."""
+from layerlake.analyses.similarity.within import absorb_within
+from layerlake.engine.arrays import Array, from_host, namespace, row_by_row, to_host
 
 
 _SAME: Final = 2.0**-46
@@ -151,7 +148,7 @@ class GroupMoments:
         if block.part_of is None or not self.by_cluster:
             self._absorb(state, block)
             if self.by_cluster:
-                _absorb_within(state, block)
+                absorb_within(state, block)
             return state
         part = state.open.pop(block.part_of, None) or self._start(0)
         self._absorb(part, block)
@@ -195,7 +192,9 @@ class GroupMoments:
         for s, t in self.pairs:
             c, u, v = state.moments[s, t], block.u[s], block.u[t]
             # numpy turns u' u into a symmetric product of half the work.
-            c[:-2, :-2] += xp.matmul(xp.matrix_transpose(u), v)
+            product = xp.matmul(xp.matrix_transpose(u), v)
+            with row_by_row(v.shape[1]):
+                c[:-2, :-2] += product
             state.loud[s, t] += xp.matmul(xp.matrix_transpose(loud[s]), loud[t])
             state.diagonal[s, t] += block.crossed[s, t]
             c[:-2, -2] += block.edges[s, t]
@@ -308,48 +307,3 @@ def _equal(block: Prepared, s: int, t: int) -> bool:
         and bool(xp.all(block.a[s] == block.a[t]))
         and bool(xp.all(u == w))
     )
-
-
-def _absorb_within(state: MomentState, block: Prepared) -> None:
-    """Add the sums over pairs within each cluster of a block of whole clusters."""
-    if not len(block.clusters):
-        return
-    found, counts = np.unique(block.clusters, return_counts=True)
-    state.sizes[found] += counts
-    shared = counts > 1
-    if not shared.any():
-        return
-    member = np.flatnonzero(np.repeat(shared, counts))
-    cluster = block.clusters[member]
-    bounds = np.concatenate([[0], np.cumsum(counts[shared])])
-    a = [to_host(x)[member] for x in block.a]
-    sums = np.empty((len(a), len(member)))
-    products = {pair: np.empty(len(member)) for pair in state.within}
-    for lo, hi in cut_blocks(bounds, TILE_ROWS):
-        # The columns of a part of a long cluster are the whole cluster.
-        left = int(bounds[np.searchsorted(bounds, lo, side="right") - 1])
-        right = int(bounds[np.searchsorted(bounds, hi, side="left")])
-        pair_mask = cluster[lo:hi, None] == cluster[None, left:right]
-        pair_mask[np.arange(hi - lo), np.arange(lo - left, hi - left)] = False
-        tiles = [_tile(u, member[lo:hi], member[left:right]) for u in block.u]
-        for s, tile in enumerate(tiles):
-            tile += a[s][lo:hi, None]
-            tile += a[s][None, left:right]
-            tile *= pair_mask
-            sums[s, lo:hi] = tile.sum(axis=1)
-        for (s, t), rows in products.items():
-            rows[lo:hi] = np.vecdot(tiles[s], tiles[t])
-    targets = found[shared]
-    state.within_sums[:, targets] += np.add.reduceat(sums, bounds[:-1], axis=1)
-    for pair, rows in products.items():
-        state.within[pair][targets] += np.add.reduceat(rows, bounds[:-1])
-
-
-def _tile(u: Array, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Form u_i . u_j of some rows with others, on the host in float64."""
-    xp = namespace(u)
-    left = take_rows(u, rows)
-    right = left if len(rows) == len(columns) else take_rows(u, columns)
-    product = xp.matmul(left, xp.matrix_transpose(right))
-    # Some libraries lend their memory for reading only, and the caller goes on in place.
-    return np.require(to_host(xp.astype(product, xp.float64)), requirements="W")

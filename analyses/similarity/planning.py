@@ -5,8 +5,8 @@ from typing import Final
 
 from layerlake.analyses.similarity.kernels import LOUD_COORDINATES
 from layerlake.analyses.similarity.moment_state import Pair, star, with_own
-from layerlake.analyses.similarity.moments import TILE_ROWS
 from layerlake.analyses.similarity.preparation import CACHED_ROWS
+from layerlake.analyses.similarity.within import TILE_ROWS
 from layerlake.engine.memory import MemoryPlan
 
 BLOCK_ROWS: Final = 2048
@@ -88,14 +88,14 @@ def plan_rsa(
     features = rows * row_bytes + edges
     raw = rows * sum(h * b for h, b in zip(hiddens, stored_bytes, strict=True))
     step = min(CACHED_ROWS, rows) if host else rows
-    preparing = raw + step * (8 * width + 16 * widest)
+    preparing = raw + step * (8 * width + 16 * widest + 16 * len(pairs))
     loud = rows * min(LOUD_COORDINATES, widest) * (8 * spaces + value)
     multiplying = loud + value * max(squares)
     columns = max(TILE_ROWS, min(longest_cluster, rows)) if longest_cluster > 1 else 0
     tiles = (
-        TILE_ROWS * columns * (8 * spaces + value + 9)
+        TILE_ROWS * columns * (8 * spaces + value + 20)
         + 2 * TILE_ROWS * widest * value
-        + 8 * rows * (spaces + len(pairs) + 4)
+        + 8 * rows * (2 * spaces + len(pairs) + 6)
     )
     sums = 8 * n_clusters * (spaces + len(pairs))
     checking = 16 * n_rows + 32 * n_clusters

@@ -158,6 +158,19 @@ def test_strict_arrays_go_through(kernel: str) -> None:
     check(accumulator.finish(state), spaces, clusters)
 
 
+@pytest.mark.parametrize("library", [np, array_api_strict])
+@pytest.mark.parametrize("lengths", [[2] * 90 + [1, 3] * 40, [130, 1, 70, 64, 65, 1, 2], [1, 200]])
+def test_pairs_within_short_and_long_clusters(library: object, lengths: list[int]) -> None:
+    spaces, clusters = spaces_of(8, lengths)
+    strict = [library.asarray(x) for x in spaces]  # type: ignore[attr-defined]
+    frames = tuple(frame_of(x, KERNELS["cosine"]) for x in strict)
+    accumulator = GroupMoments(frames, np.array(lengths))
+    state = accumulator.start()
+    for block in blocks_of(spaces, clusters, frames, 250, library):
+        state = accumulator.update(state, block)
+    check(accumulator.finish(state), spaces, clusters)
+
+
 def test_an_unfinished_cluster_is_told() -> None:
     spaces, clusters = spaces_of(0, [9, 2])
     frames = tuple(frame_of(x, KERNELS["cosine"]) for x in spaces)
