@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from typing import TypeVar
 
-from layerlake.analyses.results import SimilarityResult
+from layerlake.analyses.recorded import Recorded
+
+R = TypeVar("R", bound=Recorded)
 
 ACROSS = (
     "r_all depends on how many rows each example gave; compare corpora by r_between, or draw equally "
@@ -12,7 +16,7 @@ ACROSS = (
 )
 
 
-def joined(results: Sequence[SimilarityResult]) -> SimilarityResult:
+def joined(results: Sequence[R]) -> R:
     """Return the results of one question, asked of one corpus each, as one.
 
     Settings that differ, the corpus among them, become lists; the identity is kept by corpus.
@@ -28,9 +32,10 @@ def joined(results: Sequence[SimilarityResult]) -> SimilarityResult:
     notes = [f"{result.settings['corpus']}: {note}" for result in results for note in result.notes]
     if any(record["measure"] == "r_all" for result in results for record in result.records):
         notes.append(ACROSS)
-    return SimilarityResult(
-        settings,
-        {str(result.settings["corpus"]): result.identity for result in results},
-        tuple(record for result in results for record in result.records),
-        tuple(notes),
+    return dataclasses.replace(
+        results[0],
+        settings=settings,
+        identity={str(result.settings["corpus"]): result.identity for result in results},
+        records=tuple(record for result in results for record in result.records),
+        notes=tuple(notes),
     )

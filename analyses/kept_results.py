@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from layerlake.analyses.results import SimilarityResult
+from layerlake.analyses.recorded import Recorded
 from layerlake.store.errors import LakeReadOnly, NameNotFound, StorageFailed
 from layerlake.store.identity import settings_fingerprint, short
 from layerlake.store.reader import Lake
+
+R = TypeVar("R", bound=Recorded)
 
 METHOD_VERSION: Final = 3
 """Counts the changes that move a reported digit or the fields: older results are not reused."""
@@ -27,9 +29,13 @@ def _path(analysis: str, fingerprint: str) -> str:
 
 
 def find_result(
-    lake: Lake, analysis: str, settings: Mapping[str, Any], identity: Mapping[str, Any]
-) -> SimilarityResult | None:
-    """Return the kept answer to a question, or None where there is none.
+    lake: Lake,
+    analysis: str,
+    settings: Mapping[str, Any],
+    identity: Mapping[str, Any],
+    kind: type[R],
+) -> R | None:
+    """Return the kept answer of a kind to a question, or None where there is none.
 
     Raises
     ------
@@ -43,10 +49,10 @@ def find_result(
         return None
     if attributes.get("fingerprint") != fingerprint:
         return None  # another question with the same short name
-    return SimilarityResult.from_columns(columns, attributes)
+    return kind.from_columns(columns, attributes)
 
 
-def keep_result(lake: Lake, analysis: str, result: SimilarityResult) -> SimilarityResult:
+def keep_result(lake: Lake, analysis: str, result: R) -> R:
     """Keep a result in the lake, in the place of an older one, and return it.
 
     Where the lake was opened for reading, or cannot be written to, the result comes back with a
@@ -55,8 +61,7 @@ def keep_result(lake: Lake, analysis: str, result: SimilarityResult) -> Similari
     fingerprint = _fingerprint(result.settings, result.identity)
     path = _path(analysis, fingerprint)
     attributes = {"kind": "result", "fingerprint": fingerprint, **result.to_attributes()}
-    columns = result.to_columns()
-    dimensions = dict.fromkeys(columns, ("record",))
+    columns, dimensions = result.to_columns(), result.dimensions()
     try:
         lake.require_writable()
         lake.location.remove(path)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from layerlake.store.errors import InvalidInput, StorageFailed
 
 if TYPE_CHECKING:
-    from layerlake.analyses.results import SimilarityResult
+    from layerlake.analyses.recorded import Recorded
 
 SUFFIXES: Final = (".csv", ".json")
 
@@ -35,7 +35,7 @@ def check_out(file: str | Path) -> Path:
     return target
 
 
-def write_result(result: SimilarityResult, file: str | Path) -> None:
+def write_result(result: Recorded, file: str | Path) -> None:
     """Write a result as CSV, a record a line, or as its JSON object.
 
     Raises

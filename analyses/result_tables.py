@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from layerlake.analyses.recorded import none_for_nan
 from layerlake.analyses.result_parts import Part, Record, divided, parts_of
-from layerlake.analyses.results import none_for_nan
 
 if TYPE_CHECKING:
     from layerlake.analyses.results import SimilarityResult

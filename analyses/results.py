@@ -1,31 +1,18 @@
-"""What a comparison found: values with their settings, and their way into tables and back."""
+"""What a comparison found: values of pairs of spaces, with their settings."""
 
 from __future__ import annotations
 
-import csv
-import importlib
-import io
-import json
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from layerlake.analyses.result_parts import in_order
-from layerlake.store.errors import InvalidInput, MissingExtra, StorageFailed
+from layerlake.analyses.recorded import Recorded
 from layerlake.store.overview import ranges_text
 
 if TYPE_CHECKING:
     import xarray as xr
 
-_TEXT: Final = ("corpus", "reference", "variant", "site", "measure")
-_WHOLE: Final = ("reference_layer", "layer", "n", "n_clusters", "n_dropped", "n_seeds")
-_NUMBERS: Final = ("value", "low", "high", "bound", "p")
-MEASURES: Final = ("r_all", "r_between")
 FIELDS: Final = (
     "corpus",
     "reference",
@@ -54,138 +41,36 @@ that of a difference, against none; `n_seeds` is above
 
 
 @dataclass(frozen=True, repr=False)
-class SimilarityResult:
-    """Similarities of spaces: of variants to a reference, layer by layer or across layers."""
+class SimilarityResult(Recorded):
+    """Similarities of spaces: of variants to a reference, layer by layer or across layers.
 
-    settings: dict[str, Any]
-    """What was asked for: kernel, interval, confidence, rows and so on."""
-    identity: dict[str, Any]
-    """Which inputs were read, by their fingerprints."""
-    records: tuple[dict[str, Any], ...]
-    """One flat mapping of `FIELDS` for each pair of spaces and measure."""
-    notes: tuple[str, ...] = ()
-    """Sentences about what to be careful with."""
+    A record is a flat mapping of `FIELDS`, one for each pair of spaces and measure.
+    """
 
-    def __post_init__(self) -> None:
-        """Refuse records that lack a field or have one too many."""
-        for record in self.records:
-            if set(record) != set(FIELDS):
-                odd = ", ".join(sorted(set(record) ^ set(FIELDS)))
-                raise InvalidInput(
-                    f"a record of a similarity result differs in {odd}; give exactly "
-                    f"{', '.join(FIELDS)}"
-                )
+    kind: ClassVar[str] = "similarity"
+    fields: ClassVar[tuple[str, ...]] = FIELDS
+    text: ClassVar[frozenset[str]] = frozenset(
+        ("corpus", "reference", "variant", "site", "measure")
+    )
+    whole: ClassVar[frozenset[str]] = frozenset(
+        ("reference_layer", "layer", "n", "n_clusters", "n_dropped", "n_seeds")
+    )
+    numbers: ClassVar[tuple[str, ...]] = ("value", "low", "high", "bound", "p")
+    beside: ClassVar[tuple[str, ...]] = ("corpus", "site", "reference", "reference_layer")
 
     def __repr__(self) -> str:
         if not self.records:
             return "<SimilarityResult of nothing>"
-        corpora, variants, references = (
-            ", ".join(found) if len(found := self.labels(field)) <= 3 else f"{len(found)} {many}"
-            for field, many in (
-                ("corpus", "corpora"),
-                ("variant", "variants"),
-                ("reference", "references"),
-            )
-        )
         return (
-            f"<SimilarityResult over {corpora}: {variants} against {references}, layers "
-            f"{ranges_text(self.labels('layer'))}; .table() prints it>"
+            f"<SimilarityResult over {self.named('corpus', 'corpora')}: "
+            f"{self.named('variant', 'variants')} against {self.named('reference', 'references')}, "
+            f"layers {ranges_text(self.labels('layer'))}; .table() prints it>"
         )
 
     def _repr_html_(self) -> str:
         from layerlake.analyses.result_pages import similarity_html
 
         return similarity_html(self)
-
-    def labels(self, field: str) -> list[Any]:
-        """Return the different entries of a field: layers and measures in order, others as met."""
-        found = list(dict.fromkeys(record[field] for record in self.records))
-        if field in ("layer", "reference_layer"):
-            return sorted(found)
-        return in_order(found) if field == "measure" else found
-
-    def to_xarray(self) -> xr.Dataset:
-        """Return `value`, `low`, `high` and `bound` over (variant, layer, measure); NaN for None.
-
-        What else tells records apart is a leading axis: `corpus`, `site`, `reference`,
-        `reference_layer`. Where the variant alone, or the layer alone, says it (each variant its
-        own reference, each layer compared with the same layer), it is a coordinate beside that.
-
-        Raises
-        ------
-        InvalidInput
-            Two records are of the same spaces and measure.
-        """
-        import xarray as xr
-
-        apart, beside = self._axes()
-        axes = (*apart, "variant", "layer", "measure")
-        labels = {axis: self.labels(axis) for axis in axes}
-        place = {axis: {label: k for k, label in enumerate(labels[axis])} for axis in axes}
-        shape = tuple(len(labels[axis]) for axis in axes)
-        arrays = {name: np.full(shape, np.nan) for name in _NUMBERS}
-        taken = set()
-        for record in self.records:
-            at = tuple(place[axis][record[axis]] for axis in axes)
-            if at in taken:
-                raise InvalidInput(
-                    f"{record['variant']} has two records for {record['measure']} at layer "
-                    f"{record['layer']}; give one for each pair of spaces and measure"
-                )
-            taken.add(at)
-            for name, array in arrays.items():
-                array[at] = _nan(record[name])
-        return xr.Dataset(
-            {name: (axes, array) for name, array in arrays.items()},
-            coords={**labels, **beside},
-            attrs={name: json.dumps(value) for name, value in self.to_attributes().items()},
-        )
-
-    def _axes(self) -> tuple[list[str], dict[str, Any]]:
-        """Return the fields that need an axis of their own, and coordinates for the others."""
-        apart: list[str] = []
-        beside: dict[str, Any] = {}
-        for field in ("corpus", "site", "reference", "reference_layer"):
-            found = self.labels(field)
-            along = [axis for axis in ("variant", "layer") if self._follows(field, axis)]
-            if len(found) == 1:
-                beside[field] = found[0]
-            elif along:
-                said = {record[along[0]]: record[field] for record in self.records}
-                beside[field] = (along[0], [said[label] for label in self.labels(along[0])])
-            elif found:
-                apart.append(field)
-        return apart, beside
-
-    def _follows(self, field: str, axis: str) -> bool:
-        """Whether records of the same variant, or layer, never differ in a field."""
-        said: dict[Any, Any] = {}
-        return all(
-            said.setdefault(record[axis], record[field]) == record[field] for record in self.records
-        )
-
-    def to_pandas(self) -> Any:
-        """Return the records as a pandas DataFrame, one row each.
-
-        Raises
-        ------
-        MissingExtra
-            pandas is not installed.
-        """
-        try:
-            frame = importlib.import_module("pandas").DataFrame
-        except ImportError as error:
-            raise MissingExtra(
-                "to_pandas needs pandas, which is not installed; install it with: "
-                "pip install pandas"
-            ) from error
-        columns = self.to_columns()
-        return frame(
-            {
-                field: column.tolist() if field in _TEXT else column
-                for field, column in columns.items()
-            }
-        )
 
     def to_matrix(
         self,
@@ -242,46 +127,6 @@ class SimilarityResult:
 
         return result_to_rdms(self, measure, corpus=corpus, site=site)
 
-    def to_csv(self, file: str | Path | None = None) -> str:
-        """Return the records as CSV, a line each under a line of `FIELDS`; write it where asked.
-
-        Numbers are written so that they are read back to the bit; what is None is empty.
-
-        Raises
-        ------
-        StorageFailed
-            The file cannot be written.
-        """
-        text = io.StringIO()
-        lines = csv.writer(text, lineterminator="\n")
-        lines.writerow(FIELDS)
-        for record in self.records:
-            lines.writerow([none_for_nan(record[field]) for field in FIELDS])
-        if file is not None:
-            try:
-                Path(file).write_text(text.getvalue(), encoding="utf-8", newline="")
-            except OSError as error:
-                raise StorageFailed(
-                    f"the table cannot be written to {file}: {error.strerror}; choose another place"
-                ) from error
-        return text.getvalue()
-
-    def to_json(self) -> str:
-        """Return one JSON object of settings, identity, records and notes."""
-        return json.dumps(
-            {
-                "settings": self.settings,
-                "identity": self.identity,
-                "records": [
-                    {field: none_for_nan(record[field]) for field in FIELDS}
-                    for record in self.records
-                ],
-                "notes": list(self.notes),
-            },
-            ensure_ascii=False,
-            allow_nan=False,
-        )
-
     def table(self) -> str:
         """Return tables for people: layers as rows, variants as columns.
 
@@ -294,41 +139,6 @@ class SimilarityResult:
         from layerlake.analyses.result_tables import similarity_text
 
         return similarity_text(self)
-
-    def to_columns(self) -> dict[str, NDArray[Any]]:
-        """Return the records as one array per field, NaN in the place of None."""
-        columns: dict[str, NDArray[Any]] = {}
-        for field in FIELDS:
-            values = [record[field] for record in self.records]
-            if field in _TEXT:
-                columns[field] = np.array(values, dtype=np.dtypes.StringDType())
-            elif field in _WHOLE:
-                columns[field] = np.array(values, dtype=np.int64)
-            else:
-                columns[field] = np.array([_nan(value) for value in values], dtype=np.float64)
-        return columns
-
-    def to_attributes(self) -> dict[str, Any]:
-        """Return what is not in the columns, for JSON."""
-        return {
-            "settings": self.settings,
-            "identity": self.identity,
-            "notes": list(self.notes),
-        }
-
-    @classmethod
-    def from_columns(
-        cls, columns: Mapping[str, NDArray[Any]], attributes: Mapping[str, Any]
-    ) -> SimilarityResult:
-        """Build the result from what `to_columns` and `to_attributes` gave."""
-        lists = {field: _listed(field, columns[field]) for field in FIELDS}
-        rows = zip(*lists.values(), strict=True)
-        return cls(
-            settings=dict(attributes["settings"]),
-            identity=dict(attributes["identity"]),
-            records=tuple(dict(zip(FIELDS, row, strict=True)) for row in rows),
-            notes=tuple(attributes["notes"]),
-        )
 
     def plot(
         self,
@@ -370,22 +180,3 @@ class SimilarityResult:
         from layerlake.analyses.figures.kinds import draw
 
         return draw(self, kind, measure, ax=ax, file=file, **options)
-
-
-def _nan(value: float | None) -> float:
-    """Return the number, NaN for None."""
-    return math.nan if value is None else float(value)
-
-
-def none_for_nan(value: Any) -> Any:
-    """Return the value, None for NaN, which JSON does not have."""
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _listed(field: str, column: NDArray[Any]) -> list[Any]:
-    """Return a column as Python values of its field."""
-    if field in _TEXT:
-        return [str(value) for value in column]
-    if field in _WHOLE:
-        return [int(value) for value in column]
-    return [none_for_nan(float(value)) for value in column]

@@ -147,7 +147,7 @@ class LakeComparison:
             "sets": _set_digests(asked.spaces.values()),
         }
         if not fresh and not lake.verified:
-            kept = find_result(lake, self._analysis, self.settings, identity)
+            kept = find_result(lake, self._analysis, self.settings, identity, SimilarityResult)
             if kept is not None:
                 return kept
         values, differences, n_lost = self._values(progress)
