@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from layerlake.analyses.similarity.compare_arrays import compare_arrays
     from layerlake.analyses.similarity.lake_compare import compare, plan_compare, rsa
-    from layerlake.analyses.similarity.profile import profile
+    from layerlake.analyses.similarity.lake_profile import profile
+    from layerlake.analyses.similarity.profile import profile_array, profile_space
     from layerlake.engine.catalogue import add_corpus
     from layerlake.engine.corpora import read_corpus
     from layerlake.engine.corpora.corpus import Corpus
@@ -43,6 +44,8 @@ __all__ = [
     "open_lake",
     "plan_compare",
     "profile",
+    "profile_array",
+    "profile_space",
     "read_corpus",
     "remove",
     "rsa",
@@ -67,7 +70,9 @@ _HOMES = {
     "import_activations": "layerlake.engine.importing",
     "open_lake": "layerlake.store.reader",
     "plan_compare": "layerlake.analyses.similarity.lake_compare",
-    "profile": "layerlake.analyses.similarity.profile",
+    "profile": "layerlake.analyses.similarity.lake_profile",
+    "profile_array": "layerlake.analyses.similarity.profile",
+    "profile_space": "layerlake.analyses.similarity.profile",
     "read_corpus": "layerlake.engine.corpora",
     "remove": "layerlake.store.removal",
     "rsa": "layerlake.analyses.similarity.lake_compare",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeVar
 
 from layerlake.analyses.recorded import Recorded
 from layerlake.store.errors import LakeReadOnly, NameNotFound, StorageFailed
-from layerlake.store.identity import settings_fingerprint, short
+from layerlake.store.identity import columns_fingerprint, settings_fingerprint, short
 from layerlake.store.reader import Lake
+from layerlake.store.space import Space
 
 R = TypeVar("R", bound=Recorded)
 
@@ -26,6 +27,17 @@ def _fingerprint(settings: Mapping[str, Any], identity: Mapping[str, Any]) -> st
 
 def _path(analysis: str, fingerprint: str) -> str:
     return f"results/{analysis}/{short(fingerprint)}"
+
+
+def read_identity(lake: Lake, corpus: str, spaces: Iterable[Space]) -> dict[str, Any]:
+    """Return what tells the bytes that are read, of a corpus and sets, from those of any other."""
+    states = {space.state.plan.path: space.state for space in spaces}
+    return {
+        "corpus": lake.attributes(f"corpora/{corpus}")["fingerprint"],
+        "sets": {
+            path: columns_fingerprint({"commits": states[path].commits}) for path in sorted(states)
+        },
+    }
 
 
 def find_result(
@@ -70,3 +82,18 @@ def keep_result(lake: Lake, analysis: str, result: R) -> R:
         note = f"the result was not kept in the lake ({error})"
         return dataclasses.replace(result, notes=(*result.notes, note))
     return result
+
+
+def described(settings: Mapping[str, Any]) -> str:
+    """Say in a line what a kept result is of, from its settings."""
+    about = ", ".join(settings["variants"])
+    if settings.get("all_pairs"):
+        about += " in all pairs"
+    elif "reference" in settings:
+        about += f" against {settings['reference']}"
+    parts = [f"{about} over {settings['corpus']}"]
+    if "kernel" in settings:
+        parts.append(str(settings["kernel"]))
+    parts += [measure for measure in settings.get("measures", ()) if measure != "rsa"]
+    rows = settings["rows"]
+    return ", ".join([*parts, f"rows {'by default' if rows is None else rows}"])

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
-from layerlake.analyses.result_parts import Part, Record, divided, parts_of
+from layerlake.analyses.profile_measures import TABLED, number_text
+from layerlake.analyses.result_parts import Part, Record, divided, parts_of, profile_parts
 from layerlake.store.overview import TABLE_STYLE, fold
 
 if TYPE_CHECKING:
+    from layerlake.analyses.profile_results import ProfileResult
     from layerlake.analyses.results import SimilarityResult
 
 MOST_COLUMNS: Final = 6
@@ -37,8 +39,23 @@ def similarity_html(result: SimilarityResult) -> str:
         rest = len(folded) - MOST_FOLDED
         said = f"<p>and {rest:,} that are not shown; .plot() shows all</p>" if rest > 0 else ""
         tables.append(fold(more, "".join(map(_table, folded[:MOST_FOLDED])) + said))
-    notes = [f"<br><small>note: {escape(note)}</small>" for note in result.notes]
-    return f'<div class="layerlake">{TABLE_STYLE}{"".join(tables + notes)}</div>'
+    return _page(tables, result.notes)
+
+
+def profile_html(result: ProfileResult) -> str:
+    """Return a table for each variant: layers as rows, numbers with their intervals as columns."""
+    tables = []
+    for part, row in profile_parts(result, TABLED):
+        grid = _grid(part, row, row, part.labels(row), "measure", list(part.measures))
+        tables.append((part.title, f"<p><b>{escape(part.title)}</b></p>{grid}"))
+    folded = [fold(title, table) for title, table in tables[OPEN_ACROSS:]]
+    return _page([table for _title, table in tables[:OPEN_ACROSS]] + folded, result.notes)
+
+
+def _page(tables: list[str], notes: Iterable[str]) -> str:
+    """Return tables and notes as a page."""
+    said = [f"<br><small>note: {escape(note)}</small>" for note in notes]
+    return f'<div class="layerlake">{TABLE_STYLE}{"".join(tables + said)}</div>'
 
 
 def _table(part: Part) -> str:
@@ -88,10 +105,13 @@ def _cell(found: Mapping[str, Record], measures: Iterable[str]) -> str:
     """Write the measures of one variant at one layer."""
     parts = []
     for record in (found[measure] for measure in measures if measure in found):
-        ends = [record[end] for end in ("low", "high") if _is_number(record[end])]
-        text = f"{record['value']:.3f}" if _is_number(record["value"]) else "-"
-        if text != "-" and len(ends) == 2:
-            text += f" <small>[{ends[0]:.3f}, {ends[1]:.3f}]</small>"
+        value, *ends = (
+            number_text(record["measure"], record[end]) if _is_number(record[end]) else ""
+            for end in ("value", "low", "high")
+        )
+        text = value or "-"
+        if value and all(ends):
+            text += f" <small>[{', '.join(ends)}]</small>"
         parts.append(text)
     return "<br>".join(parts) or "-"
 

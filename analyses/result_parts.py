@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from layerlake.analyses.profile_results import ProfileResult
     from layerlake.analyses.results import SimilarityResult
 
 Record = Mapping[str, Any]
@@ -86,6 +87,21 @@ def parts_of(result: SimilarityResult) -> list[Part]:
             for heading, members in grouped.items()
         ]
     return parts
+
+
+def profile_parts(result: ProfileResult, measures: Sequence[str]) -> list[tuple[Part, str]]:
+    """Group the records of a profile by corpus, site and variant; return the field of rows too.
+
+    Where all is of one layer, variants are the rows of one part.
+    """
+    field = "layer" if len(result.labels("layer")) > 1 else "variant"
+    grouped: dict[str, list[Record]] = {}
+    for record in result.records:
+        of = f"layer {record['layer']}" if field == "variant" else record["variant"]
+        grouped.setdefault(f"{record['corpus']}, {record['site']}: {of}", []).append(record)
+    held = set(result.labels("measure"))
+    shown = tuple(measure for measure in measures if measure in held)
+    return [(Part(title, shown, False, tuple(found)), field) for title, found in grouped.items()]
 
 
 def _reference_layers(records: Iterable[Record]) -> dict[str, str]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from layerlake.analyses.recorded import none_for_nan
-from layerlake.analyses.result_parts import Part, Record, divided, parts_of
+from layerlake.analyses.profile_measures import TABLED, number_text
+from layerlake.analyses.recorded import Recorded, none_for_nan
+from layerlake.analyses.result_parts import Part, Record, divided, parts_of, profile_parts
 
 if TYPE_CHECKING:
+    from layerlake.analyses.profile_results import ProfileResult
     from layerlake.analyses.results import SimilarityResult
 
 MOST_COLUMNS: Final = 4
@@ -25,6 +27,24 @@ def similarity_text(result: SimilarityResult) -> str:
         tables.append(
             f"{len(folded):,} more tables of layers against layers are not shown; --json has them"
         )
+    return "\n\n".join(tables)
+
+
+def profile_text(result: ProfileResult) -> str:
+    """Return the tables of a profile; see `ProfileResult.table`."""
+    tables = []
+    for part, row in profile_parts(result, TABLED):
+        cells = part.cells(row, "measure")
+        rows = [[row, *part.measures]]
+        for label in part.labels(row):
+            found = (cells.get((label, measure), {}) for measure in part.measures)
+            rows.append(
+                [str(label)] + [_cell(f, (m,)) for f, m in zip(found, part.measures, strict=True)]
+            )
+        aligned = str.rjust if row == "layer" else str.ljust
+        about = "cells: value" + (" [interval]" if _ends(part, *part.measures) else "")
+        about += f"{_level(result, part)}; --json has more numbers"
+        tables.append("\n".join([part.title, *_lines(rows, aligned), about]))
     return "\n\n".join(tables)
 
 
@@ -79,8 +99,11 @@ def _cell(found: Mapping[str, Record], measures: tuple[str, ...]) -> str:
             parts.append("-")
             continue
         low, high = none_for_nan(record["low"]), none_for_nan(record["high"])
-        ends = "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
-        parts.append(f"{value:.3f}{ends}")
+        low_text, high_text = (
+            "" if end is None else number_text(measure, end) for end in (low, high)
+        )
+        ends = f" [{low_text}, {high_text}]" if low_text and high_text else ""
+        parts.append(f"{number_text(measure, value)}{ends}")
     return "  ".join(parts)
 
 
@@ -105,16 +128,16 @@ def _lines(rows: list[list[str]], first: Callable[[str, int], str]) -> list[str]
     return lines
 
 
-def _ends(part: Part, measure: str) -> str:
-    """Say that a measure has intervals, where it has any."""
+def _ends(part: Part, *measures: str) -> str:
+    """Say that one of some measures has intervals, where it has any."""
     bounded = (
-        record["measure"] == measure and none_for_nan(record["low"]) is not None
+        record["measure"] in measures and none_for_nan(record["low"]) is not None
         for record in part.records
     )
     return " [interval]" if any(bounded) else ""
 
 
-def _level(result: SimilarityResult, part: Part) -> str:
+def _level(result: Recorded, part: Part) -> str:
     confidence = result.settings.get("confidence")
     if confidence is None or not any(_ends(part, measure) for measure in part.measures):
         return ""

@@ -26,6 +26,7 @@ def ls(path: str, lake: str | None, as_json: bool) -> None:
       layerlake ls
       layerlake ls activations/wiki
     """
+    from layerlake.analyses.kept_results import described
     from layerlake.store.overview import variant_entry
     from layerlake.store.reader import open_lake
 
@@ -53,12 +54,7 @@ def ls(path: str, lake: str | None, as_json: bool) -> None:
     for analysis in opened.location.nodes("results"):
         for identity in opened.location.nodes(f"results/{analysis}"):
             asked = opened.attributes(f"results/{analysis}/{identity}")["settings"]
-            rows = "by default" if asked["rows"] is None else asked["rows"]
-            what = (
-                f"{', '.join(asked['variants'])} against {asked['reference']} over "
-                f"{asked['corpus']}, {asked['kernel']}, rows {rows}"
-            )
-            records.append({"path": f"results/{analysis}/{identity}", "what": what})
+            records.append({"path": f"results/{analysis}/{identity}", "what": described(asked)})
     records = [record for record in records if record["path"].startswith(path.strip("/"))]
     if path and not records:
         opened.check_path(path)

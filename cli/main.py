@@ -54,6 +54,9 @@ COMMANDS = {
     "compare": CommandHome(
         "layerlake.cli.similarity", "compare", "Compare spaces by any measures of similarity."
     ),
+    "profile": CommandHome(
+        "layerlake.cli.profile", "profile", "Say how the rows of spaces are spread."
+    ),
     "demo": CommandHome("layerlake.cli.demo", "demo", "Show all of it on a real model, offline."),
     "bench": CommandHome("layerlake.cli.bench", "bench", "Measure against named baselines."),
 }

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 import click
 
-from layerlake.cli.completion import corpora, files, sites, variants
+from layerlake.cli.analysing import SHARED, opened, say, with_options
+from layerlake.cli.completion import files, variants
 from layerlake.cli.options import (
+    Decorator,
     json_option,
     lake_option,
     layers_option,
     pooling_option,
-    unit_option,
 )
 
-_OPTIONS = (
-    click.option(
-        "--corpus",
-        "corpora",
-        multiple=True,
-        metavar="NAME",
-        shell_complete=corpora,
-        help="Whose activations; several times for several  [default: the only one with any]",
-    ),
+_OPTIONS: Final[Sequence[Decorator]] = (
+    SHARED["corpora"],
     click.option(
         "--reference",
         metavar="NAME",
@@ -49,25 +43,12 @@ _OPTIONS = (
         help="This layer of the reference with every layer of all.",
     ),
     click.option("--all-pairs", is_flag=True, help="Every space with every other one."),
-    click.option(
-        "--site",
-        default="resid",
-        show_default=True,
-        shell_complete=sites,
-        help="Where in a block; resid is its output.",
-    ),
-    unit_option(
-        "piece",
-        "word",
-        "example",
-        default=None,
-        help="What a row is: a piece of the tokenizer, a word, which models with different "
-        "tokenizers share, or a whole example  [default: piece, or the only one there is]",
-    ),
+    SHARED["site"],
+    SHARED["unit"],
     pooling_option(),
-    click.option("--rows", help="How many, or all  [default: 5000, or all where there are fewer]"),
+    SHARED["rows"],
     click.option("--seed", type=int, default=0, show_default=True, help="Of all that is drawn."),
-    click.option("--specials", is_flag=True, help="Include special pieces."),
+    SHARED["specials"],
     click.option(
         "--kernel",
         type=click.Choice(["cosine", "correlation", "linear", "sqeuclidean", "euclidean", "rbf"]),
@@ -98,9 +79,7 @@ _OPTIONS = (
         show_default=True,
         help="Jackknife over examples, over rows, examples drawn anew, or none.",
     ),
-    click.option(
-        "--confidence", type=float, default=0.95, show_default=True, help="Of the intervals."
-    ),
+    SHARED["confidence"],
     click.option(
         "--resamples", type=int, default=1000, show_default=True, help="Of --interval bootstrap."
     ),
@@ -129,12 +108,7 @@ _OPTIONS = (
         show_default=True,
         help="mutual-knn, cknna: of each row.",
     ),
-    click.option(
-        "--memory",
-        default="4GiB",
-        show_default=True,
-        help="Most that may be held; more is refused.",
-    ),
+    SHARED["memory"],
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
     click.option(
         "--scheduler",
@@ -143,10 +117,8 @@ _OPTIONS = (
     ),
     click.option("--workers", type=int, help="Of threads and processes  [default: one a core]"),
     click.option("--dry-run", is_flag=True, help="Say what it would read, hold and take."),
-    click.option(
-        "--verified", is_flag=True, help="Compare what is read with its checksums; implies --fresh."
-    ),
-    click.option("--fresh", is_flag=True, help="Compute though the lake holds the answer."),
+    SHARED["verified"],
+    SHARED["fresh"],
     click.option(
         "--plot", metavar="FILE", shell_complete=files, help="Draw it: .png, .svg or .pdf."
     ),
@@ -155,19 +127,10 @@ _OPTIONS = (
         type=click.Choice(["curves", "matrix", "map"]),
         help="Over layers, all pairs, or spaces as points  [default: what suits the pairs]",
     ),
-    click.option(
-        "--out", metavar="FILE", shell_complete=files, help="Also write it: .csv or .json."
-    ),
+    SHARED["out"],
     lake_option(),
     json_option(),
 )
-
-
-def _options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what both commands take."""
-    for option in reversed(_OPTIONS):
-        function = option(function)
-    return function
 
 
 @click.command()
@@ -180,7 +143,7 @@ def _options(function: Callable[..., Any]) -> Callable[..., Any]:
     help="With commas or several times: rsa, cka, debiased-cka, cca, svcca, pwcca, procrustes, "
     "procrustes-size, bures, netrep-ALPHA, rbf-cka, debiased-rbf-cka, mutual-knn, cknna",
 )
-@_options
+@with_options(_OPTIONS)
 def compare(measures: tuple[str, ...], **options: Any) -> None:
     """Compare spaces by any measures of similarity.
 
@@ -196,7 +159,7 @@ def compare(measures: tuple[str, ...], **options: Any) -> None:
 
 
 @click.command()
-@_options
+@with_options(_OPTIONS)
 def rsa(**options: Any) -> None:
     """Compare variants with a reference by RSA, layer by layer.
 
@@ -227,11 +190,10 @@ def _run(
 ) -> None:
     """Ask, and say, draw and write the answer."""
     from layerlake.analyses.figures.files import check_figure
-    from layerlake.analyses.result_files import check_out, write_result
+    from layerlake.analyses.result_files import check_out
     from layerlake.analyses.similarity.lake_compare import compare as compare_in_lake
     from layerlake.analyses.similarity.lake_compare import plan_compare
     from layerlake.engine.progress import to_terminal
-    from layerlake.store.errors import LakeReadOnly
     from layerlake.store.reader import open_lake
 
     if plot is not None:
@@ -245,18 +207,7 @@ def _run(
         forecast = plan_compare(open_lake(lake), names, **options)
         click.echo(json.dumps(forecast.to_dict()) if as_json else forecast.table())
         return
-    try:
-        opened = open_lake(lake, "r+", verified=verified)
-    except LakeReadOnly:
-        opened = open_lake(lake, verified=verified)
-    result = compare_in_lake(opened, names, progress=to_terminal, **options)
+    result = compare_in_lake(opened(lake, verified), names, progress=to_terminal, **options)
     if plot is not None:
         result.plot(plot_kind, file=plot)
-    if out is not None:
-        write_result(result, out)
-    if as_json:
-        click.echo(result.to_json())
-        return
-    click.echo(result.table())
-    for note in result.notes:
-        click.echo(f"note: {note}", err=True)
+    say(result, out, as_json)

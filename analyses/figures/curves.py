@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -18,10 +18,12 @@ from layerlake.analyses.figures.panels import (
     panels,
 )
 from layerlake.analyses.measure_kinds import known_measure, title_of
+from layerlake.analyses.profile_measures import DRAWN, PROFILE_MEASURES
 from layerlake.analyses.result_parts import Record
 from layerlake.store.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from layerlake.analyses.profile_results import ProfileResult
     from layerlake.analyses.results import SimilarityResult
 
 MOST_STRONG: Final = 8
@@ -80,13 +82,50 @@ def layer_curves(
     target = None if file is None else check_figure(file)
     chosen = measures_to_draw(result, measure)
     records, at_layer = _of_one_layer(result.records)
-    curves = {name: _curves(records, name) for name in chosen}
-    names = list(dict.fromkeys(curve.name for drawn in curves.values() for curve in drawn))
-    if not names:
+    curves = {name: _curves(records, name, ("corpus", "reference", "site")) for name in chosen}
+    if not any(curves.values()):
         raise InvalidInput(
             f"{', '.join(chosen)} has no number for two variants at a layer; there is nothing to "
             "draw over layers, but kind='matrix' shows layers against layers"
         )
+    titles = {name: title_of(name) for name in chosen}
+    return _drawn(curves, titles, _title(records, chosen, at_layer), ax, target)
+
+
+def profile_curves(
+    result: ProfileResult,
+    measure: str | Iterable[str] | None = None,
+    *,
+    ax: Any = None,
+    file: str | Path | None = None,
+) -> Any:
+    """Draw numbers of a profile over layers; parameters and errors as `ProfileResult.plot`."""
+    target = None if file is None else check_figure(file)
+    held = result.labels("measure")
+    usual = [name for name in DRAWN if name in held]
+    chosen = measures_to_draw(result, usual if measure is None else measure)
+    curves = {name: _curves(result.records, name, ("corpus", "site")) for name in chosen}
+    if not any(curves.values()):
+        raise InvalidInput(
+            f"{', '.join(chosen)} is defined for no space; there is nothing to draw over layers"
+        )
+    titles = {name: PROFILE_MEASURES[name].title for name in chosen}
+    corpora, variants = result.labels("corpus"), result.labels("variant")
+    title = f"Profile of {variants[0]}" if len(variants) == 1 else "Profile"
+    title += f", {corpora[0]}" if len(corpora) == 1 else ""
+    return _drawn(curves, titles, title, ax, target)
+
+
+def _drawn(
+    curves: Mapping[str, Sequence[_Curve]],
+    titles: Mapping[str, str],
+    title: str,
+    ax: Any,
+    target: Path | None,
+) -> Any:
+    """Draw the curves of each measure in a panel of its own."""
+    chosen = list(curves)
+    names = list(dict.fromkeys(curve.name for drawn in curves.values() for curve in drawn))
     size = (6.4, 4.0) if len(chosen) == 1 else (4.2, 3.4)
     axes = panels(len(chosen), size, ax, beside_width(names))
     from matplotlib.ticker import MaxNLocator
@@ -117,10 +156,9 @@ def layer_curves(
                     linewidth=0,
                 )
         panel.set_xlabel("layer")
-        panel.set_ylabel(title_of(name))
+        panel.set_ylabel(titles[name])
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.grid(alpha=0.25, linewidth=0.5)
-    title = _title(records, chosen, at_layer)
     if len(axes) == 1:
         axes[0].set_title(title)
     else:
@@ -146,10 +184,9 @@ def _is_apart(record: Record) -> bool:
     return (record["reference"], record["reference_layer"]) != (record["variant"], record["layer"])
 
 
-def _curves(records: Iterable[Record], measure: str) -> list[_Curve]:
-    """Return the curves of a measure, in the order met."""
+def _curves(records: Iterable[Record], measure: str, fields: Sequence[str]) -> list[_Curve]:
+    """Return the curves of a measure, in the order met; other fields tell curves apart."""
     kept = [r for r in records if r["measure"] == measure and _number(r["value"]) is not None]
-    fields = ("corpus", "reference", "site")
     differing = [field for field in fields if len({record[field] for record in kept}) > 1]
     met: dict[tuple[str, str], list[Record]] = {}
     for record in kept:

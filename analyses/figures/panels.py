@@ -12,7 +12,7 @@ from layerlake.analyses.result_parts import family_of, in_order
 from layerlake.store.errors import InvalidInput, MissingExtra
 
 if TYPE_CHECKING:
-    from layerlake.analyses.results import SimilarityResult
+    from layerlake.analyses.recorded import Recorded
 
 # Told apart by people who see few colours (Okabe and Ito 2008), yellow left out on white.
 COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -72,7 +72,7 @@ def _lighter(colour: str, share: float) -> str:
     return "#" + "".join(f"{round(part + (255 - part) * share):02x}" for part in parts)
 
 
-def measures_to_draw(result: SimilarityResult, asked: str | Iterable[str] | None) -> list[str]:
+def measures_to_draw(result: Recorded, asked: str | Iterable[str] | None) -> list[str]:
     """Return the measures asked for; by default all but what is shown beside another.
 
     Raises

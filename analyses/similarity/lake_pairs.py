@@ -72,7 +72,7 @@ def pairs_of_lake(
     everyone = variants is None
     notes: list[str] = []
     if every_pair:
-        corpus, names = _all_names(lake, corpus, reference, variants)
+        corpus, names = all_names(lake, corpus, reference, variants)
         references: dict[str, str] = {}
         first = names[0]
     else:
@@ -98,7 +98,7 @@ def pairs_of_lake(
     references = {v: r for v, r in references.items() if v in held}
     numbers = {name: sorted(held[name]) for name in names}
     if every_pair or reference_layer is not None:
-        wanted = _any_layers(layers, numbers)
+        wanted = present_layers(layers, numbers)
         if every_pair:
             pairs = all_pairs(names, numbers, wanted)
         else:
@@ -109,7 +109,7 @@ def pairs_of_lake(
         pairs = aligned_pairs(references, numbers, wanted)
     if not pairs:
         raise InvalidInput("one space alone is left; name more variants or more layers to compare")
-    spaces = _spaces(lake, held, site, [key for pair in pairs for key in pair])
+    spaces = open_spaces(lake, held, site, [key for pair in pairs for key in pair])
     kept = [name for name in names if any(name == key[0] for key in spaces)]
     return LakePairs(
         corpus,
@@ -139,7 +139,7 @@ def _with_references(
         if alone:
             references |= {chosen: chosen}
         return corpus, [chosen, *others], references, []
-    corpus, others = _all_names(lake, corpus, None, variants)
+    corpus, others = all_names(lake, corpus, None, variants)
     present = table_paths(lake.location, f"activations/{corpus}")
     about = {name: lake.attributes(f"variants/{name}") for name in lake.variants()}
     references, without = {}, []
@@ -165,7 +165,7 @@ def _with_references(
     return corpus, names, references, notes
 
 
-def _all_names(
+def all_names(
     lake: Lake, corpus: str | None, reference: str | None, variants: str | Iterable[str] | None
 ) -> tuple[str, list[str]]:
     """Return the corpus and the variants of all pairs, the reference first where it is among them."""
@@ -177,7 +177,7 @@ def _all_names(
     return corpus, [first, *(name for name in names if name != first)]
 
 
-def _any_layers(
+def present_layers(
     layers: str | int | Iterable[int] | None, numbers: Mapping[str, Sequence[int]]
 ) -> list[int]:
     """Return the layers asked for, each of which some variant has."""
@@ -200,10 +200,10 @@ def _shared_layers(
     """Return the layers that a reference and another variant share."""
     if len(references) == 1:
         return layers_of(layers, held, next(iter(references)))
-    return _any_layers(layers, {name: sorted(own) for name, own in references.items()})
+    return present_layers(layers, {name: sorted(own) for name, own in references.items()})
 
 
-def _spaces(
+def open_spaces(
     lake: Lake,
     held: Mapping[str, Mapping[int, list[SetState]]],
     site: str,

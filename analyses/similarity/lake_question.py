@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from layerlake.analyses.kept_results import find_result, keep_result
+from layerlake.analyses.kept_results import find_result, keep_result, read_identity
 from layerlake.analyses.results import SimilarityResult
 from layerlake.analyses.similarity.compare_spaces import (
     Compared,
@@ -19,7 +19,12 @@ from layerlake.analyses.similarity.compare_spaces import (
 )
 from layerlake.analyses.similarity.group import Means
 from layerlake.analyses.similarity.lake_pairs import pairs_of_lake, rows_of_pairs
-from layerlake.analyses.similarity.lake_records import difference_records, records_of, seed_records
+from layerlake.analyses.similarity.lake_records import (
+    difference_records,
+    gathered_notes,
+    records_of,
+    seed_records,
+)
 from layerlake.analyses.similarity.lineage import seed_groups
 from layerlake.analyses.similarity.measures import Question, check_question, measures_of
 from layerlake.analyses.similarity.pairing import KeyPair, Share, share_out
@@ -32,9 +37,7 @@ from layerlake.engine.progress import Progress
 from layerlake.engine.schedulers import scheduler_named
 from layerlake.engine.settings import check_seed
 from layerlake.store.errors import InvalidInput, MemoryRefused, is_a
-from layerlake.store.identity import columns_fingerprint
 from layerlake.store.reader import Lake
-from layerlake.store.space import Space
 
 
 class LakeComparison:
@@ -142,10 +145,7 @@ class LakeComparison:
     def result(self, progress: Progress, *, fresh: bool) -> SimilarityResult:
         """Return the answer, from the lake where it is kept there."""
         lake, asked = self.lake, self.asked
-        identity = {
-            "corpus": lake.attributes(f"corpora/{asked.corpus}")["fingerprint"],
-            "sets": _set_digests(asked.spaces.values()),
-        }
+        identity = read_identity(lake, asked.corpus, asked.spaces.values())
         if not fresh and not lake.verified:
             kept = find_result(lake, self._analysis, self.settings, identity, SimilarityResult)
             if kept is not None:
@@ -154,7 +154,8 @@ class LakeComparison:
         shared = {"corpus": asked.corpus, "site": self.site}
         records = records_of(shared, asked.pairs, values, n_lost)
         records += difference_records(shared, differences, n_lost)
-        notes = _notes(values, asked.notes)
+        said = [(one, value.notes) for (_reference, one), value in values.items()]
+        notes = (*gathered_notes(said), *asked.notes)
         if self.seeds:
             about = {name: lake.attributes(f"variants/{name}") for name in lake.variants()}
             groups = seed_groups(about, asked.variants)
@@ -270,25 +271,3 @@ class LakeComparison:
                 (own[one], own[other]): value for (one, other), value in found.differences.items()
             }
         return {pair: values[pair] for pair in self.asked.pairs}, differences
-
-
-def _notes(values: Mapping[KeyPair, PairValues], others: Sequence[str]) -> tuple[str, ...]:
-    """Return each note once, with the variants and layers that it is about."""
-    noted: dict[tuple[str, str], dict[int, None]] = {}
-    for (_one, (variant, layer)), value in values.items():
-        for note in value.notes:
-            noted.setdefault((variant, note), {})[layer] = None
-    about: dict[tuple[str, tuple[int, ...]], list[str]] = {}
-    for (variant, note), layers in noted.items():
-        about.setdefault((note, tuple(sorted(layers))), []).append(variant)
-    notes = [
-        f"{', '.join(names)}, layer {', '.join(map(str, layers))}: {note}"
-        for (note, layers), names in about.items()
-    ]
-    return (*notes, *others)
-
-
-def _set_digests(spaces: Iterable[Space]) -> dict[str, str]:
-    """Return, for each set that is read, what tells its bytes from those of any other."""
-    states = {space.state.plan.path: space.state for space in spaces}
-    return {path: columns_fingerprint({"commits": states[path].commits}) for path in sorted(states)}

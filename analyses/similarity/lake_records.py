@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from layerlake.analyses.measure_kinds import known_measure
-from layerlake.analyses.similarity.pairing import KeyPair
+from layerlake.analyses.similarity.pairing import Key, KeyPair
 from layerlake.analyses.similarity.seeds import mean_over_seeds
 from layerlake.analyses.similarity.values import Estimate, PairValues
 
@@ -137,3 +137,18 @@ def seed_records(
                 }
             )
     return averaged
+
+
+def gathered_notes(said: Iterable[tuple[Key, Iterable[str]]]) -> list[str]:
+    """Return each note of spaces once, with the variants and layers that it is about."""
+    noted: dict[tuple[str, str], dict[int, None]] = {}
+    for (variant, layer), notes in said:
+        for note in notes:
+            noted.setdefault((variant, note), {})[layer] = None
+    about: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    for (variant, note), layers in noted.items():
+        about.setdefault((note, tuple(sorted(layers))), []).append(variant)
+    return [
+        f"{', '.join(names)}, layer {', '.join(map(str, layers))}: {note}"
+        for (note, layers), names in about.items()
+    ]

@@ -6,7 +6,7 @@ the covariance.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -29,6 +29,8 @@ from layerlake.store.errors import InvalidInput, is_a
 
 _OBJECTS: Final = 2**17
 """Bytes for what is not an array."""
+_FEWEST: Final = 64
+"""Rows read at a time at least: fewer would make the products slow, and save little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,13 +228,13 @@ def plan_profile(
     )
 
 
-def profile(
+def profile_space(
     space: SpaceLike,
     rows: NDArray[np.int64] | None = None,
     clusters: NDArray[Any] | None = None,
     *,
     confidence: float = 0.95,
-    block_rows: int = BLOCK_ROWS,
+    block_rows: int | None = None,
     memory: int | str = DEFAULT_ALLOWED_BYTES,
     name: str = "the space",
     on_progress: Callable[[int], None] | None = None,
@@ -252,7 +254,7 @@ def profile(
         Nominal coverage of the interval of the anisotropy: the jackknife over some dozens of
         groups of clusters (see `closed_forms.jackknife`), on atanh.
     block_rows
-        Rows read at a time.
+        Rows read at a time; by default as many as the memory is enough for, up to 2048.
     memory
         Bytes allowed, or an amount such as `4GiB`.
     name
@@ -278,8 +280,10 @@ def profile(
         )
     if not is_a(confidence, float) or not 0 < confidence < 1:
         raise InvalidInput(f"a confidence lies between 0 and 1, not {confidence!r}")
-    cuts = _cuts(len(index), block_rows)
-    _require(space.shape[1], item_bytes(space.dtype), len(index), block_rows, memory, name)
+    step = block_of(
+        space.shape[1], item_bytes(space.dtype), len(index), block_rows, parse_bytes(memory), name
+    )
+    cuts = ((at, min(at + step, len(index))) for at in range(0, len(index), step))
     sums = ProfileSums(
         0,
         lambda at: f"row {int(index[at])} of {name}",
@@ -294,17 +298,17 @@ def profile_array(
     clusters: NDArray[Any] | None = None,
     *,
     confidence: float = 0.95,
-    block_rows: int = BLOCK_ROWS,
+    block_rows: int | None = None,
     memory: int | str = DEFAULT_ALLOWED_BYTES,
     name: str = "the array",
 ) -> Profile:
     """Profile an array of rows, (row, hidden), of any library and real floating dtype.
 
-    Other parameters and errors as `profile`; the memory is beside the array itself.
+    Other parameters and errors as `profile_space`; the memory is beside the array itself.
     """
     if len(rows.shape) != 2:
         raise InvalidInput(f"{name} is of shape {tuple(rows.shape)}; give (row, hidden)")
-    return profile(
+    return profile_space(
         _ArraySpace(rows),
         clusters=clusters,
         confidence=confidence,
@@ -351,22 +355,43 @@ def _groups_of(clusters: NDArray[Any] | None, n_rows: int) -> NDArray[np.int64] 
     return np.repeat(even_groups(lengths), lengths)
 
 
-def _cuts(n_rows: int, block_rows: int) -> Iterator[tuple[int, int]]:
-    """Cut rows into blocks."""
-    if not is_a(block_rows, int, np.integer) or block_rows < 1:
-        raise InvalidInput(f"block_rows is {block_rows!r}; give a whole number from 1")
-    return ((at, min(at + block_rows, n_rows)) for at in range(0, n_rows, block_rows))
+def block_of(
+    hidden: int, stored: int, n_rows: int, block_rows: int | None, allowed: int, name: str
+) -> int:
+    """Return the rows to read at a time.
 
+    Parameters
+    ----------
+    hidden, stored, n_rows
+        As `plan_profile`.
+    block_rows
+        As asked for, None for as many as fit.
+    allowed
+        Bytes.
+    name
+        What to call the space in messages.
 
-def _require(
-    hidden: int, stored: int, n_rows: int, block_rows: int, memory: int | str, name: str
-) -> None:
-    """Refuse a pass that needs more than is allowed."""
-    plan_profile(hidden, stored, n_rows, block_rows).within(
-        parse_bytes(memory),
-        f"profiling {n_rows} rows of {name}",
-        "allow more memory, or give a lower block_rows",
+    Raises
+    ------
+    InvalidInput
+        The rows asked for are no whole number above 0.
+    MemoryRefused
+        The pass needs more than is allowed.
+    """
+    what = f"profiling {n_rows} rows of {name}"
+    if block_rows is not None:
+        if not is_a(block_rows, int, np.integer) or block_rows < 1:
+            raise InvalidInput(f"block_rows is {block_rows!r}; give a whole number from 1")
+        plan = plan_profile(hidden, stored, n_rows, block_rows)
+        plan.within(allowed, what, "allow more memory, or give a lower block_rows")
+        return int(block_rows)
+    step = BLOCK_ROWS
+    while step > _FEWEST and plan_profile(hidden, stored, n_rows, step).needed > allowed:
+        step //= 2
+    plan_profile(hidden, stored, n_rows, step).within(
+        allowed, what, "allow more memory, or take fewer rows"
     )
+    return step
 
 
 def _run(

@@ -10,7 +10,7 @@ from scipy import linalg
 
 from layerlake.analyses.similarity.centred import CrossSums, SpaceSums
 from layerlake.analyses.similarity.closed_forms import FORMS, Decomposition, SpacePair, measure
-from layerlake.analyses.similarity.profile import profile
+from layerlake.analyses.similarity.profile import profile_space
 from layerlake.analyses.similarity.spectrum import spectrum_of
 from layerlake.engine.extraction import extract
 from layerlake.engine.models import load_model
@@ -101,7 +101,7 @@ def test_profiles_of_real_layers(lake: Lake) -> None:
     for layer in (0, 3, 6):
         space = lake.space("ewt", "narrow", layer=layer)
         rows = rows_of(lake, "narrow", layer)
-        found = profile(space, block_rows=700)
+        found = profile_space(space, block_rows=700)
         unit = rows.astype("float64")
         unit /= np.linalg.norm(unit, axis=1, keepdims=True)
         cosines = (unit @ unit.T)[np.triu_indices(ROWS, 1)]

@@ -12,61 +12,15 @@ import pytest
 from layerlake.analyses.similarity.lake_compare import rsa
 from layerlake.analyses.similarity.rsa import rsa_arrays
 from layerlake.cli.main import main
-from layerlake.engine.catalogue import add_corpus, load_corpus
-from layerlake.engine.corpora.corpus import corpus_from_texts
 from layerlake.engine.progress import to_function
 from layerlake.engine.seeded_draw import draw
 from layerlake.store.errors import InvalidInput, NameNotFound, SetIncomplete
-from layerlake.store.identity import short
 from layerlake.store.reader import open_lake
 from layerlake.store.removal import remove
-from layerlake.store.row_sets import RowSet
 from layerlake.store.schema import ActivationLayout
 from layerlake.store.sets import SetPlan
 from layerlake.store.verify import verify
 from layerlake.store.writer import SetWriter
-
-N = 600
-
-
-def rows_of(tokenization: str, special: np.ndarray) -> RowSet:
-    """Six hundred rows, six an example."""
-    ids = np.arange(N, dtype=np.int64)
-    return RowSet(
-        unit="piece",
-        row_id=ids,
-        row_example=ids // 6,
-        row_word=ids,
-        row_position=(ids % 6).astype(np.int32),
-        row_special=special,
-        settings={"rows": "all", "unit": "piece", "tokenization": tokenization},
-        fingerprint=f"{tokenization}-rows".ljust(64, "0"),
-    )
-
-
-@pytest.fixture
-def lake(tmp_path):
-    """Three variants over one corpus: base, near (two layers), foreign (another tokenizer)."""
-    lake = open_lake(tmp_path / "lake", "a")
-    add_corpus(lake, "wiki", corpus_from_texts([f"example {i} of six" for i in range(N // 6)]))
-    assert load_corpus(lake, "wiki").n_examples == N // 6
-    special = np.arange(N) % 6 == 0
-    rng = np.random.default_rng(0)
-    base = rng.standard_normal((N, 16)).astype("float32")
-    spaces = {"base": [base, base * base], "near": [base, base * base + base]}
-    spaces["foreign"] = spaces["near"]
-    for variant, values in spaces.items():
-        rows = rows_of("other" if variant == "foreign" else "same", special)
-        path = f"corpora/wiki/rows/{short(rows.fingerprint)}"
-        attributes = {**rows.to_attributes(), "fingerprint": rows.fingerprint}
-        lake.add_table(path, rows.to_columns(), attributes)
-        layout = ActivationLayout(N, 16, "float32", "none")
-        contents = {"row_set": rows.fingerprint, "rows": "all", "unit": "piece"}
-        plan = SetPlan("wiki", variant, contents, {}, {}, ("resid/0", "resid/1"), layout)
-        with SetWriter(lake.location, plan) as writer:
-            writer.write_window(0, {f"resid/{i}": value for i, value in enumerate(values)})
-            writer.seal()
-    return lake, spaces, special
 
 
 def test_equals_the_same_rows_in_memory(lake):
@@ -143,7 +97,7 @@ def test_what_is_refused(lake):
 
 def test_incomplete_sets_are_refused(lake):
     opened = lake[0]
-    layout = ActivationLayout(N, 16, "float32", "none")
+    layout = ActivationLayout(600, 16, "float32", "none")
     contents = {**opened.sets("wiki", "base")[0].plan.contents}
     plan = SetPlan("wiki", "begun", contents, {}, {}, ("resid/0",), layout)
     with SetWriter(opened.location, plan):

@@ -19,8 +19,8 @@ from layerlake.analyses.similarity.norm_statistics import NormHistogram
 from layerlake.analyses.similarity.profile import (
     ProfileSums,
     plan_profile,
-    profile,
     profile_array,
+    profile_space,
 )
 from layerlake.analyses.similarity.spectrum import spectrum_of
 from layerlake.engine.passes import Block
@@ -141,10 +141,10 @@ def test_rows_of_a_space_are_read_once_and_reported():
     space, told = Stored(rows_of()), []
     before = space.values.copy()
     index = np.arange(1, 300, 3)
-    found = profile(space, index, block_rows=32, on_progress=told.append)
+    found = profile_space(space, index, block_rows=32, on_progress=told.append)
     assert (space.read, sum(told)) == (len(index), len(index))
     assert found.anisotropy == pytest.approx(profile_array(space.values[index]).anisotropy)
-    assert profile(space).n_rows == 300
+    assert profile_space(space).n_rows == 300
     profile_array(space.values)
     np.testing.assert_array_equal(space.values, before)
 
@@ -262,16 +262,16 @@ def test_what_is_refused():
         profile_array(rows, block_rows=0)
     for index in ([3, 2], [1, 1], [-1, 4], [0, 300]):
         with pytest.raises(InvalidInput, match="ascending"):
-            profile(Stored(rows), np.array(index))
+            profile_space(Stored(rows), np.array(index))
     with pytest.raises(MemoryRefused, match="profiling 300 rows of base"):
-        profile(Stored(rows), memory=1000, name="base")
+        profile_space(Stored(rows), memory=1000, name="base")
     for bad in (np.nan, np.inf, 1e300):
         broken = rows.copy()
         broken[131, 4] = bad
         with pytest.raises(InvalidInput, match="row 131 of base"):
-            profile(Stored(broken), block_rows=50, name="base")
+            profile_space(Stored(broken), block_rows=50, name="base")
         with pytest.raises(InvalidInput, match="row 131 of base"):
-            profile(Stored(broken), np.arange(100, 200), block_rows=20, name="base")
+            profile_space(Stored(broken), np.arange(100, 200), block_rows=20, name="base")
 
 
 @pytest.mark.parametrize(("n", "d", "block_rows"), [(3000, 200, 1500), (2500, 500, 200)])
@@ -279,7 +279,7 @@ def test_memory_is_what_was_planned(n, d, block_rows):
     space = Stored(np.random.default_rng(0).standard_normal((n, d), np.float32))
     tracemalloc.start()
     try:
-        profile(space, clusters=np.arange(n) // 3, block_rows=block_rows)
+        profile_space(space, clusters=np.arange(n) // 3, block_rows=block_rows)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -72,6 +72,9 @@ def test_names_of_the_lake(offered: Callable[..., Offered]) -> None:
     assert offered("extract", "model", "--corpus", "m") == plain("mnli")
     assert offered("extract", "mo") == [("dir", "mo")]
     assert offered("corpus", "add", "x", "y", "--format", "") == plain(*FORMATS)
+    assert offered("profile", "--variant", "m") == plain("m@step1", "m@step2")
+    assert offered("profile", "--interval", "") == plain("cluster", "none")
+    assert offered("profile", "--out", "p") == [("file", "p")]
     assert offered("rsa", "--plot", "c") == [("file", "c")]
     assert offered("extract", "m", "--sites", "resid,a") == plain("resid,attn_out")
     assert offered("rsa", "--site", "m") == plain("mlp_out")

@@ -1,0 +1,100 @@
+"""What commands that analyse a lake share: options, and how results are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from layerlake.cli.completion import corpora, files, sites
+from layerlake.cli.options import Decorator, unit_option
+
+if TYPE_CHECKING:
+    from layerlake.analyses.recorded import Recorded
+    from layerlake.store.reader import Lake
+
+SHARED: Final[dict[str, Decorator]] = {
+    "corpora": click.option(
+        "--corpus",
+        "corpora",
+        multiple=True,
+        metavar="NAME",
+        shell_complete=corpora,
+        help="Whose activations; several times for several  [default: the only one with any]",
+    ),
+    "site": click.option(
+        "--site",
+        default="resid",
+        show_default=True,
+        shell_complete=sites,
+        help="Where in a block; resid is its output.",
+    ),
+    "unit": unit_option(
+        "piece",
+        "word",
+        "example",
+        default=None,
+        help="What a row is: a piece of the tokenizer, a word, which models with different "
+        "tokenizers share, or a whole example  [default: piece, or the only one there is]",
+    ),
+    "rows": click.option(
+        "--rows", help="How many, or all  [default: 5000, or all where there are fewer]"
+    ),
+    "specials": click.option("--specials", is_flag=True, help="Include special pieces."),
+    "confidence": click.option(
+        "--confidence", type=float, default=0.95, show_default=True, help="Of the intervals."
+    ),
+    "memory": click.option(
+        "--memory",
+        default="4GiB",
+        show_default=True,
+        help="Most that may be held; more is refused.",
+    ),
+    "verified": click.option(
+        "--verified", is_flag=True, help="Compare what is read with its checksums; implies --fresh."
+    ),
+    "fresh": click.option(
+        "--fresh", is_flag=True, help="Compute though the lake holds the answer."
+    ),
+    "out": click.option(
+        "--out", metavar="FILE", shell_complete=files, help="Also write it: .csv or .json."
+    ),
+}
+"""Options of comparisons and of profiles, by their names."""
+
+
+def with_options(options: Sequence[Decorator]) -> Decorator:
+    """Return what adds options to a command, in their order."""
+
+    def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return add
+
+
+def opened(lake: str | None, verified: bool) -> Lake:
+    """Open a lake, for writing where it can be, so that results are kept."""
+    from layerlake.store.errors import LakeReadOnly
+    from layerlake.store.reader import open_lake
+
+    try:
+        return open_lake(lake, "r+", verified=verified)
+    except LakeReadOnly:
+        return open_lake(lake, verified=verified)
+
+
+def say(result: Recorded, out: str | None, as_json: bool) -> None:
+    """Write the result where asked, and print it with its notes."""
+    from layerlake.analyses.result_files import write_result
+
+    if out is not None:
+        write_result(result, out)
+    if as_json:
+        click.echo(result.to_json())
+        return
+    click.echo(result.table())
+    for note in result.notes:
+        click.echo(f"note: {note}", err=True)

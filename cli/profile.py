@@ -1,0 +1,98 @@
+"""`layerlake profile`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import click
+
+from layerlake.cli.analysing import SHARED, opened, say, with_options
+from layerlake.cli.completion import files, variants
+from layerlake.cli.options import (
+    Decorator,
+    json_option,
+    lake_option,
+    layers_option,
+    pooling_option,
+)
+
+_OPTIONS: Final[Sequence[Decorator]] = (
+    SHARED["corpora"],
+    click.option(
+        "--variant",
+        "variants",
+        multiple=True,
+        metavar="NAME",
+        shell_complete=variants,
+        help="Whose; several times for several  [default: all]",
+    ),
+    layers_option(),
+    SHARED["site"],
+    SHARED["unit"],
+    pooling_option(),
+    SHARED["rows"],
+    click.option("--seed", type=int, default=0, show_default=True, help="Of the rows drawn."),
+    SHARED["specials"],
+    click.option(
+        "--interval",
+        type=click.Choice(["cluster", "none"]),
+        default="cluster",
+        show_default=True,
+        help="Jackknife over groups of examples, or none.",
+    ),
+    SHARED["confidence"],
+    SHARED["memory"],
+    SHARED["verified"],
+    SHARED["fresh"],
+    click.option(
+        "--plot", metavar="FILE", shell_complete=files, help="Curves over layers: .png, .svg, .pdf."
+    ),
+    SHARED["out"],
+    lake_option(),
+    json_option(),
+)
+
+
+@click.command()
+@with_options(_OPTIONS)
+def profile(
+    *,
+    lake: str | None,
+    corpora: tuple[str, ...],
+    variants: tuple[str, ...],
+    as_json: bool,
+    verified: bool,
+    plot: str | None,
+    out: str | None,
+    **options: Any,
+) -> None:
+    """Say how the rows of spaces are spread: anisotropy, dimensions, lengths.
+
+    Each layer of each variant over the same rows. The result is kept in the lake: the same line
+    again answers from there.
+
+    \b
+    Example:
+      layerlake profile --corpus wiki --variant base --plot profile.png
+      layerlake profile --layers 0,6,12 --rows all --out profile.csv
+    """
+    from layerlake.analyses.figures.files import check_figure
+    from layerlake.analyses.result_files import check_out
+    from layerlake.analyses.similarity.lake_profile import profile as profile_of_lake
+    from layerlake.engine.progress import to_terminal
+
+    if plot is not None:
+        check_figure(plot)
+    if out is not None:
+        check_out(out)
+    result = profile_of_lake(
+        opened(lake, verified),
+        list(corpora) or None,
+        variants or None,
+        progress=to_terminal,
+        **options,
+    )
+    if plot is not None:
+        result.plot(file=plot)
+    say(result, out, as_json)
