@@ -1,141 +1,242 @@
-"""RSA of one pair of spaces against the textbook form in plain numpy."""
+"""RSA with Pearson's correlation against others: one pair, many pairs, and growth from a lake."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from layerlake.analyses.similarity.rsa import rsa_arrays
-from layerlake.bench.measuring import BenchResult, about, blas_threads, interleaved
+from layerlake.bench import similarity_exact
+from layerlake.bench.measuring import BenchResult, about
+from layerlake.bench.processes import Processes
+from layerlake.bench.similarity_spaces import CORPUS, ROWS_PER_CLUSTER, write_arrays, write_lake
+from layerlake.bench.workloads import OURS, PRODUCTS, Roster, Workload
+from layerlake.store import schema
+from layerlake.store.errors import InvalidInput
+from layerlake.store.reader import open_lake
 
-BASELINE = "numpy dense"
-PRODUCTS = "products alone"
-"""The three matrix products, in float32, that the feature-space form cannot do without."""
-ROWS_PER_CLUSTER = 20
-PANEL_ROWS = 512
+PAIR, STAR, GROWTH = "one pair", "star", "growth"
+WORKLOADS = ("pair", "star", "growth")
+JACKKNIFE = "layerlake, jackknife"
+VARIANTS = ("first", "second")
+DENSE_ROWS = 5000
+"""Rows up to which the float64 reference is the dense one; beyond it products over rows are."""
+SCIPY_ENTRIES = 2 * 5000.0**2
+STAR_ENTRIES = 1e8
+"""Entries of kernels beyond which methods that form them are left out of the star."""
 
 
-def generated(n_rows: int, hidden: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return two related spaces, (row, hidden), of mean cosine near 0.95, as upper layers have."""
-    rng = np.random.default_rng(n_rows)
-    shared = rng.standard_normal((n_rows, 32)) @ rng.standard_normal((32, hidden)) / 32**0.5
-    origin = 6 * rng.standard_normal(hidden)
-    first, second = (
-        (origin + shared + 0.7 * rng.standard_normal((n_rows, hidden))).astype(np.float32)
-        for _ in range(2)
+def _exact_pairs(files: Sequence[Path]) -> NDArray[np.float64]:
+    """Return the correlation of the first space's kernel with each other one's."""
+    arrays = [np.load(file, mmap_mode="r") for file in files]
+    if len(arrays[0]) <= DENSE_ROWS:
+        units = [similarity_exact.unit_rows(rows) for rows in arrays]
+        return similarity_exact.pearson(units, [(0, s) for s in range(1, len(units))])
+    return np.array(
+        [similarity_exact.streamed(partial(_blocks, arrays[0], other)) for other in arrays[1:]]
     )
-    return first, second
 
 
-def dense(x: NDArray[np.float32], y: NDArray[np.float32]) -> float:
-    """Correlate the strict upper triangles of two cosine matrices, as one would write it."""
-    upper = np.triu_indices(len(x), 1)
-    kernels = []
-    for rows in (x, y):
-        unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-        kernels.append((unit @ unit.T)[upper])
-    return float(np.corrcoef(*kernels)[0, 1])
+def _blocks(
+    first: NDArray[np.floating], second: NDArray[np.floating], block_rows: int = 4096
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Yield blocks of unit rows of two arrays."""
+    for low in range(0, len(first), block_rows):
+        part = slice(low, low + block_rows)
+        yield (
+            similarity_exact.unit_rows(first[part]),
+            similarity_exact.unit_rows(second[part]),
+        )
 
 
-def reference(x: NDArray[np.float32], y: NDArray[np.float32]) -> float:
-    """Return the same in float64, panel by panel, about the mean of each kernel."""
-    units = [
-        r / np.linalg.norm(r, axis=1, keepdims=True) for r in (x.astype(float), y.astype(float))
+def _lake_blocks(
+    place: Path, n_rows: int, block_rows: int = 4096
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Yield blocks of unit rows of both spaces of a lake."""
+    lake = open_lake(place)
+    spaces = [lake.space(CORPUS, name, 0) for name in VARIANTS]
+    for low in range(0, n_rows, block_rows):
+        part = slice(low, min(low + block_rows, n_rows))
+        first, second = (similarity_exact.unit_rows(space.rows(part)) for space in spaces)
+        yield first, second
+
+
+def multiply_adds(n_rows: int, hidden: int, n_spaces: int, n_pairs: int) -> float:
+    """Return the multiply-adds of products over rows: own ones are symmetric."""
+    return n_rows * hidden**2 * (n_spaces / 2 + n_pairs)
+
+
+def in_memory(
+    name: str, n_rows: int, hidden: int, files: Sequence[Path], roster: Roster
+) -> Workload:
+    """Return the work of comparing the first space with the others."""
+    few = name == PAIR
+    most = float("inf") if few else STAR_ENTRIES
+    score = "pearson"
+    operations = multiply_adds(n_rows, hidden, len(files), len(files) - 1)
+    methods = [
+        roster.ours(OURS, "one"),
+        roster.ours(JACKKNIFE, "one", {"interval": "cluster"}),
+        *([roster.alone()] if roster.device == "cpu" else []),
+        *roster.torch("torch, features", "torch_features"),
+        *roster.torch("torch, dense", "torch_dense", most),
+        *roster.plain("numpy, dense", "numpy_dense", most),
+        *roster.thingsvision_or_formulas(most, score),
+        *(roster.plain("scipy pdist", "scipy_pdist", SCIPY_ENTRIES, score=score) if few else []),
+        *roster.package("rsatoolbox", "rsatoolbox_one", most, score=score),
     ]
-    n_rows = len(x)
-    pairs = n_rows * (n_rows - 1)
-    means = [(np.square(u.sum(axis=0)).sum() - np.square(u).sum()) / pairs for u in units]
-    sums = np.zeros(3)
-    for low in range(0, n_rows, PANEL_ROWS):
-        k, l = (u[low : low + PANEL_ROWS] @ u.T - m for u, m in zip(units, means, strict=True))
-        own = np.arange(len(k))
-        k[own, low + own] = 0
-        l[own, low + own] = 0
-        sums += np.vdot(k, k), np.vdot(l, l), np.vdot(k, l)
-    return float(sums[2] / np.sqrt(sums[0] * sums[1]))
+    return Workload(
+        name,
+        n_rows,
+        len(files),
+        hidden,
+        files,
+        methods,
+        partial(_exact_pairs, files),
+        dict.fromkeys((OURS, PRODUCTS), operations),
+    )
 
 
-def _ours(
-    found: dict[str, float],
-    name: str,
-    x: NDArray[np.float32],
-    y: NDArray[np.float32],
-    clusters: NDArray[np.int64],
-    interval: str,
-) -> None:
-    found[name] = rsa_arrays(x, y, clusters, interval=interval).r_all
-
-
-def _textbook(found: dict[str, float], x: NDArray[np.float32], y: NDArray[np.float32]) -> None:
-    found[BASELINE] = dense(x, y)
-
-
-def products(x: NDArray[np.float32], y: NDArray[np.float32]) -> None:
-    """Multiply as the feature-space form must: each space with itself, and the one by the other."""
-    for first, second in ((x, x), (y, y), (x, y)):
-        np.matmul(first.T, second)
+def from_lake(n_rows: int, hidden: int, place: Path, roster: Roster) -> Workload:
+    """Return the work of comparing the first rows of two spaces of a lake."""
+    options: dict[str, Any] = {"lake": str(place), "corpus": CORPUS, "variants": list(VARIANTS)}
+    operations = multiply_adds(n_rows, hidden, 2, 1)
+    features = roster.torch("torch, features", "torch_features")
+    return Workload(
+        GROWTH,
+        n_rows,
+        2,
+        hidden,
+        [],
+        [
+            roster.ours(OURS, "from_lake", **options),
+            roster.ours(JACKKNIFE, "from_lake", {"interval": "cluster"}, **options),
+            # Here the module of LayerLake reads the rows for it.
+            *(roster.ours(method.name, "features_from_lake", **options) for method in features),
+        ],
+        lambda: np.array([similarity_exact.streamed(partial(_lake_blocks, place, n_rows))]),
+        {OURS: operations},
+    )
 
 
 def run(
     n_rows: Sequence[int] = (2000, 5000, 20_000),
     hidden: int = 768,
     *,
-    repeats: int = 5,
+    growth: Sequence[int] = (10_000, 31_623, 100_000, 316_228, 1_000_000),
+    star: int = 13,
+    workloads: Sequence[str] = WORKLOADS,
+    mean_cosine: float = 0.95,
+    repeats: int = 3,
     threads: int = 1,
+    memory: str = "1GiB",
+    device: str = "cpu",
+    peers: bool = True,
+    rsatoolbox: str | None = None,
+    thingsvision: str | None = None,
+    folder: str | Path | None = None,
+    window_rows: int = schema.WINDOW_ROWS,
 ) -> BenchResult:
-    """Measure one pair at each number of rows; ratios are CPU time of the baseline over ours.
+    """Measure RSA of generated spaces under the correlation kernel.
 
     Parameters
     ----------
     n_rows, hidden
-        Sizes of the generated spaces, in memory.
+        Of the spaces in memory.
+    growth
+        Rows read from a lake of two spaces in float16, which is deleted afterwards; it takes
+        4 x hidden bytes a row on disk.
+    star
+        How many spaces one is compared with.
+    workloads
+        Some of `pair`, `star` and `growth`.
+    mean_cosine
+        Between two rows of a space.
     repeats
-        Runs of each method, medians taken; of the baseline above 5000 rows there is one.
+        Runs of each method, medians taken; one that takes more than 4 s is run once.
     threads
-        Of the BLAS.
+        Of products and the like, in each process.
+    memory
+        Allowed to LayerLake.
+    device
+        `cpu`, `cuda` or `cuda:N`.
+    peers
+        Whether others are measured too.
+    rsatoolbox, thingsvision
+        A Python that the package is installed for; by default this one, if it is.
+    folder
+        Where files lie meanwhile; by default the system's temporary folder.
+    window_rows
+        Rows of a shard of the lake.
 
     Returns
     -------
-    `ratio` is the baseline's CPU time over the method's, `of_products` the share of the method's
-    that the matrix products alone take (the share of the processor's GEMM peak), `error` the
-    distance from float64.
+    One record a workload and method. `peak_mib` is what the run held beyond what lay in its process
+    before, such as the spaces; `ahead` is its CPU time (on a GPU wall time) over LayerLake's;
+    `of_peak` is the share of the float32 product rate that the products it needs would take;
+    `error` is the largest distance from float64.
+
+    Raises
+    ------
+    InvalidInput, MissingExtra
+        As their names say. A peer that is not at hand is named in `settings`.
     """
+    unknown = set(workloads) - set(WORKLOADS)
+    if unknown:
+        raise InvalidInput(
+            f"there is no workload {', '.join(sorted(unknown))}; choose among "
+            f"{', '.join(WORKLOADS)}"
+        )
+    roster = Roster(device, memory, ROWS_PER_CLUSTER, rsatoolbox, thingsvision, peers)
     records = []
-    with blas_threads(threads):
+    with (
+        tempfile.TemporaryDirectory(prefix="layerlake-bench-", dir=folder) as made,
+        Processes(threads) as processes,
+    ):
+        place = Path(made)
+        rate = roster.gemm_rate(processes)
         for n in n_rows:
-            x, y = generated(n, hidden)
-            clusters = np.arange(n) // ROWS_PER_CLUSTER
-            found: dict[str, float] = {}
-            methods = {
-                "layerlake": partial(_ours, found, "layerlake", x, y, clusters, "none"),
-                "layerlake, jackknife": partial(
-                    _ours, found, "layerlake, jackknife", x, y, clusters, "cluster"
-                ),
-                PRODUCTS: partial(products, x, y),
-            }
-            timings = interleaved(methods, repeats)
-            textbook = partial(_textbook, found, x, y)
-            timings |= interleaved({BASELINE: textbook}, repeats if n <= 5000 else 1)
-            exact = reference(x, y)
-            records += [
-                {
-                    "n_rows": n,
-                    "hidden": hidden,
-                    "method": name,
-                    "wall_seconds": timing.wall_seconds,
-                    "cpu_seconds": timing.cpu_seconds,
-                    "baseline": BASELINE,
-                    "ratio": timings[BASELINE].cpu_seconds / timing.cpu_seconds,
-                    "of_products": timings[PRODUCTS].cpu_seconds / timing.cpu_seconds,
-                    "value": found.get(name),
-                    "error": abs(found[name] - exact) if name in found else None,
-                }
-                for name, timing in timings.items()
-            ]
-    settings = {"n_rows": list(n_rows), "hidden": hidden, "repeats": repeats, "kernel": "cosine"}
-    return BenchResult(
-        "rsa", about("numpy", "scipy", blas_threads=threads), settings, tuple(records)
-    )
+            counts = [(PAIR, 2)] * ("pair" in workloads) + [(STAR, star + 1)] * (
+                "star" in workloads
+            )
+            for name, count in counts:
+                files = write_arrays(place, n, hidden, count, mean_cosine=mean_cosine)
+                work = in_memory(name, n, hidden, files, roster)
+                records += work.records(processes, repeats, rate, roster)
+                processes.forget()
+                for file in files:
+                    file.unlink()
+        if "growth" in workloads and growth:
+            lake = write_lake(
+                place,
+                max(growth),
+                hidden,
+                VARIANTS,
+                mean_cosine=mean_cosine,
+                window_rows=window_rows,
+            )
+            for n in growth:
+                work = from_lake(n, hidden, lake, roster)
+                records += work.records(processes, repeats, rate, roster)
+    settings = {
+        "n_rows": list(n_rows),
+        "growth": list(growth),
+        "star": star,
+        "workloads": list(workloads),
+        "hidden": hidden,
+        "mean_cosine": mean_cosine,
+        "rows_per_cluster": ROWS_PER_CLUSTER,
+        "repeats": repeats,
+        "kernel": "correlation",
+        "memory": memory,
+        "device": roster.device,
+        "gemm_gigaflops": rate / 1e9,
+        "skipped": roster.skipped,
+    }
+    described = about("numpy", "scipy", *roster.packages, threads=threads)
+    return BenchResult("rsa", {**described, **roster.versions}, settings, tuple(records))

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from layerlake.cli.completion import files
 from layerlake.cli.options import json_option
 
 if TYPE_CHECKING:
     from layerlake.bench.measuring import BenchResult
+
+WORKLOADS: Final = (
+    "all-pairs",
+    "spearman",
+    "kendall",
+    "cka",
+    "debiased-cka",
+    "mutual-knn",
+    "bootstrap",
+)
+"""Those of `bench.similarity`, named here so that asking for help imports nothing."""
 
 
 @click.group()
@@ -19,6 +32,7 @@ def bench() -> None:
     \b
     Example:
       layerlake bench rsa
+      layerlake bench similarity
       layerlake bench extract MODEL wiki.raw.gz --format wikitext
       layerlake bench store
     """
@@ -28,30 +42,181 @@ def _say(result: BenchResult, as_json: bool) -> None:
     click.echo(result.to_json() if as_json else result.table())
 
 
+_PEERS = (
+    click.option("--hidden", type=click.IntRange(min=1), default=768, show_default=True),
+    click.option(
+        "--mean-cosine",
+        type=click.FloatRange(0, 1, max_open=True),
+        default=0.95,
+        show_default=True,
+        help="Between two rows of a space.",
+    ),
+    click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True),
+    click.option(
+        "--threads",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="Of products and the like.",
+    ),
+    click.option("--device", default="cpu", show_default=True, help="auto, cpu, cuda or cuda:N."),
+    click.option("--peers/--no-peers", default=True, show_default=True, help="Measure others too."),
+    click.option(
+        "--rsatoolbox",
+        metavar="PYTHON",
+        help="A Python that rsatoolbox is installed for  [default: this one, if it is]",
+    ),
+    click.option(
+        "--thingsvision",
+        metavar="PYTHON",
+        help="The same for thingsvision  [default: else its formulas, re-stated]",
+    ),
+    click.option("--folder", metavar="PATH", help="For the files  [default: the temporary folder]"),
+    click.option(
+        "--plot",
+        metavar="FILE",
+        shell_complete=files,
+        help="Draw time and memory: .png, .svg or .pdf.",
+    ),
+    json_option(),
+)
+
+
+def _with_peers(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of suites that run methods in processes of their own."""
+    for option in reversed(_PEERS):
+        function = option(function)
+    return function
+
+
+def _measure(
+    run: Callable[..., BenchResult], plot: str | None, as_json: bool, **settings: Any
+) -> None:
+    """Run a suite, say what came of it and draw it."""
+    from layerlake.analyses.figures.files import check_figure
+
+    if plot is not None:
+        check_figure(plot)  # or minutes of measuring would end in a refusal
+    result = run(**settings)
+    _say(result, as_json)
+    if plot is not None:
+        from layerlake.bench.figures import draw
+
+        draw(result, plot)
+
+
 @bench.command()
 @click.option(
     "--rows",
     "n_rows",
-    type=click.IntRange(min=4),
+    type=click.IntRange(min=20),
     multiple=True,
     default=(2000, 5000, 20_000),
     show_default=True,
-    help="Rows of a workload; give it several times for several.",
+    help="Rows in memory; give it several times for several.",
 )
-@click.option("--hidden", type=click.IntRange(min=1), default=768, show_default=True)
-@click.option("--repeats", type=click.IntRange(min=1), default=5, show_default=True)
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
-@json_option()
-def rsa(n_rows: tuple[int, ...], hidden: int, repeats: int, threads: int, as_json: bool) -> None:
-    """RSA of one pair of generated spaces against plain numpy.
+@click.option(
+    "--growth",
+    type=click.IntRange(min=20),
+    multiple=True,
+    default=(10_000, 31_623, 100_000, 316_228, 1_000_000),
+    show_default=True,
+    help="Rows read from a lake; give it several times for several.",
+)
+@click.option(
+    "--star",
+    type=click.IntRange(min=1),
+    default=13,
+    show_default=True,
+    help="How many spaces one is compared with.",
+)
+@click.option(
+    "--workload",
+    "workloads",
+    type=click.Choice(["pair", "star", "growth"]),
+    multiple=True,
+    default=("pair", "star", "growth"),
+    show_default=True,
+    help="What to measure; give it several times for several.",
+)
+@click.option("--memory", default="1GiB", show_default=True, help="Allowed to LayerLake.")
+@_with_peers
+def rsa(plot: str | None, as_json: bool, **settings: Any) -> None:
+    """RSA of generated spaces against rsatoolbox, thingsvision, numpy, scipy and torch.
+
+    One pair of spaces and one with many, in memory; and one pair from a lake of up to a million
+    rows, which takes 4 bytes a row and hidden on disk and is deleted afterwards. All of it takes
+    some minutes and 12 GiB of memory, most of it for others at 20,000 rows.
 
     \b
     Example:
-      layerlake bench rsa --rows 2000 --rows 5000 --json
+      layerlake bench rsa --rsatoolbox ~/peers/bin/python --plot rsa.png
+      layerlake bench rsa --workload pair --rows 2000 --rows 5000 --json
+      layerlake bench rsa --workload growth --growth 1000000 --no-peers
     """
     from layerlake.bench.rsa import run
 
-    _say(run(n_rows, hidden, repeats=repeats, threads=threads), as_json)
+    _measure(run, plot, as_json, **settings)
+
+
+@bench.command()
+@click.option(
+    "--rows",
+    "n_rows",
+    type=click.IntRange(min=20),
+    default=5000,
+    show_default=True,
+    help="Rows of the two spaces that are compared by every measure.",
+)
+@click.option(
+    "--spaces",
+    type=click.IntRange(min=2),
+    multiple=True,
+    default=(13, 26, 52),
+    show_default=True,
+    help="Of all pairs; give it several times for several.",
+)
+@click.option(
+    "--all-pairs-rows",
+    type=click.IntRange(min=20),
+    default=2000,
+    show_default=True,
+    help="Rows of the spaces that are all compared with each other.",
+)
+@click.option(
+    "--workload",
+    "workloads",
+    type=click.Choice(WORKLOADS),
+    multiple=True,
+    default=WORKLOADS,
+    show_default=True,
+    help="What to measure; give it several times for several.",
+)
+@click.option("--neighbours", type=click.IntRange(min=1), default=10, show_default=True)
+@click.option("--resamples", type=click.IntRange(min=1), default=1000, show_default=True)
+@click.option(
+    "--resamples-run",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="How many of them others run; they are charged for all.",
+)
+@click.option("--memory", default="4GiB", show_default=True, help="Allowed to LayerLake.")
+@_with_peers
+def similarity(plot: str | None, as_json: bool, **settings: Any) -> None:
+    """All pairs, ranks, CKA, neighbours and resamples of generated spaces against others.
+
+    Against rsatoolbox, thingsvision, numpy, scipy, torch, and the formulas of platonic-rep and
+    ReSi.
+
+    \b
+    Example:
+      layerlake bench similarity --rsatoolbox ~/peers/bin/python --plot similarity.png
+      layerlake bench similarity --workload spearman --workload kendall --rows 2000 --json
+    """
+    from layerlake.bench.similarity import run
+
+    _measure(run, plot, as_json, **settings)
 
 
 @bench.command()

@@ -1,0 +1,88 @@
+"""LayerLake's side of every workload: methods of `measured_process`, as `similarity_peers`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layerlake.analyses.similarity.compare_spaces import compare_selected
+from layerlake.analyses.similarity.group import Means
+from layerlake.analyses.similarity.measures import Question, check_question
+from layerlake.analyses.similarity.selected import ArraySpace, Selected, select
+from layerlake.engine.devices import device_named
+from layerlake.engine.memory import parse_bytes
+from layerlake.engine.passes import SpaceLike
+from layerlake.store.reader import open_lake
+
+Rows = NDArray[np.float32]
+
+
+def compared(
+    spaces: Sequence[SpaceLike], pairs: Sequence[tuple[int, int]], options: Mapping[str, Any]
+) -> list[float]:
+    """Ask a question of pairs of spaces over their first rows.
+
+    `options` are `n_rows`, `rows_per_cluster`, the fields of `measures.Question` that are not as
+    usual in `question`, `memory`, `device`, and where the pass runs elsewhere `scheduler` and
+    `workers`.
+    """
+    n_rows = options["n_rows"]
+    question = check_question(Question(**options["question"]))
+    index = np.arange(n_rows)
+    selected: Selected = select(
+        spaces,
+        [index] * len(spaces),
+        index // options["rows_per_cluster"],
+        [f"space {k}" for k in range(len(spaces))],
+    )
+    means = Means(
+        parse_bytes(options["memory"]),
+        device=device_named(options["device"]),
+        scheduler=options.get("scheduler"),
+        workers=options.get("workers"),
+    )
+    found = compare_selected(selected, pairs, question, means).pairs
+    return [found[pair].estimates[0].value for pair in pairs]
+
+
+def _in_memory(spaces: Sequence[Rows]) -> list[SpaceLike]:
+    return [ArraySpace(rows, np.arange(len(rows))) for rows in spaces]
+
+
+def one(spaces: Sequence[Rows], options: Mapping[str, Any], clock: Any) -> list[float]:
+    """Compare the first space with each other one."""
+    return compared(_in_memory(spaces), [(0, s) for s in range(1, len(spaces))], options)
+
+
+def all_pairs(spaces: Sequence[Rows], options: Mapping[str, Any], clock: Any) -> list[float]:
+    """Compare all spaces with each other."""
+    pairs = [(s, t) for s in range(len(spaces)) for t in range(s + 1, len(spaces))]
+    return compared(_in_memory(spaces), pairs, options)
+
+
+def from_lake(spaces: Sequence[Rows], options: Mapping[str, Any], clock: Any) -> list[float]:
+    """Compare two spaces of a lake, reading block by block."""
+    lake = open_lake(options["lake"])
+    corpus = options["corpus"]
+    return compared(
+        [lake.space(corpus, name, 0) for name in options["variants"]], [(0, 1)], options
+    )
+
+
+def features_from_lake(
+    spaces: Sequence[Rows], options: Mapping[str, Any], clock: Any
+) -> list[float]:
+    """Read two whole spaces of a lake and compare them by `similarity_peers.torch_features`."""
+    from layerlake.bench.similarity_peers import torch_features
+
+    lake = open_lake(options["lake"])
+    whole = [
+        np.asarray(
+            lake.space(options["corpus"], name, 0).rows(slice(0, options["n_rows"])), np.float32
+        )
+        for name in options["variants"]
+    ]
+    return torch_features(whole, options, clock)
