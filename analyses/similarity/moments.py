@@ -16,7 +16,7 @@ of one cluster only.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,6 @@ from layerlake.analyses.similarity.moment_state import (
 from layerlake.analyses.similarity.preparation import CACHED_ROWS, Prepared
 from layerlake.analyses.similarity.within import absorb_within
 from layerlake.engine.arrays import Array, from_host, namespace, row_by_row, to_host
-
 
 _SAME: Final = 2.0**-46
 """Rows that differ by less than this share of their length are the same but for rounding."""
