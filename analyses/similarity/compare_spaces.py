@@ -19,6 +19,7 @@ from layerlake.analyses.similarity.closed_forms import (
 from layerlake.analyses.similarity.comparison import Deletions, form_values, rsa_values
 from layerlake.analyses.similarity.differences import paired_difference
 from layerlake.analyses.similarity.feature_pass import first_pass
+from layerlake.analyses.similarity.form_intervals import BATCH_BYTES, INFLUENCED, batches_of
 from layerlake.analyses.similarity.group import Means, group_of, plan_group
 from layerlake.analyses.similarity.kernels import kernel_named
 from layerlake.analyses.similarity.measures import Question
@@ -59,11 +60,14 @@ class FeatureJob:
     forms: tuple[str, ...]
     precision: str
     clustered: bool
+    batches: int
+    """Passes for the influence of clusters on forms that have a derivative."""
 
     @property
     def passes(self) -> int:
         """How often all rows are gone through."""
-        return 1 + self.clustered * (self.rsa + bool(self.forms))
+        grouped = any(name not in INFLUENCED for name in self.forms)
+        return 1 + self.clustered * (self.rsa + grouped + self.batches)
 
 
 @dataclass(frozen=True)
@@ -156,17 +160,20 @@ def _planned(
     clustered = question.interval in ("cluster", "rows")
     forms = question.forms
     exact = any(form_named(name).needs_float64 for name in forms)
+    hiddens = [space.shape[1] for space in selected.spaces]
+    batches = len(batches_of(forms, hiddens, pairs))
     jobs: list[FeatureJob] = []
     if question.summed and method == "features":
         own = forms if question.kernel == "sqeuclidean" else ()
         precision = "float64" if own and exact else question.precision
-        jobs.append(FeatureJob(str(question.kernel), True, own, precision, clustered))
+        jobs.append(
+            FeatureJob(str(question.kernel), True, own, precision, clustered, batches if own else 0)
+        )
         forms = () if own else forms
     if forms:
         precision = "float64" if exact else question.precision
-        jobs.append(FeatureJob("sqeuclidean", False, forms, precision, clustered))
+        jobs.append(FeatureJob("sqeuclidean", False, forms, precision, clustered, batches))
     tiled = tiled_jobs(question, sums=question.summed and method == "tiles")
-    hiddens = [space.shape[1] for space in selected.spaces]
     row_bytes = sum(
         h * value_bytes(space) for h, space in zip(hiddens, selected.spaces, strict=True)
     )
@@ -194,8 +201,9 @@ def _planned(
         preparing = 40.0 * sum(hiddens)  # rows become features at the speed of the cache
         operations += selected.n_rows * (squares * wide * job.passes + preparing)
         if job.forms:
-            times = 1 + (GROUPS if clustered else 0)
-            operations += times * forms_cost(job.forms, hiddens, pairs)
+            grouped = [name for name in job.forms if name not in INFLUENCED]
+            operations += forms_cost(job.forms, hiddens, pairs)
+            operations += clustered * GROUPS * forms_cost(grouped, hiddens, pairs)
     for tile_job in tiled:
         tile_plan = plan_job(tile_job, selected, pairs, means, selected.n_rows)
         held = max(held, tile_plan.memory.peak)
@@ -212,6 +220,9 @@ def _forms_plan(job: FeatureJob, selected: Selected, pairs: Sequence[Pair]) -> M
     sums = state_bytes(hiddens, 0, pairs)
     # Sums of all rows; of a group as it is summed and centred; of the rest.
     held = sums * (5 if job.clustered else 2)
+    if job.clustered and job.batches:
+        each = max(8 * (hiddens[s] + hiddens[t]) ** 2 for s, t in pairs)
+        held += BATCH_BYTES if job.batches > 1 else min(BATCH_BYTES, each * 5 * len(pairs))
     return MemoryPlan({"closed forms": held + forms_memory(job.forms, hiddens).peak})
 
 

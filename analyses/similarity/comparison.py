@@ -18,6 +18,7 @@ from layerlake.analyses.similarity.closed_forms import (
 )
 from layerlake.analyses.similarity.dissimilarity import line_of, pairs_along, touching_along
 from layerlake.analyses.similarity.feature_pass import FirstPass, constant_spaces
+from layerlake.analyses.similarity.form_intervals import INFLUENCED, influenced_values
 from layerlake.analyses.similarity.inference import (
     RsaValue,
     deleted_all,
@@ -114,34 +115,47 @@ def form_values(
     confidence: float,
     report: Report,
 ) -> dict[Pair, dict[str, FormValue]]:
-    """Compute closed forms of every pair, by a second pass over groups where there are intervals.
+    """Compute closed forms of every pair, by further passes where there are intervals.
 
-    The moments of the first pass stay as they are.
+    Clusters are left out in groups, or their influence is summed where a form has a derivative and
+    would need a decomposition for each group. The moments of the first pass stay as they are.
     """
     total = centred_sums(first.state)
     group = first.group
     stored = [space.dtype for space in group.spaces]
-    if interval != "none" and len(group.lengths) > 1:
-        return group_jackknife(
-            names,
+    spaces = [
+        Decomposition(sums, name, dtype)
+        for sums, name, dtype in zip(total.spaces, group.names, stored, strict=True)
+    ]
+    values: dict[Pair, dict[str, FormValue]] = {pair: {} for pair in total.crosses}
+    others = list(names)
+    if interval != "none":
+        influenced = [name for name in names if name in INFLUENCED]
+        others = [name for name in names if name not in INFLUENCED]
+        found = influenced_values(
+            first, total, influenced, spaces, confidence=confidence, report=report
+        )
+        for pair, own in found.items():
+            values[pair] |= own
+    if interval != "none" and len(group.lengths) > 1 and others:
+        deleted = group_jackknife(
+            others,
             total,
             _group_sums(first, report),
             confidence=confidence,
             labels=group.names,
             stored=stored,
         )
-    if interval != "none":
+        for pair, own in deleted.items():
+            values[pair] |= own
+        return values
+    if interval != "none" and others:
         report(len(group.clusters))
-    spaces = [
-        Decomposition(sums, name, dtype)
-        for sums, name, dtype in zip(total.spaces, group.names, stored, strict=True)
-    ]
-    values = {}
     for (s, t), cross in total.crosses.items():
-        found = measure(names, SpacePair(spaces[s], spaces[t], cross))
-        values[s, t] = {
+        measured = measure(others, SpacePair(spaces[s], spaces[t], cross))
+        values[s, t] |= {
             name: FormValue(value.value, None, None, 0, confidence, value.notes)
-            for name, value in found.items()
+            for name, value in measured.items()
         }
     return values
 
