@@ -19,7 +19,7 @@ from layerlake.cli.options import json_option, lake_option, unit_option
     required=True,
     metavar="NAME",
     shell_complete=corpora,
-    help="The corpus; of --ids if it is new.",
+    help="The corpus; if it is new, of --ids or of bare rows.",
 )
 @click.option(
     "--as",
@@ -106,11 +106,12 @@ def import_(
 
     \b
     Example:
-      layerlake import layer8.npy --corpus images --as vit --layer 8 --ids names.txt
+      layerlake import layer8.npy --corpus images --as vit --layer 8
+      layerlake import layer9.npy --corpus photos --as vit --layer 9 --ids names.txt
       layerlake import bert.hdf5 --corpus ewt --as bert --first-layer 0 --pooling last
 
-    The first line makes a corpus of the ids where there is none; the second takes the words of
-    sentences as NeuroX writes them.
+    The first line makes a corpus of bare rows where there is none, the second one of the ids; the
+    third takes the words of sentences as NeuroX writes them.
     """
     from layerlake.engine.importing import import_activations
     from layerlake.engine.progress import to_terminal
@@ -134,7 +135,8 @@ def import_(
         f"{report.n_rows:,} {report.unit} rows of {report.hidden}, {len(report.arrays)} layers, "
         f"{report.dtype}, {report.n_bytes / 1e6:,.1f} MB"
     )
+    made = "" if report.made_corpus is None else f", {report.made_corpus} being a new corpus"
     if dry_run:
-        click.echo(f"{report.variant} over {report.corpus}: {what}; nothing was written")
+        click.echo(f"{report.variant} over {report.corpus}: {what}{made}; nothing was written")
         return
-    click.echo(f"{report.path}: {what}, {report.n_read:,} rows read, {report.seconds:.1f} s")
+    click.echo(f"{report.path}: {what}, {report.n_read:,} rows read, {report.seconds:.1f} s{made}")

@@ -27,6 +27,7 @@ def ls(path: str, lake: str | None, as_json: bool) -> None:
       layerlake ls activations/wiki
     """
     from layerlake.analyses.kept_results import described
+    from layerlake.store.brought_rows import NUMBERED
     from layerlake.store.overview import variant_entry
     from layerlake.store.reader import open_lake
 
@@ -35,6 +36,8 @@ def ls(path: str, lake: str | None, as_json: bool) -> None:
     for name in opened.corpora():
         about = opened.attributes(f"corpora/{name}")
         what = f"{about['n_examples']:,} examples, {about['n_words']:,} words"
+        if about["source"].get("format") == NUMBERED:
+            what = f"{about['n_examples']:,} bare rows"
         records.append({"path": f"corpora/{name}", "what": what})
     twins: dict[str, str] = {}
     for name in opened.variants():

@@ -53,6 +53,8 @@ class ImportReport:
     n_bytes: int
     """Bytes of the set's activations, uncompressed."""
     seconds: float
+    made_corpus: str | None
+    """The corpus that was made of ids or of bare rows; None where it was there."""
 
 
 def import_activations(
@@ -90,7 +92,8 @@ def import_activations(
         sentence, (layers, tokens, hidden), as NeuroX and structural probes write it. Told by its
         first bytes. Pickles are never opened.
     corpus, variant
-        Names in the lake. A corpus that is not there is made of `ids`.
+        Names in the lake. A corpus that is not there is made of `ids`, or, where there are none, of
+        the rows of the file by their numbers; other files of as many rows can then follow.
     layers, first_layer
         Layer 0 is the embedding output here, l the output of block l. `first_layer` says which
         of these the file counts as 0: 0, or 1 where it has no embedding output; then `layers`
@@ -104,9 +107,9 @@ def import_activations(
         (row,) ids of the examples that the rows are of, or a file with one a line: compared with
         those of the corpus.
     unit, rows
-        Without ids, what the rows are: `word` or `example`, all of them in corpus order or those
-        that `choose_rows` gives for `rows`. Of HDF5 files, which hold all words, `rows` are those
-        to keep.
+        Without ids, what the rows are: `word` or `example` of a corpus that is there, all of them
+        in corpus order or those that `choose_rows` gives for `rows`. Of HDF5 files, which hold all
+        words, `rows` are those to keep.
     pooling
         How a word's pieces became its row: `mean`, `first`, `last` or `max` (NeuroX: `last`,
         unless it was told otherwise). Needed for word rows.
@@ -155,6 +158,9 @@ def import_activations(
                 if unit is None or ids is not None:
                     raise InvalidInput("rows need a unit (word or example), and no ids")
                 chosen = choose_rows(load_corpus(lake, corpus), None, rows, unit, progress=progress)
+            elif ids is None and unit is None and corpus not in lake.corpora():
+                ids = range(file.n_rows)  # nothing says what they are but their order
+        made = None if corpus in lake.corpora() else corpus
         writer = lake.writer(
             corpus,
             variant,
@@ -172,7 +178,8 @@ def import_activations(
         if file.n_rows != writer.n_rows:
             raise InvalidInput(
                 f"{place.name} has {file.n_rows} rows, and there are {writer.n_rows} "
-                f"{writer.rows.rows.unit}s to import them for ({writer.rows.rows.settings['rows']})"
+                f"{writer.rows.rows.unit}s of {corpus} to import them for "
+                f"({writer.rows.rows.settings['rows']}); give as many, or name another corpus"
             )
         n_read = 0 if dry_run else _copy(file, writer, progress)
         stored = np.dtype(writer.settings.store_dtype)
@@ -188,6 +195,7 @@ def import_activations(
             n_read,
             file.n_rows * file.hidden * stored.itemsize * len(file.arrays),
             time.perf_counter() - began,
+            made,
         )
 
 

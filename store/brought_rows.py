@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,10 @@ from layerlake.store.row_sets import RowSet, all_examples, all_words, check_unit
 
 if TYPE_CHECKING:
     from layerlake.store.reader import Lake
+
+
+NUMBERED: Final = "rows"
+"""The format of a corpus whose examples are rows that nothing but their number names."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +43,10 @@ class BroughtRows:
         return f"row {row} ({self.rows.unit} {place} of {name})"
 
 
-def bare_corpus(ids: Sequence[str]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Return columns and attributes of a corpus that is nothing but ids.
+def bare_corpus(
+    ids: Sequence[str], *, numbered: bool = False
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Return columns and attributes of a corpus that is nothing but ids, or rows by number.
 
     An example is its id, as its text and its one word, so that whatever reads a corpus reads it.
     """
@@ -56,7 +62,7 @@ def bare_corpus(ids: Sequence[str]) -> tuple[dict[str, NDArray[Any]], dict[str, 
     }
     attributes = {
         "words_given": True,
-        "source": {"format": "ids"},
+        "source": {"format": NUMBERED if numbered else "ids"},
         "licence": None,
         "fingerprint": corpus_fingerprint(columns, words_given=True),
         "kind": "corpus",
@@ -111,8 +117,9 @@ def brought_rows(
         Name in the lake; where there is none of that name, ids make it.
     ids
         (example,) the examples that the rows are of, to be compared with those of the corpus.
+        `range(n)` is rows that nothing but their number names.
     unit
-        `example` (with ids the default) or `word`: a row each.
+        `example` (the default with ids, and over a corpus of numbered rows) or `word`: a row each.
     row_set
         A row set of the corpus, or (the beginning of) the fingerprint of one in the lake.
 
@@ -122,6 +129,7 @@ def brought_rows(
         Ids do not match, nothing says what a row is, or there is no such row set.
     """
     names = None if ids is None else checked_ids(ids)
+    numbered = is_a(ids, range) and ids == range(len(ids))
     if unit is not None:
         check_unit(unit)
     if row_set is not None and unit is not None:
@@ -134,18 +142,18 @@ def brought_rows(
         if names is None:
             lake.check_corpus(corpus)  # raises, and names what is near
         assert names is not None, "a corpus that is not there was found"
-        columns, attributes = bare_corpus(names)
+        columns, attributes = bare_corpus(names, numbered=numbered)
         rows = all_examples(len(names))
         tables = {f"corpora/{corpus}": (columns, attributes), **_table_of(corpus, rows)}
-        return BroughtRows(rows, columns["columns/id"], True, tables)
+        return BroughtRows(rows, columns["columns/id"], not numbered, tables)
     path = f"corpora/{corpus}"
-    columns, _ = lake.table(path, names=["columns/id", "word_offsets"])
+    columns, about = lake.table(path, names=["columns/id", "word_offsets"])
     held = columns["columns/id"]
     if isinstance(row_set, RowSet):
         return BroughtRows(row_set, held, False, _missing(lake, corpus, row_set))
     if row_set is not None:
         return BroughtRows(_kept(lake, corpus, row_set), held, False, {})
-    if names is None and unit is None:
+    if names is None and unit is None and about["source"].get("format") != NUMBERED:
         raise InvalidInput(
             f"nothing says what a row is; give the ids of the {len(held)} examples of {corpus}, a "
             "unit (example or word, in corpus order), or a row set"
@@ -156,7 +164,8 @@ def brought_rows(
         rows = all_examples(len(held))
         if names is not None:
             _match(names, held.tolist(), corpus)
-    return BroughtRows(rows, held, names is not None, _missing(lake, corpus, rows))
+    matched = names is not None and not numbered
+    return BroughtRows(rows, held, matched, _missing(lake, corpus, rows))
 
 
 def _missing(lake: Lake, corpus: str, rows: RowSet) -> dict[str, tuple[Any, Any]]:

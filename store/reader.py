@@ -342,7 +342,8 @@ class Lake:
         variant
             What the activations are of; no model of that name may be in the lake.
         ids
-            (row,) ids of the examples, compared with those of the corpus: a row each, in its order.
+            (row,) ids of the examples, compared with those of the corpus: a row each, in its order;
+            `range(n)` where they have none, but their order.
         unit
             Without ids, what the rows are, in corpus order: `example` or `word`.
         row_set

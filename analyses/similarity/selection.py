@@ -69,9 +69,10 @@ def names_of(
     ):
         for name in names:
             if name not in present:
-                raise NameNotFound(
-                    f"no activations of {what} {name!r} over {corpus}; {nearest(name, present)}"
-                )
+                near = nearest(name, present)
+                if what == "reference" and near.startswith("there are "):
+                    near += "; choose one with --reference"
+                raise NameNotFound(f"no activations of {what} {name!r} over {corpus}; {near}")
     if not chosen and (reference is None or not alone):
         raise InvalidInput(
             f"{corpus} holds {reference} alone; extract a variant to compare it with"

@@ -136,6 +136,61 @@ def test_bare_rows_go_all_the_way(run: Callable[..., Any], tmp_path: Path) -> No
     run("rm", "variants/a")
 
 
+def test_arrays_without_ids_become_a_corpus_of_bare_rows(
+    run: Callable[..., Any], tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((300, 8)).astype("float32") + 1
+    y = np.tanh(x @ rng.standard_normal((8, 5))).astype("float32")  # of another width
+    for name, values in (("x", x), ("y", y), ("short", x[:200])):
+        np.save(tmp_path / f"{name}.npy", values)
+
+    def bring(name: str, *more: str, code: int = 0) -> Any:
+        file = tmp_path / f"{name}.npy"
+        return run("import", file, "--corpus", "images", "--as", name, "--layer", "8", *more,
+                   code=code)  # fmt: skip
+
+    dry = bring("x", "--dry-run")
+    assert (dry["made_corpus"], dry["path"], dry["n_rows"]) == ("images", None, 300)
+    done = bring("x")
+    assert (done["made_corpus"], done["unit"], done["n_read"]) == ("images", "example", 300)
+    again = bring("x")
+    assert (again["made_corpus"], again["path"], again["n_read"]) == (None, done["path"], 0)
+    assert bring("y")["made_corpus"] is None
+    assert "has 200 rows, and there are 300 examples of images" in bring("short", code=1)
+    assert "no corpus 'photos'" in run(
+        "import", tmp_path / "x.npy", "--corpus", "photos", "--as", "x", "--layer", "8",
+        "--unit", "example", code=1)  # fmt: skip
+    listed = {r["path"]: r["what"] for r in run("ls")["records"]}
+    assert listed["corpora/images"] == "300 bare rows"
+    assert "there are x, y; choose one with --reference" in run("rsa", code=1)
+    # Every row is its own example, and intervals are over rows.
+    kernels = [k / np.linalg.norm(k, axis=1, keepdims=True) for k in (x, y)]
+    upper = np.triu_indices(300, 1)
+    expected = np.corrcoef(*((k.astype("float64") @ k.T)[upper] for k in kernels))[0, 1]
+    for interval in ("cluster", "rows"):
+        found = run("rsa", "--reference", "x", "--interval", interval)["records"]
+        assert records(found) == {("y", 8): pytest.approx(expected, abs=1e-6)}
+        assert {(r["n"], r["n_clusters"]) for r in found} == {(300, 300)}
+        assert all(r["low"] < r["value"] < r["high"] for r in found)
+        assert found[0]["value"] == pytest.approx(found[1]["value"], abs=1e-12)
+    found = run("compare", "--measure", "cka,mutual-knn", "--reference", "x")["records"]
+    assert [r["measure"] for r in found] == ["cka", "mutual-knn"]
+    centred = [k.astype("float64") - k.mean(axis=0, dtype="float64") for k in (x, y)]
+    (xx, yy, xy) = (np.linalg.norm(a.T @ b) for a, b in
+                    [(centred[0],) * 2, (centred[1],) * 2, centred])  # fmt: skip
+    assert found[0]["value"] == pytest.approx(xy**2 / (xx * yy), abs=1e-6)
+    assert all(r["low"] < r["value"] < r["high"] for r in found)
+    numbers = {(r["variant"], r["measure"]): r for r in run("profile")["records"]}
+    for name, values in (("x", x), ("y", y)):
+        mean = np.linalg.norm(values.astype("float64"), axis=1).mean()
+        assert numbers[name, "norm-mean"]["value"] == pytest.approx(mean, rel=1e-12)
+        assert numbers[name, "anisotropy"]["low"] is not None
+        assert numbers[name, "anisotropy"]["n_clusters"] == 300
+    assert run("verify")["findings"] == []
+    bring("y", "--ids", str(tmp_path / "no.txt"), code=1)
+
+
 def test_an_import_is_refused_in_one_sentence(
     run: Callable[..., Any], lake: Lake, small_bert: Path, tmp_path: Path
 ) -> None:

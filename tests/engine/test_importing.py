@@ -18,6 +18,7 @@ from layerlake.engine.corpora.corpus import corpus_from_texts, string_array
 from layerlake.engine.importing import import_activations
 from layerlake.engine.progress import ProgressEvent, to_function
 from layerlake.store import brought as brought_module
+from layerlake.store.brought import ActivationWriter
 from layerlake.store.brought_rows import bare_corpus
 from layerlake.store.errors import InvalidInput, NameConflict, NameNotFound
 from layerlake.store.reader import Lake, open_lake
@@ -557,3 +558,30 @@ def test_words_of_raw_texts_are_whitespace_tokens(lake: Lake, tmp_path: Path) ->
         file.create_dataset("1", data=CUBE[:, 2:3])
     import_activations(lake, tmp_path / "raw.hdf5", "raw", "elmo", first_layer=0, pooling="mean")
     np.testing.assert_array_equal(held(lake, "elmo", 2, corpus="raw"), CUBE[2, :3])
+
+
+def test_rows_by_number_go_on_after_an_interruption(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = np.arange(3000 * 2, dtype="float32").reshape(3000, 2)
+    np.save(tmp_path / "rows.npy", values)
+    asked = {"layers": 4, "window_rows": 1024}
+    append = ActivationWriter.append
+
+    def stop(self: ActivationWriter, site: str, layer: int, rows: Any, **more: Any) -> None:
+        if self.position >= 2048:
+            raise KeyboardInterrupt
+        append(self, site, layer, rows, **more)
+
+    monkeypatch.setattr(ActivationWriter, "append", stop)
+    with pytest.raises(KeyboardInterrupt):
+        import_activations(lake, tmp_path / "rows.npy", "numbers", "net", **asked)
+    monkeypatch.undo()
+    report = import_activations(lake, tmp_path / "rows.npy", "numbers", "net", **asked)
+    assert (report.n_read, report.made_corpus) == (3000 - 2048, None)
+    np.testing.assert_array_equal(lake.space("numbers", "net", 4).rows(slice(None)), values)
+    with lake.writer("numbers", "other", layers=0) as writer:  # a row is an example here
+        writer.append("resid", 0, values)
+    assert lake.space("numbers", "other", 0).shape == (3000, 2)
+    with pytest.raises(InvalidInput, match="the ids do not match corpus 'numbers': example 0"):
+        lake.writer("numbers", "third", ids=range(1, 3001), layers=0)
