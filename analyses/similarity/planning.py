@@ -105,8 +105,9 @@ def plan_rsa(
     cache = 0
     if interval:
         # The moments become weights one after another, while no features are in use.
-        weighing = sums + moments + 5 * value * max(squares)
-        applying = max(preparing, 2 * value * rows * widest)
+        vectors = 3 * spaces + 4 * len(compared)
+        weighing = sums + moments + 5 * value * max(squares) + 16 * widest * vectors
+        applying = max(preparing, 2 * value * rows * widest + (8 + value) * rows * vectors)
         touching = sums + value * sum(squares) + features + applying
         phases += [weighing, touching, sums + 8 * 32 * n_clusters]
         # Blocks that end with a cluster may be half empty, so there may be twice as many.

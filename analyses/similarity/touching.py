@@ -34,13 +34,25 @@ class ClusterTouch:
         self.pairs = [
             (s, t) for s, t in state.moments if (s in asked if s == t else (s, t) not in skip)
         ]
-        self._sums = [state.moments[s, s][-1, :] + 0 for s in range(self.n_spaces)]
         self._weights: dict[Pair, _Weights] = {}
-        for pair in list(state.moments):
-            moments = state.moments.pop(pair)
-            if pair in self.pairs:
-                self._weights[pair] = _Weights.of(moments, pair[0] == pair[1], precision)
+        sums = [state.moments[s, s][-1, :] + 0 for s in range(self.n_spaces)]
+        self._corners = [to_host(ends[-2:]).tolist() for ends in sums]
+        vectors = [[ends[:-2]] for ends in sums]
+        for s, t in list(state.moments):
+            moments = state.moments.pop((s, t))
+            if (s, t) in self.pairs:
+                first = len(vectors[s])
+                vectors[s] += [moments[:-2, -2] + 0, moments[:-2, -1] + 0]
+                second = first if s == t else len(vectors[t])
+                if s != t:
+                    vectors[t] += [moments[-2, :-2] + 0, moments[-1, :-2] + 0]
+                self._weights[s, t] = _Weights.of(moments, s == t, precision, (first, second))
             del moments
+        # Every vector that meets the rows of a space, (hidden, vector), for one product.
+        self._vectors = []
+        for parts in vectors:
+            xp = namespace(parts[0])
+            self._vectors.append(xp.astype(xp.stack(parts, axis=1), getattr(xp, precision)))
 
     def start(self) -> Touching:
         """Return zeros: (cluster,) for k of each space and for k l of each pair."""
@@ -59,12 +71,15 @@ class ClusterTouch:
             totals = np.bincount(place, weights=to_host(rows), minlength=last + 1 - first)
             state[key][first : last + 1] += totals
 
-        for s in range(self.n_spaces):
-            sums = self._sums[s]
-            u, a = block.u[s], block.a[s]
-            add(s, _dot(u, sums[:-2]) + a * sums[-1] + sums[-2] - block.own[s])
+        xp = namespace(*block.u)
+        dots = [
+            xp.astype(xp.matmul(u, vectors), xp.float64)
+            for u, vectors in zip(block.u, self._vectors, strict=True)
+        ]
+        for s, (sum_a, count) in enumerate(self._corners):
+            add(s, dots[s][:, 0] + block.a[s] * count + sum_a - block.own[s])
         for (s, t), weights in self._weights.items():
-            rows = weights.rows(block.u[s], block.a[s], block.u[t], block.a[t])
+            rows = weights.rows(block.u[s], block.a[s], dots[s], block.u[t], block.a[t], dots[t])
             add((s, t), rows - block.own[s] * block.own[t])
         return state
 
@@ -81,53 +96,41 @@ class ClusterTouch:
         return state
 
 
-def _dot(u: Array, vector: Array) -> Array:
-    """Return u . vector of every row in float64, the product in the precision of u."""
-    xp = namespace(u, vector)
-    return xp.astype(xp.matmul(u, xp.astype(vector, u.dtype)), xp.float64)
-
-
 @dataclass(frozen=True, slots=True)
 class _Weights:
     """J C J of a pair, ready for f_i' (J C J) g_i."""
 
     square: Array
     """C_uv; of a space with itself, twice its lower triangle and once its diagonal."""
-    edge_u: Array  # (hidden,): meets u
-    edge_v: Array
-    outer_u: Array  # (hidden,): meets u b
-    outer_v: Array
+    places: tuple[int, int]
+    """Where the vectors that meet u and u b, v and v a begin among those of both spaces."""
     corner: NDArray[np.float64]  # (2, 2): meets [a, 1] on the left, [b, 1] on the right
     symmetric: bool
 
     @classmethod
-    def of(cls, moments: Array, symmetric: bool, precision: str) -> "_Weights":
+    def of(
+        cls, moments: Array, symmetric: bool, precision: str, places: tuple[int, int]
+    ) -> "_Weights":
         """Take the moment matrix apart."""
         xp = namespace(moments)
         square = xp.astype(moments[:-2, :-2], getattr(xp, precision))
         if symmetric:
             square = xp.tril(square, k=-1) * 2 + xp.tril(xp.triu(square))
-        return cls(
-            square,
-            edge_u=moments[:-2, -2] + 0,
-            edge_v=moments[-2, :-2] + 0,
-            outer_u=moments[:-2, -1] + 0,
-            outer_v=moments[-1, :-2] + 0,
-            corner=to_host(moments[-2:, -2:])[::-1, ::-1].copy(),
-            symmetric=symmetric,
-        )
+        corner = to_host(moments[-2:, -2:])[::-1, ::-1].copy()
+        return cls(square, places, corner, symmetric)
 
-    def rows(self, u: Array, a: Array, v: Array, b: Array) -> Array:
-        """Return f_i' (J C J) g_i, (row,) float64."""
+    def rows(self, u: Array, a: Array, on_u: Array, v: Array, b: Array, on_v: Array) -> Array:
+        """Return f_i' (J C J) g_i, (row,) float64; `on_u` and `on_v` are (row, vector)."""
         xp = namespace(u, v)
         square = xp.vecdot(self._times_square(u), v)
         (aa, a1), (b1, one) = self.corner.tolist()
+        p, q = self.places
         return (
             xp.astype(square, xp.float64)
-            + _dot(u, self.edge_u)
-            + _dot(u, self.outer_u) * b
-            + _dot(v, self.edge_v)
-            + _dot(v, self.outer_v) * a
+            + on_u[:, p]
+            + on_u[:, p + 1] * b
+            + on_v[:, q]
+            + on_v[:, q + 1] * a
             + (aa * a * b + a1 * a + b1 * b + one)
         )
 
