@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from layerlake.analyses.result_parts import BETWEEN
+from layerlake.analyses.result_parts import BETWEEN, DIFFERENCE
 from layerlake.store.errors import InvalidInput, is_a
 
-Kind = Literal["similarity", "distance", "angle"]
+Kind = Literal["similarity", "distance", "angle", "difference"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Measure:
     title: str
     """What an axis calls it."""
     kind: Kind
-    """Angles are distances in radians."""
+    """Angles are distances in radians; a difference is of two similarities to one reference."""
     lowest: float
     highest: float
     symmetric: bool = True
@@ -67,7 +67,8 @@ def measure_named(name: str) -> Measure:
     """Return what is known of a measure.
 
     `netrep-ALPHA`, `svcca-FRACTION` and `mutual-knn-K` are known with any number; NAME`_between`
-    is what NAME is, over pairs of rows from different clusters.
+    is what NAME is, over pairs of rows from different clusters; NAME`_difference` is the difference
+    of the similarities NAME of two variants.
 
     Raises
     ------
@@ -86,6 +87,14 @@ def known_measure(name: str) -> Measure | None:
     """Return what is known of a measure, None where nothing is."""
     if not is_a(name, str):
         return None
+    minuend = name.removesuffix(DIFFERENCE)
+    if minuend != name:
+        of = known_measure(minuend)
+        if of is None or of.kind != "similarity":
+            return None
+        reach = of.highest - of.lowest
+        title = f"difference in {of.title}"
+        return Measure(name, title, "difference", -reach, reach, symmetric=False)
     first = name.removesuffix(BETWEEN)
     if first != name:
         whole = known_measure("r_all" if first == "r" else first)
@@ -102,6 +111,23 @@ def known_measure(name: str) -> Measure | None:
     if family in ("svcca", "mutual-knn", "cknna"):
         return replace(_KNOWN[family], name=name, title=f"{_KNOWN[family].title}, {number}")
     return None
+
+
+def pairwise_measure(name: str) -> Measure:
+    """Return what is known of a measure of two spaces, such as a matrix of all pairs holds.
+
+    Raises
+    ------
+    InvalidInput
+        No measure has that name, or it is a difference.
+    """
+    known = measure_named(name)
+    if known.kind == "difference":
+        raise InvalidInput(
+            f"{name} tells two variants apart by what each has in common with a reference, and is "
+            f"no measure of two spaces; choose {name.removesuffix(DIFFERENCE)}"
+        )
+    return known
 
 
 def title_of(name: str) -> str:

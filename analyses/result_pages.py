@@ -8,7 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
 from layerlake.analyses.profile_measures import TABLED, number_text
-from layerlake.analyses.result_parts import Part, Record, divided, parts_of, profile_parts
+from layerlake.analyses.result_parts import Part, Record, divided, p_text, parts_of, profile_parts
 from layerlake.store.overview import TABLE_STYLE, fold
 
 if TYPE_CHECKING:
@@ -112,6 +112,8 @@ def _cell(found: Mapping[str, Record], measures: Iterable[str]) -> str:
         text = value or "-"
         if value and all(ends):
             text += f" <small>[{', '.join(ends)}]</small>"
+        if value and (tested := p_text(record)):
+            text += f" <small>{escape(tested)}</small>"
         parts.append(text)
     return "<br>".join(parts) or "-"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -15,9 +16,14 @@ Record = Mapping[str, Any]
 BETWEEN: Final = "_between"
 """How the name of a measure ends that takes pairs of rows from different clusters alone."""
 
+DIFFERENCE: Final = "_difference"
+"""How the name of a measure ends that is the difference of two values, behind that of those."""
+
 
 def family_of(measure: str) -> str:
     """Return the measure that another is shown beside: `r_all` for `r_between`, else itself."""
+    if measure.endswith(DIFFERENCE):
+        return family_of(measure.removesuffix(DIFFERENCE)) + DIFFERENCE
     first = measure.removesuffix(BETWEEN)
     return "r_all" if first == "r" else first
 
@@ -26,7 +32,15 @@ def in_order(measures: Iterable[str]) -> list[str]:
     """Return each measure once, as met, what is shown beside another right behind it."""
     met = list(dict.fromkeys(measures))
     families = list(dict.fromkeys(map(family_of, met)))
-    return sorted(met, key=lambda name: (families.index(family_of(name)), name.endswith(BETWEEN)))
+    return sorted(met, key=lambda name: (families.index(family_of(name)), name != family_of(name)))
+
+
+def p_text(record: Record) -> str:
+    """Return the p of a record for people, empty where nothing was tested."""
+    p = record.get("p")
+    if p is None or math.isnan(p):
+        return ""
+    return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
 
 
 @dataclass(frozen=True)
@@ -70,7 +84,9 @@ def parts_of(result: SimilarityResult) -> list[Part]:
             alike.setdefault(key, []).append(record)
     parts = []
     for (corpus, site, family), records in alike.items():
-        what = "similarity" if family == "r_all" else family
+        first = family.removesuffix(DIFFERENCE)
+        what = "similarity" if first == "r_all" else first
+        what = what if first == family else f"difference in {what}"
         layers = _reference_layers(records)
         across = any(layer == "several" for layer in layers.values())
         grouped: dict[str, list[Record]] = {}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from layerlake.analyses.profile_measures import TABLED, number_text
 from layerlake.analyses.recorded import Recorded, none_for_nan
-from layerlake.analyses.result_parts import Part, Record, divided, parts_of, profile_parts
+from layerlake.analyses.result_parts import Part, Record, divided, p_text, parts_of, profile_parts
 
 if TYPE_CHECKING:
     from layerlake.analyses.profile_results import ProfileResult
@@ -103,7 +103,8 @@ def _cell(found: Mapping[str, Record], measures: tuple[str, ...]) -> str:
             "" if end is None else number_text(measure, end) for end in (low, high)
         )
         ends = f" [{low_text}, {high_text}]" if low_text and high_text else ""
-        parts.append(f"{number_text(measure, value)}{ends}")
+        tested = f" {text}" if (text := p_text(record)) else ""
+        parts.append(f"{number_text(measure, value)}{ends}{tested}")
     return "  ".join(parts)
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from layerlake.analyses.measure_kinds import measure_named
-from layerlake.analyses.result_parts import Record
+from layerlake.analyses.measure_kinds import pairwise_measure
+from layerlake.analyses.result_parts import DIFFERENCE, Record
 from layerlake.store.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -35,11 +35,13 @@ def space_matrix(
         raise InvalidInput(
             f"there is no number {number!r} in a record; choose one of {', '.join(NUMBERS)}"
         )
-    records: list[Record] = [*result.records]
+    if measure is not None and str(measure).endswith(DIFFERENCE):
+        pairwise_measure(measure)  # raises, and says what to choose
+    records = spaces_alone(result.records)
     chosen = {}
     for field, given in (("measure", measure), ("corpus", corpus), ("site", site)):
         records, chosen[field] = _only(records, field, given)
-    about = measure_named(chosen["measure"])
+    about = pairwise_measure(chosen["measure"])
     spaces = _spaces(records)
     place = {space: k for k, space in enumerate(spaces)}
     matrix = np.full((len(spaces), len(spaces)), np.nan)
@@ -81,6 +83,20 @@ def space_matrix(
         name=about.name,
         attrs={**chosen, "kind": about.kind, "title": about.title},
     )
+
+
+def spaces_alone(records: Iterable[Record]) -> list[Record]:
+    """Return the records of two spaces: no means over seeds, no differences of two records.
+
+    A result of nothing else is returned whole.
+    """
+    every = [*records]
+    alone = [
+        record
+        for record in every
+        if record["n_seeds"] == 1 and not record["measure"].endswith(DIFFERENCE)
+    ]
+    return alone or every
 
 
 def _only(records: list[Record], field: str, given: str | None) -> tuple[list[Record], str]:

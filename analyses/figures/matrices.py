@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from layerlake.analyses.figures.files import check_figure, write_figure
 from layerlake.analyses.figures.panels import measures_to_draw, panels
 from layerlake.analyses.measure_kinds import measure_named
+from layerlake.analyses.result_parts import DIFFERENCE
 from layerlake.store.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -98,6 +99,8 @@ def matrices_to_draw(
         There is nothing of that measure, corpus or site.
     """
     chosen = measures_to_draw(result, measure)
+    if measure is None:
+        chosen = [name for name in chosen if not name.endswith(DIFFERENCE)] or chosen
     places = list(dict.fromkeys((r["measure"], r["corpus"], r["site"]) for r in result.records))
     drawn = [
         result.to_matrix(name, corpus=where, site=at)

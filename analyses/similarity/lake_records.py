@@ -7,12 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from layerlake.analyses.measure_kinds import known_measure
+from layerlake.analyses.result_parts import DIFFERENCE
 from layerlake.analyses.similarity.pairing import Key, KeyPair
 from layerlake.analyses.similarity.seeds import mean_over_seeds
 from layerlake.analyses.similarity.values import Estimate, PairValues
-
-DIFFERENCE = "_difference"
-"""How the measure of the difference of two values is called, behind the measure of those."""
 
 
 def records_of(
