@@ -44,8 +44,9 @@ check: env  ## check style, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/pytest --quiet tests/test_imports.py
 
-bench: env  ## measure RSA, extraction and storage (about 11 GiB of memory and five minutes)
+bench: env  ## measure similarity, extraction and storage (about 12 GiB of memory and twenty minutes)
 	$(BIN)/layerlake bench rsa
+	$(BIN)/layerlake bench similarity
 	$(BIN)/layerlake bench extract
 	$(BIN)/layerlake bench store
 

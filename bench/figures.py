@@ -16,7 +16,8 @@ MEASURES: Final = (
     ("peak_mib", "memory beyond what was there (MiB)"),
 )
 _LEAST_MIB: Final = 0.1
-"""Below this what the system counts is chance; such runs are drawn here."""
+"""Below this what the system counts is chance, and not drawn."""
+_COLOURS: Final = (*COLOURS, "#8c6d31", "#7f7f7f", "#b3de69")
 
 
 def draw(result: BenchResult, file: str | Path) -> None:
@@ -25,8 +26,8 @@ def draw(result: BenchResult, file: str | Path) -> None:
     Parameters
     ----------
     result
-        Of the suites `rsa` (lines against the number of rows) or `similarity` (a point for each
-        workload and method).
+        Of the suites `rsa` (lines against the number of rows, of one pair; of the star where
+        nothing else was measured) or `similarity` (a point for each workload and method).
     file
         Where to: .png, .svg or .pdf.
 
@@ -44,8 +45,9 @@ def draw(result: BenchResult, file: str | Path) -> None:
         raise InvalidInput("nothing was measured, so there is nothing to draw")
     if result.suite == "rsa":
         axes = panels(len(MEASURES), (5.4, 4.4), None, 2.6)
+        pairs = [record for record in result.records if record["workload"] != "star"]
         for ax, (key, title) in zip(axes, MEASURES, strict=True):
-            _lines(ax, result.records, key)
+            _lines(ax, pairs or result.records, key)
             ax.set(xscale="log", yscale="log", xlabel="rows", ylabel=title)
     else:
         kinds = _kinds(result.records)
@@ -61,7 +63,9 @@ def draw(result: BenchResult, file: str | Path) -> None:
 
 def _drawn(record: dict[str, Any], key: str) -> float | None:
     value = record[key]
-    return None if value is None else max(float(value), _LEAST_MIB if key == "peak_mib" else 1e-6)
+    if value is None or (key == "peak_mib" and value < _LEAST_MIB):
+        return None
+    return float(value)
 
 
 def _looks(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, str]]:
@@ -69,8 +73,8 @@ def _looks(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, str]]:
     names = dict.fromkeys(record["method"] for record in records)
     return {
         name: {
-            "color": COLOURS[k % len(COLOURS)],
-            "marker": MARKERS[(k + k // len(COLOURS)) % len(MARKERS)],
+            "color": _COLOURS[k % len(_COLOURS)],
+            "marker": MARKERS[k % len(MARKERS)],
         }
         for k, name in enumerate(names)
     }
@@ -87,7 +91,7 @@ def _lines(ax: Any, records: Sequence[dict[str, Any]], key: str) -> None:
                 (record["n_rows"], _drawn(record, key))
                 for record in records
                 if (record["workload"], record["method"]) == (workload, name)
-                and record[key] is not None
+                and _drawn(record, key) is not None
             )
             if own:
                 label = f"{name} ({workload})"
@@ -112,7 +116,7 @@ def _points(ax: Any, records: Sequence[dict[str, Any]], kinds: Sequence[str], ke
         own = [
             (_drawn(record, key), kinds.index(_kind(record)))
             for record in records
-            if record["method"] == name and record[key] is not None
+            if record["method"] == name and _drawn(record, key) is not None
         ]
         if own:
             ax.plot(*zip(*own, strict=True), linestyle="", label=name, **look)

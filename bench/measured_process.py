@@ -11,6 +11,7 @@ a `Clock`. It returns a number or a list of numbers.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import importlib
 import importlib.util
@@ -68,6 +69,7 @@ class Methods:
             self._warm.add(kind)
         spaces = [rows[: options["n_rows"]] for rows in spaces]
         gc.collect()
+        _return_memory()
         settled, before = _start_peak()
         clock, wall, cpu = Clock(), time.perf_counter(), time.process_time()
         value = function(spaces, options, clock)
@@ -106,6 +108,12 @@ class Methods:
             if file not in self._spaces:
                 self._spaces[file] = np.load(file)
         return [self._spaces[file] for file in files]
+
+
+def _return_memory() -> None:
+    """Give the system what earlier runs have freed, or this one would seem to need no more."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # glibc alone keeps it back
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _status(*keys: str) -> list[int]:

@@ -24,8 +24,9 @@ def unit_rows(rows: NDArray[np.floating], *, centred: bool = True) -> Matrix:
 def panels(units: Sequence[Matrix]) -> Iterator[list[Matrix]]:
     """Yield the strict upper triangles of the kernels of all spaces, panel by panel, flat."""
     n_rows = len(units[0])
-    for low in range(0, n_rows, PANEL_ROWS):
-        high = min(low + PANEL_ROWS, n_rows)
+    panel_rows = max(2 * PANEL_ROWS // len(units), 1)  # many spaces, many kernels at a time
+    for low in range(0, n_rows, panel_rows):
+        high = min(low + panel_rows, n_rows)
         upper = np.arange(low, n_rows) > np.arange(low, high)[:, None]
         yield [(unit[low:high] @ unit[low:].T)[upper] for unit in units]
 
