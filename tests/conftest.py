@@ -10,8 +10,10 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import settings
+from numpy.typing import NDArray
 
 # Set before anything reads them; the subprocesses of tests inherit them.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -58,6 +60,72 @@ def small_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(model_folder() / name, place / name)
     return place
+
+
+@pytest.fixture
+def lake_with(tmp_path: Path) -> Callable[..., Any]:
+    """A function that writes a lake `tmp_path / "lake"` of arrays, or adds to the one it wrote.
+
+    `lake_with(corpus, variants, sizes)` takes for each variant its layers, arrays of (row, hidden)
+    or a mapping from layers to them, and how many rows each example gave. `about` holds attributes
+    of variants, `special` which rows are special pieces, and `tokenizations` that of each variant.
+    """
+    from layerlake.engine.catalogue import add_corpus
+    from layerlake.engine.corpora.corpus import corpus_from_texts
+    from layerlake.store.identity import short
+    from layerlake.store.reader import open_lake
+    from layerlake.store.row_sets import RowSet
+    from layerlake.store.schema import ActivationLayout
+    from layerlake.store.sets import SetPlan
+    from layerlake.store.writer import SetWriter
+
+    def write(
+        corpus: str,
+        variants: dict[str, Any],
+        sizes: NDArray[np.int64],
+        *,
+        about: dict[str, dict[str, Any]] | None = None,
+        special: NDArray[np.bool_] | None = None,
+        tokenizations: dict[str, str] | None = None,
+    ) -> Any:
+        lake = open_lake(tmp_path / "lake", "a")
+        add_corpus(lake, corpus, corpus_from_texts([f"{corpus} {i}" for i in range(len(sizes))]))
+        n_rows = int(sizes.sum())
+        ids = np.arange(n_rows, dtype=np.int64)
+        first = np.repeat(np.cumsum(sizes) - sizes, sizes)
+        for name, attributes in (about or {}).items():
+            lake.add_table(f"variants/{name}", {}, {"fingerprint": name, **attributes})
+        for name, given in variants.items():
+            layers = given if isinstance(given, dict) else dict(enumerate(given))
+            tokenization = (tokenizations or {}).get(name, "same")
+            rows = RowSet(
+                unit="piece",
+                row_id=ids,
+                row_example=np.repeat(np.arange(len(sizes)), sizes),
+                row_word=ids,
+                row_position=(ids - first).astype(np.int32),
+                row_special=np.zeros(n_rows, np.bool_) if special is None else special,
+                settings={"rows": "all", "unit": "piece", "tokenization": tokenization},
+                fingerprint=f"{corpus}-{tokenization}-rows".ljust(64, "0"),
+            )
+            lake.add_table(
+                f"corpora/{corpus}/rows/{short(rows.fingerprint)}",
+                rows.to_columns(),
+                {**rows.to_attributes(), "fingerprint": rows.fingerprint},
+            )
+            some = next(iter(layers.values()))
+            layout = ActivationLayout(n_rows, some.shape[1], str(some.dtype), "none")
+            contents = {"row_set": rows.fingerprint, "rows": "all", "unit": "piece"}
+            arrays = {f"resid/{layer}": values for layer, values in layers.items()}
+            plan = SetPlan(corpus, name, contents, {}, {}, tuple(arrays), layout)
+            with SetWriter(lake.location, plan) as writer:
+                for window in range(layout.n_windows):
+                    part = slice(*layout.window(window))
+                    writer.write_window(window, {at: v[part] for at, v in arrays.items()})
+                writer.seal()
+        return lake
+
+    return write
 
 
 @contextmanager
