@@ -34,6 +34,8 @@ class Measure:
 
 _SIMILARITIES: Final = (
     ("r_all", "RSA", -1.0),
+    ("ceiling_lower", "noise ceiling, lower end", -1.0),
+    ("ceiling_upper", "noise ceiling, upper end", -1.0),
     ("cosine", "RSA (cosine)", -1.0),
     ("spearman", "RSA (Spearman)", -1.0),
     ("kendall", "RSA (Kendall tau-a)", -1.0),

@@ -18,10 +18,16 @@ BETWEEN: Final = "_between"
 
 DIFFERENCE: Final = "_difference"
 """How the name of a measure ends that is the difference of two values, behind that of those."""
+CEILINGS: Final = ("ceiling_lower", "ceiling_upper")
+"""Between which the best model of a group of spaces is expected."""
+
+_HEADINGS: Final = {"r_all": "similarity", CEILINGS[0]: "noise ceiling of similarity"}
 
 
 def family_of(measure: str) -> str:
     """Return the measure that another is shown beside: `r_all` for `r_between`, else itself."""
+    if measure in CEILINGS:
+        return CEILINGS[0]
     if measure.endswith(DIFFERENCE):
         return family_of(measure.removesuffix(DIFFERENCE)) + DIFFERENCE
     first = measure.removesuffix(BETWEEN)
@@ -85,7 +91,7 @@ def parts_of(result: SimilarityResult) -> list[Part]:
     parts = []
     for (corpus, site, family), records in alike.items():
         first = family.removesuffix(DIFFERENCE)
-        what = "similarity" if first == "r_all" else first
+        what = _HEADINGS.get(first, first)
         what = what if first == family else f"difference in {what}"
         layers = _reference_layers(records)
         across = any(layer == "several" for layer in layers.values())

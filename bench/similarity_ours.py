@@ -44,7 +44,7 @@ def compared(
         scheduler=options.get("scheduler"),
         workers=options.get("workers"),
     )
-    found = compare_selected(selected, pairs, question, means).pairs
+    found = compare_selected(selected, pairs, question, means)
     return [found[pair].estimates[0].value for pair in pairs]
 
 

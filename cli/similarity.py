@@ -87,7 +87,17 @@ _OPTIONS: Final[Sequence[Decorator]] = (
         "--differences", is_flag=True, help="Also compare variants with one another, in pairs."
     ),
     click.option(
+        "--permutations",
+        type=int,
+        default=0,
+        metavar="N",
+        help="Test r_between of rsa by this many permutations of examples, as 999.",
+    ),
+    click.option(
         "--seeds", is_flag=True, help="Also average variants that differ in their seed alone."
+    ),
+    click.option(
+        "--ceilings", is_flag=True, help="Also the noise ceilings of variants that so differ."
     ),
     click.option(
         "--method",

@@ -19,7 +19,7 @@ from layerlake.analyses.figures.panels import (
 )
 from layerlake.analyses.measure_kinds import known_measure, title_of
 from layerlake.analyses.profile_measures import DRAWN, PROFILE_MEASURES
-from layerlake.analyses.result_parts import Record
+from layerlake.analyses.result_parts import CEILINGS, Record
 from layerlake.store.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ def layer_curves(
     file: str | Path | None = None,
 ) -> Any:
     """Draw measures over layers: a panel each, a line and a band (the interval) a variant.
+
+    Noise ceilings are hatched bands behind the curves that they are of.
 
     Where layers were compared across, the pairs of one layer are drawn; all with one layer of the
     reference, where it has no other.
@@ -89,7 +91,7 @@ def layer_curves(
             "draw over layers, but kind='matrix' shows layers against layers"
         )
     titles = {name: title_of(name) for name in chosen}
-    return _drawn(curves, titles, _title(records, chosen, at_layer), ax, target)
+    return _drawn(curves, titles, _title(records, chosen, at_layer), ax, target, records)
 
 
 def profile_curves(
@@ -122,8 +124,9 @@ def _drawn(
     title: str,
     ax: Any,
     target: Path | None,
+    ceilings: Iterable[Record] = (),
 ) -> Any:
-    """Draw the curves of each measure in a panel of its own."""
+    """Draw the curves of each measure in a panel of its own, and noise ceilings where there are."""
     chosen = list(curves)
     names = list(dict.fromkeys(curve.name for drawn in curves.values() for curve in drawn))
     size = (6.4, 4.0) if len(chosen) == 1 else (4.2, 3.4)
@@ -155,8 +158,14 @@ def _drawn(
                     alpha=strength,
                     linewidth=0,
                 )
+        bands = _ceilings(ceilings) if name in ("r_all", "cosine") else {}
+        for (_corpus, variant), (layers, lows, highs) in bands.items():
+            colour = looks[variant].colour if variant in looks else "0.6"
+            panel.fill_between(
+                layers, lows, highs, facecolor="none", edgecolor=colour, hatch="///", linewidth=0
+            )
         panel.set_xlabel("layer")
-        panel.set_ylabel(titles[name])
+        panel.set_ylabel(titles[name] + (" (hatched: noise ceiling)" if bands else ""))
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.grid(alpha=0.25, linewidth=0.5)
     if len(axes) == 1:
@@ -202,6 +211,24 @@ def _curves(records: Iterable[Record], measure: str, fields: Sequence[str]) -> l
         layers = [int(record["layer"]) for record in points]
         curves.append(_Curve(name, variant, beside, layers, values, lows, highs))
     return curves
+
+
+def _ceilings(
+    records: Iterable[Record],
+) -> dict[tuple[str, str], tuple[list[int], list[float], list[float]]]:
+    """Return the layers and both ends of the noise ceilings, by corpus and group of variants."""
+    ends: dict[tuple[str, str], dict[int, dict[str, float]]] = {}
+    for record in records:
+        if record["measure"] in CEILINGS:
+            layers = ends.setdefault((str(record["corpus"]), str(record["variant"])), {})
+            at = layers.setdefault(int(record["layer"]), {})
+            at[record["measure"]] = _nan(record["value"])
+    bands = {}
+    for group, found in ends.items():
+        numbers = sorted(found)
+        lows, highs = ([found[number][end] for number in numbers] for end in CEILINGS)
+        bands[group] = (numbers, lows, highs)
+    return bands
 
 
 def _number(value: float | None) -> float | None:

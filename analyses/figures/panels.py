@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from layerlake.analyses.result_parts import family_of, in_order
+from layerlake.analyses.result_parts import CEILINGS, family_of, in_order
 from layerlake.store.errors import InvalidInput, MissingExtra
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _lighter(colour: str, share: float) -> str:
 
 
 def measures_to_draw(result: Recorded, asked: str | Iterable[str] | None) -> list[str]:
-    """Return the measures asked for; by default all but what is shown beside another.
+    """Return the measures asked for; by default all but what is shown beside others.
 
     Raises
     ------
@@ -82,7 +82,10 @@ def measures_to_draw(result: Recorded, asked: str | Iterable[str] | None) -> lis
     """
     held = in_order(record["measure"] for record in result.records)
     if asked is None:
-        chosen = list({family_of(name): name for name in reversed(held)}.values())[::-1]
+        first = {family_of(name): name for name in reversed(held)}
+        if len(first) > 1:  # else they are drawn beside what they are the ceiling of
+            first.pop(CEILINGS[0], None)
+        chosen = list(first.values())[::-1]
     else:
         chosen = [asked] if isinstance(asked, str) else list(dict.fromkeys(asked))
     missing = [name for name in chosen if name not in held]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from layerlake.analyses.similarity.compare_spaces import compare_selected
 from layerlake.analyses.similarity.group import Means
 from layerlake.analyses.similarity.measures import Question, check_question, measures_of
+from layerlake.analyses.similarity.pair_tests import with_pair_tests
 from layerlake.analyses.similarity.planning import BLOCK_ROWS
 from layerlake.analyses.similarity.selected import ArraySpace, select
 from layerlake.analyses.similarity.tile_kernels import UserKernel
@@ -34,6 +35,7 @@ def compare_arrays(
     bandwidth: float | None = None,
     neighbours: int = 10,
     resamples: int = 1000,
+    permutations: int = 0,
     seed: int = 0,
     block_rows: int = BLOCK_ROWS,
     memory: int | str = DEFAULT_ALLOWED_BYTES,
@@ -47,7 +49,7 @@ def compare_arrays(
         hidden may differ. The work is done where they lie.
     clusters
         (row,): what each row came from, in any order; None where every row is its own.
-    measure, score, interval, confidence, method, bandwidth, neighbours, resamples, seed
+    measure, score, interval, confidence, method, bandwidth, neighbours, resamples, permutations, seed
         As `compare`.
     kernel
         As `compare`; or a function of two blocks of rows, (i, hidden) and (j, hidden), that
@@ -90,7 +92,7 @@ def compare_arrays(
             bandwidth,
             neighbours,
             resamples,
-            0,
+            permutations,
             seed,
         )
     )
@@ -101,7 +103,10 @@ def compare_arrays(
         labels,
         ("X", "Y"),
     )
-    return compare_selected(selected, [(0, 1)], question, means).pairs[0, 1]
+    found = compare_selected(selected, [(0, 1)], question, means)
+    if permutations:
+        found = with_pair_tests(found, selected, question, means)
+    return found[0, 1]
 
 
 def row_order(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -16,14 +16,15 @@ from layerlake.analyses.similarity.closed_forms import (
     forms_cost,
     forms_memory,
 )
-from layerlake.analyses.similarity.comparison import Deletions, form_values, rsa_values
-from layerlake.analyses.similarity.differences import paired_difference
+from layerlake.analyses.similarity.comparison import form_values, rsa_values
+from layerlake.analyses.similarity.differences import Deletions
 from layerlake.analyses.similarity.feature_pass import first_pass
 from layerlake.analyses.similarity.form_intervals import BATCH_BYTES, INFLUENCED, batches_of
 from layerlake.analyses.similarity.group import Means, group_of, plan_group
 from layerlake.analyses.similarity.kernels import kernel_named
 from layerlake.analyses.similarity.measures import Question
 from layerlake.analyses.similarity.moment_state import Pair
+from layerlake.analyses.similarity.pair_tests import PairTestPlan, plan_pair_tests
 from layerlake.analyses.similarity.planning import state_bytes
 from layerlake.analyses.similarity.selected import Selected, value_bytes, without_rows
 from layerlake.analyses.similarity.tiled_values import (
@@ -38,7 +39,6 @@ from layerlake.analyses.similarity.values import (
     Counts,
     Estimate,
     PairValues,
-    ends_of,
     form_estimates,
     rsa_estimates,
     rsa_names,
@@ -86,20 +86,13 @@ class Plan:
     bytes_read: int
     multiply_adds: float
     """Of fast matrix products, or what takes as long."""
+    tests: PairTestPlan | None = None
+    """Of permutations, where any are asked for; they come after the passes."""
 
     @property
     def passes(self) -> int:
         """How often all rows are gone through."""
         return sum(job.passes for job in self.features) + sum(job.passes for job in self.tiled)
-
-
-@dataclass(frozen=True)
-class Compared:
-    """What was asked of the pairs of a selection."""
-
-    pairs: dict[Pair, PairValues]
-    differences: dict[tuple[Pair, Pair], PairValues] = field(default_factory=dict)
-    """Of two pairs that share their first space: the first less the second."""
 
 
 def plan_comparison(
@@ -209,7 +202,12 @@ def _planned(
         held = max(held, tile_plan.memory.peak)
         read += tile_plan.first_bytes + (tile_job.passes - 1) * tile_plan.pass_bytes
         operations += job_cost(tile_job, selected, pairs)
-    return Plan(len(pairs), method, why, tuple(jobs), tuple(tiled), held, read, operations)
+    tests = None
+    if question.permutations:
+        tests = plan_pair_tests(selected, pairs, question, means)
+        held, read = max(held, tests.bytes_held), read + tests.bytes_read
+        operations += tests.multiply_adds
+    return Plan(len(pairs), method, why, tuple(jobs), tuple(tiled), held, read, operations, tests)
 
 
 def _forms_plan(job: FeatureJob, selected: Selected, pairs: Sequence[Pair]) -> MemoryPlan | None:
@@ -233,10 +231,10 @@ def compare_selected(
     means: Means,
     *,
     plan: Plan | None = None,
-    differences: bool = False,
+    deletions: Deletions | None = None,
     on_progress: Callable[[int], None] | None = None,
     on_dropped: Callable[[NDArray[np.int64]], None] | None = None,
-) -> Compared:
+) -> dict[Pair, PairValues]:
     """Answer a question about pairs of spaces over the same rows.
 
     Parameters
@@ -251,9 +249,9 @@ def compare_selected(
         Where it is answered, and with how much memory.
     plan
         As `plan_comparison` returned it.
-    differences
-        Also compare the Pearson or cosine values of pairs that share their first space, leaving
-        the same clusters out of both.
+    deletions
+        Where the Pearson or cosine values of each pair with each cluster left out are put, of pairs
+        that have an interval by the jackknife.
     on_progress
         Called with rows gone through, `plan.passes` times all of them in the end.
     on_dropped
@@ -272,7 +270,6 @@ def compare_selected(
     estimates: dict[Pair, dict[str, Estimate]] = {pair: {} for pair in pairs}
     notes: dict[Pair, dict[str, None]] = {pair: {} for pair in pairs}
     sizes: NDArray[np.int64] | None = None
-    deletions: Deletions = {}
 
     def add(pair: Pair, found: Sequence[Estimate], said: Sequence[str]) -> None:
         """Take note of estimates of a pair."""
@@ -296,7 +293,9 @@ def compare_selected(
             left = without_rows(placed, lost) if lost.any() else placed
             report(job.passes * int(lost.sum()))
             if isinstance(job, TiledJob):
-                values, own = tiled_values(job, left, pairs, means, report, lose)
+                values, own = tiled_values(
+                    job, left, pairs, means, report, lose, deletions=deletions
+                )
                 for pair, (found, said) in values.items():
                     add(pair, found, said)
             else:
@@ -305,15 +304,12 @@ def compare_selected(
     assert sizes is not None
     counts = Counts.of(sizes, selected.n_rows - int(sizes.sum()))
     order = _order(question)
-    values_of = {
+    return {
         pair: PairValues(
             tuple(found[name] for name in order if name in found), counts, tuple(notes[pair])
         )
         for pair, found in estimates.items()
     }
-    if not differences:
-        return Compared(values_of)
-    return Compared(values_of, _differences(values_of, deletions, question))
 
 
 def _strictness(job: FeatureJob | TiledJob) -> int:
@@ -341,7 +337,7 @@ def _run_features(
     means: Means,
     report: Callable[[int], None],
     on_dropped: Callable[[NDArray[np.int64]], None] | None,
-    deletions: Deletions,
+    deletions: Deletions | None,
     add: Callable[[Pair, Sequence[Estimate], Sequence[str]], None],
 ) -> NDArray[np.int64]:
     """Run the passes of a job over features; return the rows of each cluster left."""
@@ -380,33 +376,3 @@ def _run_features(
         for pair, value in values.items():
             add(pair, rsa_estimates(value, question.score), value.notes)
     return sizes
-
-
-def _differences(
-    values: Mapping[Pair, PairValues], deletions: Deletions, question: Question
-) -> dict[tuple[Pair, Pair], PairValues]:
-    """Compare pairs that share their first space, two by two."""
-    found = {}
-    pairs = [pair for pair in values if pair in deletions]
-    for k, one in enumerate(pairs):
-        for other in pairs[k + 1 :]:
-            if one[0] != other[0]:
-                continue
-            estimates, notes = [], []
-            for name, without, against in zip(
-                rsa_names(question.score), deletions[one], deletions[other], strict=True
-            ):
-                difference = paired_difference(
-                    values[one].value(name),
-                    without,
-                    values[other].value(name),
-                    against,
-                    question.confidence,
-                )
-                ends = ends_of(None)
-                if difference.low is not None and difference.high is not None:
-                    ends = (difference.low, difference.high)
-                estimates.append(Estimate(name, difference.value, *ends, None, difference.p_value))
-                notes += [note for note in difference.notes if note not in notes]
-            found[one, other] = PairValues(tuple(estimates), values[one].counts, tuple(notes))
-    return found

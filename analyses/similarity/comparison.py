@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from layerlake.analyses.similarity.centring import CentredSums, centred_sums
 from layerlake.analyses.similarity.closed_forms import (
@@ -16,23 +15,16 @@ from layerlake.analyses.similarity.closed_forms import (
     group_jackknife,
     measure,
 )
+from layerlake.analyses.similarity.differences import Deletions
 from layerlake.analyses.similarity.dissimilarity import line_of, pairs_along, touching_along
 from layerlake.analyses.similarity.feature_pass import FirstPass, constant_spaces
 from layerlake.analyses.similarity.form_intervals import INFLUENCED, influenced_values
-from layerlake.analyses.similarity.inference import (
-    RsaValue,
-    deleted_all,
-    deleted_between,
-    value_of,
-)
+from layerlake.analyses.similarity.inference import RsaValue, deleted_values, value_of
 from layerlake.analyses.similarity.moment_state import Pair
-from layerlake.analyses.similarity.moments import GroupMoments, PairSums
+from layerlake.analyses.similarity.moments import GroupMoments
 from layerlake.analyses.similarity.touching import ClusterTouch, Touching, stacked
 from layerlake.engine.passes import cut_blocks
 
-Deletions: TypeAlias = dict[Pair, tuple[NDArray[np.float64], NDArray[np.float64]]]
-"""(cluster,) values with each cluster that has rows left out: over all pairs of rows, and over
-those between clusters."""
 Report: TypeAlias = Callable[[int], None]
 """Told of the rows of each block that a pass has absorbed."""
 
@@ -79,7 +71,7 @@ def rsa_values(
         if found is not None and score == "cosine":
             found = touching_along(found, sums, lines[s], lines[t])
         if deletions is not None and found is not None:
-            deletions[s, t] = _deleted(sums, found, score)
+            deletions[s, t] = deleted_values(sums, found, score)
         values[s, t] = value_of(
             sums,
             found,
@@ -93,18 +85,6 @@ def rsa_values(
             distance=distance,
         )
     return values
-
-
-def _deleted(
-    sums: PairSums, touching: NDArray[np.float64], score: str
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the values of a pair with each cluster left out."""
-    left = sums.sizes > 0
-    by_cluster = np.concatenate([(sums.sizes * (sums.sizes.sum() - 1.0))[None], touching])
-    return (
-        deleted_all(sums, by_cluster, score)[left],
-        deleted_between(sums, by_cluster, score)[left],
-    )
 
 
 def form_values(

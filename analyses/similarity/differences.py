@@ -6,15 +6,23 @@ cancel, so the difference is known two to four times better than two intervals s
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
 from layerlake.analyses.similarity.inference import RESOLUTION
+from layerlake.analyses.similarity.moment_state import Pair
 from layerlake.analyses.similarity.resampling import percentile_interval
+from layerlake.analyses.similarity.values import Estimate, PairValues
 from layerlake.store.errors import InvalidInput
+
+Deletions: TypeAlias = dict[Pair, tuple[NDArray[np.float64], NDArray[np.float64]]]
+"""(cluster,) values with each cluster that has rows left out: over all pairs of rows, and over
+those between clusters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +124,45 @@ def paired_difference(
         confidence,
         (),
     )
+
+
+def difference_values(
+    names: Sequence[str],
+    one: PairValues,
+    one_deleted: Sequence[NDArray[np.float64]] | None,
+    other: PairValues,
+    other_deleted: Sequence[NDArray[np.float64]] | None,
+    confidence: float,
+) -> PairValues:
+    """Return how much larger the values of one pair of spaces are than those of another.
+
+    Parameters
+    ----------
+    names
+        The measures to compare.
+    one, other
+        The values of two pairs over the same rows.
+    one_deleted, other_deleted
+        (cluster,) for each measure: the value with each cluster left out; None where no cluster
+        was left out, since the spaces are the same or one is constant.
+    confidence
+        Nominal coverage.
+    """
+    estimates: list[Estimate] = []
+    notes: dict[str, None] = {}
+    nothing = [np.empty(0)] * len(names)
+    lost = one_deleted is None or other_deleted is None
+    for k, name in enumerate(names):
+        found = paired_difference(
+            one.value(name),
+            (nothing if lost or one_deleted is None else one_deleted)[k],
+            other.value(name),
+            (nothing if lost or other_deleted is None else other_deleted)[k],
+            confidence,
+        )
+        estimates.append(Estimate(name, found.value, found.low, found.high, None, found.p_value))
+        notes.update(dict.fromkeys(found.notes))
+    return PairValues(tuple(estimates), one.counts, tuple(notes))
 
 
 def bootstrap_difference(

@@ -153,6 +153,21 @@ def deleted_between(
     return SCORES[score](between(sums)[:, None] - 2 * (touching - sums.within))
 
 
+def deleted_values(
+    sums: PairSums, touching: NDArray[np.float64], score: str = "pearson"
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return r_all and r_between with each cluster that has rows left out, (cluster,).
+
+    `touching` is (5, cluster): the sums of `deleted_all` without the count.
+    """
+    left = sums.sizes > 0
+    by_cluster = np.concatenate([(sums.sizes * (sums.sizes.sum() - 1.0))[None], touching])
+    return (
+        deleted_all(sums, by_cluster, score)[left],
+        deleted_between(sums, by_cluster, score)[left],
+    )
+
+
 def jackknife(r: float, deleted: NDArray[np.float64], confidence: float) -> Interval | None:
     """Return the delete-one-cluster jackknife interval of a correlation.
 

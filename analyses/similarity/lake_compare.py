@@ -40,7 +40,9 @@ def compare(
     neighbours: int = 10,
     resamples: int = 1000,
     differences: bool = False,
+    permutations: int = 0,
     seeds: bool = False,
+    ceilings: bool = False,
     memory: int | str = "4GiB",
     device: str = "auto",
     scheduler: str | None = None,
@@ -105,9 +107,15 @@ def compare(
     differences
         Also compare variants with one another: the difference of their similarity to the
         reference, from the same examples left out of both.
+    permutations
+        Of whole examples among those of as many rows, to test `r_between` of `rsa` for any relation
+        at all: `p` of its records, one-sided, (b + 1) / (permutations + 1). 0 for no test.
     seeds
         Also average over variants that differ only in their seed, with the interval of the mean
         over seeds (Student's t); never mixed with the spread over rows.
+    ceilings
+        Also say between which correlations with the variants that differ only in their seed the
+        best model of them is expected, `ceiling_lower` and `ceiling_upper` (Nili et al. 2014).
     memory
         Most that may be held, an amount or bytes; on a device, of its memory.
     device
@@ -135,11 +143,9 @@ def compare(
     asked = {name: value for name, value in locals().items() if name not in ("lake", "corpus")}
     fresh, progress = asked.pop("fresh"), asked.pop("progress")
     require_lake(lake)
-    results = [
-        LakeComparison(lake, one, **asked).result(progress, fresh=fresh)
-        for one in corpora_of(corpus)
-    ]
-    return joined(results)
+    # All are checked before the first is begun.
+    questions = [LakeComparison(lake, one, **asked) for one in corpora_of(corpus)]
+    return joined([question.result(progress, fresh=fresh) for question in questions])
 
 
 def plan_compare(

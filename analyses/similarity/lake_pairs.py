@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +70,10 @@ def pairs_of_lake(
             "all pairs and one layer of the reference are asked for; choose one of --all-pairs and "
             "--reference-layer"
         )
+    if every_pair and reference == OWN:
+        raise InvalidInput(
+            "all pairs have no reference, and --reference own is asked for; choose one of both"
+        )
     everyone = variants is None
     notes: list[str] = []
     if every_pair:
@@ -102,7 +107,11 @@ def pairs_of_lake(
         if every_pair:
             pairs = all_pairs(names, numbers, wanted)
         else:
-            pairs = pairs_with_one((first, int(reference_layer or 0)), names, numbers, wanted)
+            number = int(reference_layer or 0)
+            pairs = []
+            for one in dict.fromkeys(references.values()):
+                compared = [one, *(v for v, r in references.items() if r == one and v != one)]
+                pairs += pairs_with_one((one, number), compared, numbers, wanted)
     else:
         own = {r: held[r] for r in dict.fromkeys(references.values())}
         wanted = _shared_layers(layers, held, own)
@@ -111,6 +120,9 @@ def pairs_of_lake(
         raise InvalidInput("one space alone is left; name more variants or more layers to compare")
     spaces = open_spaces(lake, held, site, [key for pair in pairs for key in pair])
     kept = [name for name in names if any(name == key[0] for key in spaces)]
+    apart = [name for name in references if name not in kept]
+    if apart:
+        notes.append(f"{', '.join(apart)}: left out, having no layer that is compared")
     return LakePairs(
         corpus,
         OWN if reference == OWN else first,
@@ -201,6 +213,17 @@ def _shared_layers(
     if len(references) == 1:
         return layers_of(layers, held, next(iter(references)))
     return present_layers(layers, {name: sorted(own) for name, own in references.items()})
+
+
+def pairs_among(asked: LakePairs, groups: Iterable[Sequence[str]]) -> list[KeyPair]:
+    """Pair the members of each group, layer by layer, as far as they are not paired already."""
+    there = {frozenset(pair) for pair in asked.pairs}
+    pairs = []
+    for names in groups:
+        for layer in asked.layers:
+            keys = [(name, layer) for name in names if (name, layer) in asked.spaces]
+            pairs += [pair for pair in combinations(keys, 2) if frozenset(pair) not in there]
+    return pairs
 
 
 def open_spaces(

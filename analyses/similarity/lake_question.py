@@ -11,26 +11,25 @@ from numpy.typing import NDArray
 
 from layerlake.analyses.kept_results import find_result, keep_result, read_identity
 from layerlake.analyses.results import SimilarityResult
-from layerlake.analyses.similarity.compare_spaces import (
-    Compared,
-    Plan,
-    compare_selected,
-    plan_comparison,
-)
+from layerlake.analyses.similarity.compare_spaces import Plan, compare_selected, plan_comparison
+from layerlake.analyses.similarity.differences import Deletions, difference_values
 from layerlake.analyses.similarity.group import Means
-from layerlake.analyses.similarity.lake_pairs import pairs_of_lake, rows_of_pairs
+from layerlake.analyses.similarity.lake_pairs import pairs_among, pairs_of_lake, rows_of_pairs
 from layerlake.analyses.similarity.lake_records import (
+    ceiling_records,
     difference_records,
     gathered_notes,
+    pairs_to_differ,
     records_of,
     seed_records,
 )
 from layerlake.analyses.similarity.lineage import seed_groups
 from layerlake.analyses.similarity.measures import Question, check_question, measures_of
+from layerlake.analyses.similarity.pair_tests import with_pair_tests
 from layerlake.analyses.similarity.pairing import KeyPair, Share, share_out
 from layerlake.analyses.similarity.selected import Selected, require_rows, select
 from layerlake.analyses.similarity.selection import asked_rows, draw_rows
-from layerlake.analyses.similarity.values import PairValues
+from layerlake.analyses.similarity.values import PairValues, rsa_names
 from layerlake.engine.devices import device_named
 from layerlake.engine.memory import parse_bytes
 from layerlake.engine.progress import Progress
@@ -62,6 +61,7 @@ class LakeComparison:
         specials: bool,
         differences: bool,
         seeds: bool,
+        ceilings: bool,
         memory: int | str,
         device: str,
         scheduler: str | None,
@@ -76,7 +76,12 @@ class LakeComparison:
         self.question = check_question(
             Question(measures=measures_of(measure), seed=self.seed, **question)
         )
-        self.differences, self.seeds = differences, seeds
+        self.differences, self.seeds, self.ceilings = differences, seeds, ceilings
+        if ceilings and not self.question.summed:
+            raise InvalidInput(
+                "noise ceilings are there for rsa with the scores pearson and cosine; ask for "
+                "those, or leave ceilings out"
+            )
         if differences and not (self.question.summed and self.question.interval == "cluster"):
             raise InvalidInput(
                 "differences are there for rsa with the scores pearson and cosine and the interval "
@@ -106,6 +111,13 @@ class LakeComparison:
         )
         self.pooling = pooling if self.asked.unit == "word" else None
         self.site = site
+        self.reference_layer = reference_layer
+        self.groups: dict[str, list[str]] = {}
+        if seeds or ceilings:
+            about = {name: lake.attributes(f"variants/{name}") for name in lake.variants()}
+            self.groups = seed_groups(about, self.asked.variants)
+        among = pairs_among(self.asked, self.groups.values()) if ceilings else []
+        self.pairs: tuple[KeyPair, ...] = (*self.asked.pairs, *among)
         self.settings = self._settings(reference_layer, every_pair=all_pairs)
         self._drawn: tuple[dict[str, NDArray[np.int64]], NDArray[np.int64]] | None = None
 
@@ -133,6 +145,7 @@ class LakeComparison:
             "specials": self.specials,
             "differences": self.differences,
             "seeds": self.seeds,
+            "ceilings": self.ceilings,
             **question,
             "measures": list(self.question.measures),
         }
@@ -153,17 +166,46 @@ class LakeComparison:
         values, differences, n_lost = self._values(progress)
         shared = {"corpus": asked.corpus, "site": self.site}
         records = records_of(shared, asked.pairs, values, n_lost)
-        records += difference_records(shared, differences, n_lost)
-        said = [(one, value.notes) for (_reference, one), value in values.items()]
-        notes = (*gathered_notes(said), *asked.notes)
-        if self.seeds:
-            about = {name: lake.attributes(f"variants/{name}") for name in lake.variants()}
-            groups = seed_groups(about, asked.variants)
-            records += seed_records(records, groups, self.question.confidence)
-            if not groups:
-                notes = (*notes, "no two variants differ in their seed alone, so none are averaged")
-        result = SimilarityResult(self.settings, identity, tuple(records), notes)
+        said = [(pair[1], values[pair].notes) for pair in asked.pairs]
+        notes = gathered_notes(said)
+        notes += _difference_notes(differences)
+        more, of_seeds = self._of_seeds(shared, records, values, n_lost)
+        records += difference_records(shared, differences, n_lost) + more
+        notes += [*of_seeds, *asked.notes]
+        result = SimilarityResult(self.settings, identity, tuple(records), tuple(notes))
         return keep_result(lake, self._analysis, result)
+
+    def _of_seeds(
+        self,
+        shared: Mapping[str, Any],
+        records: Sequence[Mapping[str, Any]],
+        values: Mapping[KeyPair, PairValues],
+        n_lost: int,
+    ) -> tuple[list[dict[str, Any]], list[str]]:
+        """Return the records of groups of seeds, and notes."""
+        found: list[dict[str, Any]] = []
+        notes: list[str] = []
+        if (self.seeds or self.ceilings) and not self.groups:
+            notes.append(
+                "no two variants differ in their seed alone, so there are no seeds to join"
+            )
+        if self.seeds:
+            found, notes_of_means = seed_records(records, self.groups, self.question.confidence)
+            notes += notes_of_means
+        if self.ceilings:
+            ends, notes_of_ends = ceiling_records(
+                shared,
+                values,
+                self.groups,
+                self.asked.layers,
+                rsa_names(self.question.score)[0],
+                reference=self.asked.reference,
+                reference_layer=self.reference_layer,
+                n_dropped=n_lost,
+            )
+            found += ends
+            notes += notes_of_ends
+        return found, notes
 
     def rows(self) -> tuple[dict[str, NDArray[np.int64]], NDArray[np.int64]]:
         """Draw the rows, once: those of each set, and the example of each."""
@@ -192,7 +234,7 @@ class LakeComparison:
     @property
     def _aligned(self) -> bool:
         """Whether each pair is of one layer, so that variants name spaces well enough."""
-        return all(one[1] == other[1] for one, other in self.asked.pairs)
+        return all(one[1] == other[1] for one, other in self.pairs)
 
     def plans(self) -> list[tuple[Share, Plan]]:
         """Share the pairs out among passes that fit into memory, and plan each."""
@@ -212,7 +254,7 @@ class LakeComparison:
                 return False
             return True
 
-        return [(share, planned(share)) for share in share_out(self.asked.pairs, fits)]
+        return [(share, planned(share)) for share in share_out(self.pairs, fits)]
 
     def _values(
         self, progress: Progress
@@ -224,9 +266,9 @@ class LakeComparison:
         label = "rsa" if self.question.measures == ("rsa",) else "comparison"
         label = f"{label} of {self.asked.corpus}"
         n_passes = sum(plan.passes for _share, plan in plans)
-        every = np.arange(len(clusters))
-        with progress(label, n_passes * len(every), "rows") as stage:
-            found = self._compared(plans, every, lost, stage.advance)
+        left = np.arange(len(clusters))
+        with progress(label, n_passes * len(left), "rows") as stage:
+            found = self._compared(plans, left, lost, stage.advance)
         if lost.any():
             # A stimulus without a direction in one space is no stimulus in any: otherwise the
             # curve over layers would be one of different rows. Rare, so found out in passing.
@@ -235,7 +277,16 @@ class LakeComparison:
             label += f" without {int(lost.sum())} rows"
             with progress(label, n_passes * len(left), "rows") as stage:
                 found = self._compared(plans, left, lost, stage.advance)
-        return *found, int(lost.sum())
+        values, differences = found
+        if self.question.permutations:
+            values = self._tested(plans, left, values, progress)
+        return values, differences, int(lost.sum())
+
+    def _over(self, share: Share, kept: NDArray[np.int64]) -> Selected:
+        """Return some of the rows drawn of the spaces of a share."""
+        index, clusters = self.rows()
+        some = {path: rows[kept] for path, rows in index.items()}
+        return self.selected(share, some, clusters[kept])
 
     def _compared(
         self,
@@ -245,29 +296,79 @@ class LakeComparison:
         on_progress: Callable[[int], None],
     ) -> tuple[dict[KeyPair, PairValues], dict[tuple[KeyPair, KeyPair], PairValues]]:
         """Compare all pairs over some of the rows drawn."""
-        index, clusters = self.rows()
-        some = {path: rows[kept] for path, rows in index.items()}
 
         def lose(positions: NDArray[np.int64]) -> None:
             """Take note of rows that a space cannot take."""
             lost[kept[positions]] = True
 
         values: dict[KeyPair, PairValues] = {}
-        differences: dict[tuple[KeyPair, KeyPair], PairValues] = {}
+        without: dict[KeyPair, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
         for share, plan in plans:
-            found: Compared = compare_selected(
-                self.selected(share, some, clusters[kept]),
+            deletions: Deletions | None = {} if self.differences else None
+            found = compare_selected(
+                self._over(share, kept),
                 share.pairs,
                 self.question,
                 self.means,
                 plan=plan,
-                differences=self.differences,
+                deletions=deletions,
                 on_progress=on_progress,
                 on_dropped=lose,
             )
             own = {(s, t): (share.keys[s], share.keys[t]) for s, t in share.pairs}
-            values |= {own[pair]: value for pair, value in found.pairs.items()}
-            differences |= {
-                (own[one], own[other]): value for (one, other), value in found.differences.items()
-            }
-        return {pair: values[pair] for pair in self.asked.pairs}, differences
+            values |= {own[pair]: value for pair, value in found.items()}
+            without |= {own[pair]: deleted for pair, deleted in (deletions or {}).items()}
+        differences = {
+            (one, other): difference_values(
+                rsa_names(self.question.score),
+                values[one],
+                without.get(one),
+                values[other],
+                without.get(other),
+                self.question.confidence,
+            )
+            for one, other in (pairs_to_differ(self.asked.pairs) if self.differences else ())
+        }
+        return {pair: values[pair] for pair in self.pairs}, differences
+
+    def _tested(
+        self,
+        plans: Sequence[tuple[Share, Plan]],
+        kept: NDArray[np.int64],
+        values: Mapping[KeyPair, PairValues],
+        progress: Progress,
+    ) -> dict[KeyPair, PairValues]:
+        """Test the pairs asked for by permutations, over the rows that they were compared over."""
+        tested = dict(values)
+        wanted = set(self.asked.pairs)
+        jobs = []
+        for share, plan in plans:
+            own = {(s, t): (share.keys[s], share.keys[t]) for s, t in share.pairs}
+            own = {pair: keys for pair, keys in own.items() if keys in wanted}
+            if own:
+                jobs.append((share, plan, own))
+        total = len(jobs) * self.question.permutations
+        with progress(f"permutations of {self.asked.corpus}", total, "permutations") as stage:
+            for share, plan, own in jobs:
+                found = with_pair_tests(
+                    {pair: values[keys] for pair, keys in own.items()},
+                    self._over(share, kept),
+                    self.question,
+                    self.means,
+                    plan=plan.tests,
+                    on_permutation=stage.advance,
+                )
+                tested |= {own[pair]: value for pair, value in found.items()}
+        return tested
+
+
+def _difference_notes(differences: Mapping[tuple[KeyPair, KeyPair], PairValues]) -> list[str]:
+    """Return each note about differences once, with the layers that it is about."""
+    noted: dict[tuple[str, str], dict[int, None]] = {}
+    for ((_reference, (variant, layer)), other), value in differences.items():
+        for note in value.notes:
+            noted.setdefault((f"{variant} - {other[1][0]}", note), {})[layer] = None
+    return [
+        f"{names}, layer {', '.join(map(str, layers))}: no interval of the difference: {note}"
+        for (names, note), layers in noted.items()
+    ]

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
+import numpy as np
+
 from layerlake.analyses.measure_kinds import known_measure
-from layerlake.analyses.result_parts import DIFFERENCE
+from layerlake.analyses.result_parts import CEILINGS, DIFFERENCE
+from layerlake.analyses.similarity.ceilings import noise_ceiling
 from layerlake.analyses.similarity.pairing import Key, KeyPair
 from layerlake.analyses.similarity.seeds import mean_over_seeds
 from layerlake.analyses.similarity.values import Estimate, PairValues
@@ -33,22 +37,29 @@ def records_of(
     return records
 
 
+def pairs_to_differ(pairs: Iterable[KeyPair]) -> list[tuple[KeyPair, KeyPair]]:
+    """List pairs of one reference with two variants at one layer of both."""
+    alike: dict[tuple[Any, ...], list[KeyPair]] = {}
+    for pair in pairs:
+        reference, (variant, layer) = pair
+        if variant != reference[0]:
+            alike.setdefault((reference, layer), []).append(pair)
+    return [both for found in alike.values() for both in combinations(found, 2)]
+
+
 def difference_records(
     shared: Mapping[str, Any],
     differences: Mapping[tuple[KeyPair, KeyPair], PairValues],
     n_dropped: int,
 ) -> list[dict[str, Any]]:
-    """Return a record for each difference of two values at one layer of both."""
+    """Return a record for each measure of each difference."""
     records = []
     for (one, other), value in differences.items():
         (reference, reference_layer), (variant, layer) = one
-        against, against_layer = other[1]
-        if layer != against_layer or variant == against:
-            continue
         names = {
             "reference": reference,
             "reference_layer": reference_layer,
-            "variant": f"{variant} - {against}",
+            "variant": f"{variant} - {other[1][0]}",
             "layer": layer,
         }
         for record in _records(shared, names, value, n_dropped):
@@ -92,8 +103,8 @@ def _numbers(estimate: Estimate) -> dict[str, float | None]:
 
 def seed_records(
     records: Sequence[Mapping[str, Any]], groups: Mapping[str, Sequence[str]], confidence: float
-) -> list[dict[str, Any]]:
-    """Return the mean over seeds of each number that all seeds of a group have.
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the mean over seeds of each number that all seeds of a group have, and notes.
 
     Parameters
     ----------
@@ -106,6 +117,7 @@ def seed_records(
         are seeds.
     """
     averaged = []
+    said: dict[tuple[str, str, str], dict[int, None]] = {}
     for name, variants in groups.items():
         alike: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
         for record in records:
@@ -113,13 +125,15 @@ def seed_records(
             if record["variant"] in variants and record["reference"] not in variants:
                 key = (record["reference_layer"], record["layer"], record["measure"])
                 alike.setdefault(key, []).append(record)
-        for (_own, _layer, measure), found in alike.items():
+        for (_own, layer, measure), found in alike.items():
             if len({record["variant"] for record in found}) < len(variants):
                 continue
             known = known_measure(measure)
             bounded = known is not None and known.kind == "similarity"
             values = [math.nan if r["value"] is None else float(r["value"]) for r in found]
             mean = mean_over_seeds(values, confidence=confidence, correlations=bounded)
+            for note in mean.notes:
+                said.setdefault((name, measure, note), {})[layer] = None
             references = dict.fromkeys(record["reference"] for record in found)
             averaged.append(
                 {
@@ -134,7 +148,11 @@ def seed_records(
                     "n_seeds": mean.n_seeds,
                 }
             )
-    return averaged
+    notes = [
+        f"{name}, {measure}, layer {', '.join(map(str, layers))}: {note}"
+        for (name, measure, note), layers in said.items()
+    ]
+    return averaged, notes
 
 
 def gathered_notes(said: Iterable[tuple[Key, Iterable[str]]]) -> list[str]:
@@ -150,3 +168,63 @@ def gathered_notes(said: Iterable[tuple[Key, Iterable[str]]]) -> list[str]:
         f"{', '.join(names)}, layer {', '.join(map(str, layers))}: {note}"
         for (note, layers), names in about.items()
     ]
+
+
+def ceiling_records(
+    shared: Mapping[str, Any],
+    pairs: Mapping[KeyPair, PairValues],
+    groups: Mapping[str, Sequence[str]],
+    layers: Iterable[int],
+    measure: str,
+    *,
+    reference: str,
+    reference_layer: int | None,
+    n_dropped: int,
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the noise ceiling of each group at each layer that all of it have, and notes.
+
+    Parameters
+    ----------
+    shared
+        Fields of all records.
+    pairs
+        Values of pairs of spaces, those of each group at each layer among them.
+    groups
+        The variants of each group, by its name.
+    layers
+        The layers compared.
+    measure
+        Which of the values the ceiling is of.
+    reference, reference_layer
+        What the records of the variants call theirs; no layer where each is compared with its own.
+    n_dropped
+        Rows left out.
+    """
+    either = {**pairs} | {(two, one): value for (one, two), value in pairs.items()}
+    records: list[dict[str, Any]] = []
+    notes: list[str] = []
+    for name, variants in groups.items():
+        for layer in layers:
+            keys = [(variant, layer) for variant in variants]
+            if any(pair not in either for pair in combinations(keys, 2)):
+                continue
+            matrix = np.eye(len(keys))
+            for i, j in combinations(range(len(keys)), 2):
+                matrix[i, j] = matrix[j, i] = either[keys[i], keys[j]].value(measure)
+            found = noise_ceiling(matrix)
+            ends = PairValues(
+                (Estimate(CEILINGS[0], found.lower), Estimate(CEILINGS[1], found.upper)),
+                either[keys[0], keys[1]].counts,
+            )
+            names = {
+                "reference": reference,
+                "reference_layer": layer if reference_layer is None else reference_layer,
+                "variant": name,
+                "layer": layer,
+            }
+            records += [
+                {**record, "n_seeds": found.n_spaces}
+                for record in _records(shared, names, ends, n_dropped)
+            ]
+            notes += [f"{name}, layer {layer}: no noise ceiling: {note}" for note in found.notes]
+    return records, notes

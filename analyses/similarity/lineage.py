@@ -84,7 +84,13 @@ def seed_groups(
         key = _but_for_seed(about.get(variant, {}), variant)
         if key is not None:
             groups.setdefault(key, []).append(variant)
-    return {_title(names): names for names in groups.values() if len(names) > 1}
+    titled: dict[str, list[str]] = {}
+    for names in groups.values():
+        if len(names) > 1:
+            title = _title(names)
+            # Runs of two recipes may have names of one form.
+            titled[_counted(names) if title in titled else title] = names
+    return titled
 
 
 def _but_for_seed(about: Mapping[str, Any], name: str) -> str | None:
@@ -106,4 +112,9 @@ def _but_for_seed(about: Mapping[str, Any], name: str) -> str | None:
 def _title(names: list[str]) -> str:
     """Return one name for a group: that of its first variant with `*` for the seed."""
     named = _SEEDED_NAME.fullmatch(names[0])
-    return f"{named['stem']}s*" if named else f"{names[0]} and {len(names) - 1} more"
+    return f"{named['stem']}s*" if named else _counted(names)
+
+
+def _counted(names: list[str]) -> str:
+    """Return a name for a group that says how many it has."""
+    return f"{names[0]} and {len(names) - 1} more"

@@ -147,6 +147,8 @@ def check_question(question: Question) -> Question:
     ):
         if isinstance(number, bool) or not is_a(number, int) or number < least:
             raise InvalidInput(f"{what} is {number!r}; give a whole number of at least {least}")
+    if question.interval == "bootstrap":
+        require_resamples(question.resamples, confidence)
     if question.whitened and question.kernel != "sqeuclidean":
         raise InvalidInput(
             f"{question.score} compares squared Euclidean distances, and the kernel is "

@@ -10,8 +10,8 @@ The test is of no relation at all between the spaces. It says nothing of how two
 see `differences` for that.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 import numpy as np
@@ -92,6 +92,7 @@ def plan_permutation(
     tile_rows: int,
     factored: bool = True,
     value_bytes: int = 4,
+    beside: Mapping[str, int] | None = None,
 ) -> PermutationPlan:
     """Choose the form that takes less time and fits.
 
@@ -111,6 +112,8 @@ def plan_permutation(
         Whether the kernel has features; the others are kept whole.
     value_bytes
         Of an entry or a feature: 4 or 8.
+    beside
+        Bytes held beside each form, while it is read.
 
     Raises
     ------
@@ -130,6 +133,12 @@ def plan_permutation(
         cost = products + _CELL_COST * n_cells * len(moved)
         memory = plan_features(sizes, hiddens, value_bytes)
         plans.append(PermutationPlan("features", memory, cost))
+    plans = [
+        replace(plan, memory=MemoryPlan({**plan.memory.parts, "reading": beside[plan.form]}))
+        if beside
+        else plan
+        for plan in plans
+    ]
     fitting = [plan for plan in plans if plan.memory.needed <= allowed]
     if not fitting:
         require(

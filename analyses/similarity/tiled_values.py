@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.analyses.similarity.bootstrap import cluster_bootstrap, plan_bootstrap
+from layerlake.analyses.similarity.differences import Deletions
 from layerlake.analyses.similarity.dissimilarity import (
     along,
     line_of_tiles,
@@ -24,6 +25,7 @@ from layerlake.analyses.similarity.inference import (
     RsaValue,
     correlation,
     cosine,
+    deleted_values,
     jackknife,
     value_of,
 )
@@ -196,8 +198,12 @@ def tiled_values(
     means: Means,
     report: Callable[[int], None],
     on_dropped: Callable[[NDArray[np.int64]], None] | None,
+    *,
+    deletions: Deletions | None = None,
 ) -> tuple[Valued, NDArray[np.int64]]:
     """Run the passes of a job and return its values, and the rows of each cluster left.
+
+    Where `deletions` is given, the values of sums without each cluster are put there.
 
     Raises
     ------
@@ -244,7 +250,7 @@ def tiled_values(
         )
     )
     values: Valued = {pair: ([], []) for pair in pairs}
-    work = _Work(job, tiles, pairs, means, report, values)
+    work = _Work(job, tiles, pairs, means, report, values, deletions)
     if SUMS in job.tasks:
         work.add_sums(found[SUMS], found.get(BOOTSTRAP))
     if "spearman" in job.tasks:
@@ -268,6 +274,7 @@ class _Work:
     means: Means
     report: Callable[[int], None]
     values: Valued
+    deletions: Deletions | None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -315,6 +322,8 @@ class _Work:
                 if touching is not None:
                     touching = touching_along(touching, sums, lines[s], lines[t])
                 sums = pairs_along(sums, lines[s], lines[t])
+            if self.deletions is not None and touching is not None and not constant:
+                self.deletions[s, t] = deleted_values(sums, touching, question.score)
             value = self._valued((s, t), PairedSums(sums, touching), constant)
             notes = list(value.notes)
             if resamples is not None and not constant:

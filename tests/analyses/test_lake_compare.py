@@ -1,0 +1,414 @@
+"""Any measures of any pairs of a lake equal those of the same rows in memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import layerlake as ll
+from layerlake.analyses.results import SimilarityResult
+from layerlake.analyses.similarity.ceilings import noise_ceiling
+from layerlake.analyses.similarity.compare_arrays import compare_arrays
+from layerlake.analyses.similarity.differences import paired_difference
+from layerlake.analyses.similarity.seeds import mean_over_seeds
+from layerlake.engine.progress import to_function
+from layerlake.store.errors import MemoryRefused, NameNotFound
+from layerlake.store.reader import Lake
+
+SIZES = np.array([3, 4, 3, 5, 4, 3, 3, 4, 5, 3] * 5)
+N = int(SIZES.sum())
+CLUSTERS = np.repeat(np.arange(len(SIZES)), SIZES)
+Spaces = dict[str, dict[int, NDArray[Any]]]
+
+
+def trained(seed: int) -> dict[str, Any]:
+    """Return the attributes of a variant of `base` that was trained with a seed."""
+    parent = {"weights_digest": "b", "source": "bert"}
+    training = {"task": "nli", "seed": seed}
+    return {"weights_digest": f"t{seed}", "parent": parent, "training": training}
+
+
+ABOUT: dict[str, dict[str, Any]] = {
+    "base": {"source": "bert", "weights_digest": "b"},
+    "nli-s0": trained(0),
+    "nli-s1": trained(1),
+    "nli-s2": trained(2),
+    "noise-s0": {"source": "bert", "randomize": 0},
+    "noise-s1": {"source": "bert", "randomize": 1},
+    "cut": {"source": "bert", "truncate": 2, "weights_digest": "c"},
+    "wide": {"source": "wide", "weights_digest": "w"},
+    "child": {"source": "out", "parent": {"weights_digest": "w"}},
+}
+
+
+def spaces_over(sizes: NDArray[np.int64], seed: int) -> Spaces:
+    """Return three layers of nine variants: those of one parent share more than the others."""
+    rng = np.random.default_rng(seed)
+    clusters = np.repeat(np.arange(len(sizes)), sizes)
+
+    def drawn(width: int) -> NDArray[np.float64]:
+        rows = rng.standard_normal((len(clusters), width))
+        return rows + rng.standard_normal((len(sizes), width))[clusters]
+
+    found: Spaces = {name: {} for name in ABOUT}
+    for layer in range(3):
+        base, wide = drawn(8) + 1.5, drawn(12)
+        task = drawn(8)
+        found["base"][layer] = base
+        for k in range(3):
+            found[f"nli-s{k}"][layer] = base + (0.2 + 0.2 * layer) * (task + (k + 1) / 3 * drawn(8))
+        for k in range(2):
+            found[f"noise-s{k}"][layer] = drawn(8) + base / 4
+        if layer < 2:
+            found["cut"][layer] = base.copy()
+        found["wide"][layer] = wide
+        found["child"][layer] = wide + drawn(12) / 2
+    return {
+        name: {layer: rows.astype("float32") for layer, rows in layers.items()}
+        for name, layers in found.items()
+    }
+
+
+SPACES = spaces_over(SIZES, 0)
+
+
+@pytest.fixture
+def lake(lake_with: Callable[..., Lake]) -> Lake:
+    """Those variants over the corpus `wiki`."""
+    return lake_with("wiki", SPACES, SIZES, about=ABOUT)
+
+
+def values_of(result: SimilarityResult) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """Return the records by both spaces and measure."""
+    names = ("reference", "reference_layer", "variant", "layer", "measure")
+    found = {tuple(r[name] for name in names): r for r in result.records}
+    assert len(found) == len(result.records)
+    return found
+
+
+def check(
+    result: SimilarityResult,
+    pairs: Iterable[tuple[tuple[str, int], tuple[str, int]]],
+    measures: Iterable[str],
+    *,
+    rows: NDArray[np.int64] | None = None,
+    **asked: Any,
+) -> None:
+    """Hold every number of a result to the pair compared in memory; there must be no others."""
+    found = values_of(result)
+    kept = np.arange(N) if rows is None else rows
+    expected = set()
+    for one, other in pairs:
+        alone = compare_arrays(
+            SPACES[one[0]][one[1]][kept], SPACES[other[0]][other[1]][kept], CLUSTERS[kept], **asked
+        )
+        for measure in measures:
+            key = (*one, *other, measure)
+            expected.add(key)
+            estimate, record = alone[measure], found[key]
+            for name in ("value", "low", "high", "bound", "p"):
+                number = getattr(estimate, name)
+                if number is None or math.isnan(number):
+                    assert record[name] is None, (key, name)
+                else:
+                    assert record[name] == pytest.approx(number, abs=2e-7), (key, name)
+            assert (record["n"], record["n_clusters"]) == (
+                alone.counts.n_rows,
+                alone.counts.n_clusters,
+            )
+    assert set(found) == expected
+
+
+FORMS = ("cka", "debiased-cka", "svcca", "procrustes", "bures")
+
+
+@pytest.mark.parametrize(
+    ("asked", "measures"),
+    [
+        ({"measure": "rsa"}, ("r_all", "r_between")),
+        ({"measure": ["rsa", *FORMS], "kernel": "sqeuclidean"}, ("r_all", "r_between", *FORMS)),
+        (
+            {"measure": "rsa,mutual-knn,rbf-cka", "kernel": "euclidean", "score": "spearman"},
+            ("spearman", "spearman_between", "mutual-knn", "rbf-cka"),
+        ),
+        ({"measure": "rsa", "score": "cosine"}, ("cosine", "cosine_between")),
+        ({"measure": "rsa", "score": "kendall", "kernel": "linear"}, ("kendall",)),
+        ({"measure": "rsa", "interval": "bootstrap", "resamples": 80}, ("r_all", "r_between")),
+    ],
+)
+def test_layers_aligned(lake: Lake, asked: dict[str, Any], measures: tuple[str, ...]) -> None:
+    result = ll.compare(lake, "wiki", variants=["nli-s0", "cut"], rows="all", **asked)
+    pairs = [(("base", w), ("nli-s0", w)) for w in range(3)]
+    pairs += [(("base", w), ("cut", w)) for w in range(2)]
+    check(result, pairs, measures, **asked)
+
+
+def test_one_layer_against_all(lake: Lake) -> None:
+    result = ll.compare(
+        lake, variants="nli-s0", reference_layer=1, rows="all", measure="rsa,cka", interval="none"
+    )
+    one = ("base", 1)
+    others = [("base", 0), ("base", 2), *(("nli-s0", w) for w in range(3))]
+    check(
+        result,
+        [(one, other) for other in others],
+        ("r_all", "r_between", "cka"),
+        measure="rsa,cka",
+        interval="none",
+    )
+
+
+ALL = {"variants": ["base", "nli-s0", "wide"], "layers": "0,2", "all_pairs": True}
+KEYS = [(name, layer) for name in ("base", "nli-s0", "wide") for layer in (0, 2)]
+ALL_PAIRS = [(one, other) for k, one in enumerate(KEYS) for other in KEYS[k + 1 :]]
+
+
+@pytest.mark.parametrize("method", ["features", "tiles"])
+def test_all_pairs_equal_the_pairs_one_by_one(lake: Lake, method: str) -> None:
+    result = ll.rsa(lake, rows="all", method=method, **ALL)
+    check(result, ALL_PAIRS, ("r_all", "r_between"), measure="rsa")
+    matrix = result.to_matrix("r_all")
+    assert matrix.shape == (6, 6)
+    np.testing.assert_array_equal(matrix, matrix.T)
+    np.testing.assert_array_equal(np.diagonal(matrix), 1)
+    assert list(matrix.coords["variant"].values) == [key[0] for key in KEYS]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"measure": "rsa,cka", "method": "features"},
+        {"measure": "rsa", "method": "tiles"},
+        {"measure": "rsa", "permutations": 19},
+    ],
+)
+def test_shares_that_little_memory_forces_give_the_same(lake: Lake, asked: dict[str, Any]) -> None:
+    seen: list[Any] = []
+    whole = ll.compare(lake, rows=100, differences=True, **ALL, **asked)
+    plans = [ll.plan_compare(lake, rows=100, differences=True, **ALL, **asked)]
+    most = plans[0].bytes_held
+    while True:
+        try:
+            plan = ll.plan_compare(
+                lake, rows=100, differences=True, memory=int(most / 1.2), **ALL, **asked
+            )
+        except MemoryRefused as refused:
+            assert f"({int(most / 1.2)} bytes) are allowed" in str(refused)  # noqa: PT017
+            break
+        most = int(most / 1.2)
+        assert plan.bytes_held <= most
+        plans.append(plan)
+    assert plans[-1].n_passes > plans[0].n_passes
+    assert [plan.n_pairs for plan in plans] == [15] * len(plans)
+    assert [plan.n_spaces for plan in plans] == [6] * len(plans)
+    cut = ll.compare(
+        lake,
+        rows=100,
+        differences=True,
+        memory=most,
+        fresh=True,
+        progress=to_function(seen.append),
+        **ALL,
+        **asked,
+    )
+    assert (seen[-1].done, seen[-1].state) == (seen[-1].total, "finished")
+    found, expected = values_of(cut), values_of(whole)
+    assert list(found) == list(expected)
+    assert any(key[-1] == "r_all_difference" for key in found)
+    for key, record in expected.items():
+        for name in ("value", "low", "high", "p"):
+            assert (found[key][name] is None) == (record[name] is None)
+            if record[name] is not None:
+                assert found[key][name] == pytest.approx(record[name], abs=1e-7), key
+
+
+def test_several_corpora(lake_with: Callable[..., Lake]) -> None:
+    other_sizes = np.full(40, 4)
+    lake_with("wiki", SPACES, SIZES, about=ABOUT)
+    lake = lake_with("nli", spaces_over(other_sizes, 1), other_sizes)
+    asked = {"variants": ["nli-s0", "nli-s1"], "measure": "rsa,cka", "rows": 120}
+    both = ll.compare(lake, ["wiki", "nli"], **asked)
+    apart = [ll.compare(lake, corpus, **asked) for corpus in ("wiki", "nli")]
+    assert both.records == apart[0].records + apart[1].records
+    assert both.settings["corpus"] == ["wiki", "nli"]
+    assert both.settings["rows"] == 120
+    assert both.identity == {"wiki": apart[0].identity, "nli": apart[1].identity}
+    assert both.notes[-1].startswith("r_all depends on how many rows each example gave")
+    assert {note.partition(":")[0] for note in both.notes[:-1]} == {"wiki", "nli"}
+    assert len(lake.location.nodes("results/similarity")) == 2
+    data = both.to_xarray()
+    assert data.sizes["corpus"] == 2
+    figure = both.plot()
+    assert len(figure.axes[0].lines) == 4
+    assert ll.plan_compare(lake, ["wiki", "nli"], **asked).n_spaces == 2 * 9
+
+
+def test_nothing_is_begun_where_one_corpus_cannot_be_compared(lake: Lake) -> None:
+    seen: list[Any] = []
+    with pytest.raises(NameNotFound, match="wikis"):
+        ll.compare(lake, ["wiki", "wikis"], progress=to_function(seen.append))
+    assert seen == []
+
+
+def test_each_with_its_own_base(lake: Lake) -> None:
+    result = ll.compare(lake, reference="own", rows="all", measure="cka", interval="none")
+    bases = {name: "base" for name in ABOUT if name not in ("base", "wide", "child")}
+    bases["child"] = "wide"
+    pairs = [((base, w), (name, w)) for name, base in bases.items() for w in SPACES[name] if w < 3]
+    check(result, pairs, ("cka",), measure="cka", interval="none")
+    assert result.settings["reference"] == "own"
+    assert set(result.to_xarray().reference.values) == {"base", "wide"}
+    assert result.table().count("to wide") == 1
+    assert ll.compare(lake, reference="own", variants="child", measure="cka").records
+    with pytest.raises(NameNotFound, match="made from, over wiki"):
+        ll.compare(lake, reference="own", variants=["wide"], measure="cka")
+
+
+def test_one_layer_of_each_own_base(lake: Lake) -> None:
+    result = ll.compare(
+        lake,
+        reference="own",
+        variants=["cut", "child"],
+        reference_layer=1,
+        layers="0,1",
+        measure="cka",
+        interval="none",
+        rows="all",
+    )
+    pairs = []
+    for base, name in (("base", "cut"), ("wide", "child")):
+        pairs += [((base, 1), (base, 0)), ((base, 1), (name, 0)), ((base, 1), (name, 1))]
+    check(result, pairs, ("cka",), measure="cka", interval="none")
+
+
+def test_seeds_are_averaged_each_against_its_own_base(lake: Lake) -> None:
+    asked = {"rows": "all", "measure": "rsa,procrustes", "seeds": True, "reference": "own"}
+    found = values_of(ll.compare(lake, variants=["nli-s0", "nli-s1", "nli-s2", "child"], **asked))
+    means = {key: record for key, record in found.items() if record["n_seeds"] > 1}
+    assert {key[2] for key in means} == {"nli-s*"}
+    assert len(means) == 3 * 3
+    for (reference, at, name, layer, measure), record in means.items():
+        assert (reference, at, name) == ("base", layer, "nli-s*")
+        values = [found["base", layer, f"nli-s{k}", layer, measure]["value"] for k in range(3)]
+        expected = mean_over_seeds(values, correlations=measure != "procrustes")
+        for end in ("value", "low", "high"):
+            assert record[end] == pytest.approx(getattr(expected, end))
+        assert (record["n_seeds"], record["n"]) == (3, N)
+    everyone = ll.compare(lake, **{**asked, "measure": "cka", "reference": "base"})
+    assert {r["variant"] for r in everyone.records if r["n_seeds"] > 1} == {"nli-s*", "noise-s*"}
+    alone = ll.compare(lake, variants=["nli-s0", "child"], **asked)
+    assert "no two variants differ in their seed alone" in alone.notes[-1]
+
+
+def brute_force(pair: tuple[str, str], layer: int, gone: int) -> tuple[float, float]:
+    """Return r_all and r_between of cosines without one cluster, from dense float64 matrices."""
+    kept = gone != CLUSTERS
+    kernels = []
+    for name in pair:
+        rows = SPACES[name][layer][kept].astype(np.float64)
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        kernels.append(rows @ rows.T)
+    every = np.triu(np.ones(kernels[0].shape, np.bool_), 1)
+    between = every & (CLUSTERS[kept][:, None] != CLUSTERS[kept])
+    over_all, over_between = (
+        float(np.corrcoef(kernels[0][over], kernels[1][over])[0, 1]) for over in (every, between)
+    )
+    return over_all, over_between
+
+
+@pytest.mark.parametrize("method", ["features", "tiles"])
+def test_differences_equal_those_of_brute_force_deletions(lake: Lake, method: str) -> None:
+    names = ["nli-s2", "nli-s0", "cut"]
+    result = ll.rsa(lake, variants=names, rows="all", differences=True, method=method)
+    found = {key: r for key, r in values_of(result).items() if key[-1].endswith("_difference")}
+    assert {key[2] for key in found} == {"nli-s2 - nli-s0", "nli-s2 - cut", "nli-s0 - cut"}
+    for layer in range(3):
+        deleted = {
+            name: np.array(
+                [brute_force(("base", name), layer, g) for g in (-1, *range(len(SIZES)))]
+            )
+            for name in names[:2]
+        }
+        for k, measure in enumerate(("r_all", "r_between")):
+            one, other = (deleted[name][:, k] for name in names[:2])
+            expected = paired_difference(one[0], one[1:], other[0], other[1:])
+            record = found["base", layer, "nli-s2 - nli-s0", layer, f"{measure}_difference"]
+            assert record["value"] == pytest.approx(expected.value, abs=1e-7)
+            assert record["low"] == pytest.approx(expected.low, abs=1e-6)
+            assert record["high"] == pytest.approx(expected.high, abs=1e-6)
+            assert record["p"] == pytest.approx(expected.p_value, rel=1e-3, abs=1e-9)
+            assert record["value"] < 0
+    # `cut` holds the layers of `base`, whose similarity to it has no spread.
+    same = found["base", 1, "nli-s0 - cut", 1, "r_all_difference"]
+    assert same["value"] < 0
+    assert same["low"] is same["p"] is None
+    assert any("cannot be told from 1" in note for note in result.notes)
+    assert "p " in result.table()
+
+
+@pytest.mark.parametrize("measure", ["r_all", "cosine"])
+@pytest.mark.parametrize("pairs", [{}, {"all_pairs": True}, {"reference_layer": 0}])
+def test_noise_ceilings_are_of_the_matrix_of_seeds(
+    lake: Lake, measure: str, pairs: dict[str, Any]
+) -> None:
+    score = "pearson" if measure == "r_all" else "cosine"
+    names = ["base", "nli-s0", "nli-s1", "nli-s2", "cut"]
+    asked = {"rows": "all", "interval": "none", "score": score}
+    variants = names if pairs.get("all_pairs") else names[1:]
+    result = ll.rsa(lake, variants=variants, ceilings=True, **pairs, **asked)
+    found = [r for r in result.records if r["measure"].startswith("ceiling")]
+    assert len(found) == 2 * 3
+    assert {(r["reference"], r["variant"], r["n_seeds"]) for r in found} == {("base", "nli-s*", 3)}
+    for layer in range(3):
+        spaces = [SPACES[f"nli-s{k}"][layer] for k in range(3)]
+        matrix = np.array(
+            [
+                [compare_arrays(a, b, CLUSTERS, **asked_of(score)).value(measure) for b in spaces]
+                for a in spaces
+            ]
+        )
+        expected = noise_ceiling(matrix)
+        lower, upper = (r["value"] for r in found if r["layer"] == layer)
+        assert (lower, upper) == pytest.approx((expected.lower, expected.upper), abs=1e-7)
+    # The pairs of seeds are no part of what was asked for.
+    others = ll.rsa(lake, variants=variants, **pairs, **asked)
+    assert values_of(others).keys() == {
+        k for k in values_of(result) if not k[-1].startswith("ceiling")
+    }
+    if not pairs:
+        figure = ll.rsa(lake, variants=variants, ceilings=True, seeds=True, **asked).plot()
+        assert len(figure.axes) == 1
+        bands = figure.axes[0].collections  # that of the mean over seeds, and the ceiling
+        assert [band.get_hatch() for band in bands] == [None, "///"]
+        assert "hatched: noise ceiling" in figure.axes[0].get_ylabel()
+    assert "noise ceiling" in result.table()
+
+
+def asked_of(score: str) -> dict[str, Any]:
+    """Return what a comparison in memory is asked for."""
+    return {"score": score, "interval": "none"}
+
+
+def test_permutations_test_r_between(lake: Lake) -> None:
+    seen: list[Any] = []
+    asked = {"permutations": 99, "seed": 5}
+    result = ll.rsa(
+        lake,
+        variants=["nli-s0", "noise-s0"],
+        rows="all",
+        progress=to_function(seen.append),
+        **asked,
+    )
+    pairs = [(("base", w), (name, w)) for w in range(3) for name in ("nli-s0", "noise-s0")]
+    check(result, pairs, ("r_all", "r_between"), **asked)
+    found = values_of(result)
+    assert all((record["p"] is None) == (key[-1] == "r_all") for key, record in found.items())
+    assert found["base", 0, "nli-s0", 0, "r_between"]["p"] == 0.01
+    assert (seen[-1].label, seen[-1].done) == ("permutations of wiki", 3 * 99)
+    assert seen[-1].total == 3 * 99
+    assert "p 0.01" in result.table()
