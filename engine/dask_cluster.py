@@ -118,8 +118,11 @@ def _check_workers(client: Any, address: str, resources: Mapping[str, float]) ->
     here = importlib.metadata.version("layerlake")
     versions = client.run(importlib.metadata.version, "layerlake", on_error="return")
     for worker, version in versions.items():
+        lacking = isinstance(version, importlib.metadata.PackageNotFoundError)
+        if isinstance(version, Exception) and not lacking:
+            continue  # it is dying or dead, and whoever takes its place will say
         if version != here:
-            found = "no LayerLake" if isinstance(version, Exception) else f"LayerLake {version}"
+            found = "no LayerLake" if lacking else f"LayerLake {version}"
             raise WorkersFailed(
                 f"the worker at {worker} has {found}, and this process {here}; install the same "
                 "version on every worker"

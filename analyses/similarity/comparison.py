@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -10,9 +11,11 @@ from layerlake.analyses.similarity.centring import CentredSums, centred_sums
 from layerlake.analyses.similarity.closed_forms import (
     Decomposition,
     FormValue,
+    LeftOut,
     SpacePair,
     even_groups,
-    group_jackknife,
+    jackknifed,
+    leave_out,
     measure,
 )
 from layerlake.analyses.similarity.differences import Deletions
@@ -20,7 +23,7 @@ from layerlake.analyses.similarity.dissimilarity import line_of, pairs_along, to
 from layerlake.analyses.similarity.feature_pass import FirstPass, constant_spaces
 from layerlake.analyses.similarity.form_intervals import INFLUENCED, influenced_values
 from layerlake.analyses.similarity.inference import RsaValue, deleted_values, value_of
-from layerlake.analyses.similarity.moment_state import Pair
+from layerlake.analyses.similarity.moment_state import MomentState, Pair
 from layerlake.analyses.similarity.moments import GroupMoments
 from layerlake.analyses.similarity.touching import ClusterTouch, Touching, stacked
 from layerlake.engine.passes import cut_blocks
@@ -118,13 +121,13 @@ def form_values(
         for pair, own in found.items():
             values[pair] |= own
     if interval != "none" and len(group.lengths) > 1 and others:
-        deleted = group_jackknife(
+        deleted = jackknifed(
             others,
             total,
-            _group_sums(first, report),
-            confidence=confidence,
-            labels=group.names,
-            stored=stored,
+            _left_out(first, others, total, stored, report),
+            group.names,
+            stored,
+            confidence,
         )
         for pair, own in deleted.items():
             values[pair] |= own
@@ -140,12 +143,37 @@ def form_values(
     return values
 
 
-def _group_sums(first: FirstPass, report: Report) -> Iterator[CentredSums]:
-    """Read the rows again and sum those of each group of neighbouring clusters apart."""
+@dataclass(frozen=True, slots=True)
+class _LeaveOut:
+    """Computes closed forms without a group of clusters, from its moments."""
+
+    names: tuple[str, ...]
+    total: CentredSums
+    labels: tuple[str, ...]
+    stored: tuple[object, ...]
+
+    def __call__(self, state: MomentState) -> LeftOut:
+        """Return the forms without the rows of some moments."""
+        return leave_out(self.names, self.total, centred_sums(state), self.labels, self.stored)
+
+
+def _left_out(
+    first: FirstPass,
+    names: Sequence[str],
+    total: CentredSums,
+    stored: Sequence[object],
+    report: Report,
+) -> Iterator[LeftOut]:
+    """Read the rows again, and leave out each group of neighbouring clusters in turn."""
     group = first.group
     most = max(hi - lo for lo, hi in group.cuts)
     edges = np.flatnonzero(np.diff(even_groups(group.lengths), prepend=-1, append=-1))
-    for lo, hi in itertools.pairwise(edges.tolist()):
-        accumulator = GroupMoments(first.state.frames, None, group.pairs)
-        cuts = cut_blocks(group.bounds[lo : hi + 1], most)
-        yield centred_sums(first.again([accumulator], report, cuts=cuts)[0])
+    return first.apart(
+        GroupMoments(first.state.frames, None, group.pairs),
+        _LeaveOut(tuple(names), total, tuple(group.names), tuple(stored)),
+        report,
+        [
+            cut_blocks(group.bounds[lo : hi + 1], most)
+            for lo, hi in itertools.pairwise(edges.tolist())
+        ],
+    )

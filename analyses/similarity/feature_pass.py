@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from layerlake.analyses.similarity.moments import (
     mean_feature,
     pair_sums,
 )
-from layerlake.analyses.similarity.partitioned import run_partitioned
+from layerlake.analyses.similarity.partitioned import run_apart, run_partitioned
 from layerlake.analyses.similarity.planning import SAMPLE_ROWS
 from layerlake.analyses.similarity.preparation import Preparation, Prepared
 from layerlake.analyses.similarity.selected import require_rows
@@ -26,6 +26,8 @@ from layerlake.engine.arrays import namespace
 from layerlake.engine.memory import require
 from layerlake.engine.passes import Accumulator, expect_blocks, read_blocks, run_pass
 from layerlake.engine.schedulers import Cut
+
+T = TypeVar("T")
 
 ATTEMPTS: Final = 4
 """First passes at most: from a sample's mean, from the mean, in float64, and one to spare."""
@@ -131,6 +133,35 @@ class FirstPass:
     ) -> list[Any]:
         """Feed every block to accumulators once more, or blocks that are cut otherwise."""
         return self.blocks.run(self.preparation, accumulators, report, cuts=cuts)
+
+    def apart(
+        self,
+        accumulator: Accumulator[Prepared, Any, Any],
+        finish: Callable[[Any], T],
+        report: Callable[[int], None],
+        parts: Sequence[Sequence[Cut]],
+    ) -> Iterator[T]:
+        """Sum the blocks of each part alone, here or on workers, and yield what `finish` makes."""
+        group, means = self.group, self.group.means
+        if means.scheduler is None:
+            for cuts in parts:
+                yield finish(self.again([accumulator], report, cuts=cuts)[0])
+            return
+        yield from run_apart(
+            group.spaces,
+            group.rows,
+            group.names,
+            parts,
+            self.preparation,
+            accumulator,
+            finish,
+            scheduler=means.scheduler,
+            workers=means.workers,
+            needed=group.worker_bytes,
+            device=means.device,
+            device_bytes=means.allowed if means.device.kind != "cpu" else None,
+            on_progress=report,
+        )
 
 
 def _silent(rows: int) -> None:

@@ -142,6 +142,7 @@ def group_of(
                 replace(means, scheduler=None),
                 interval=interval,
                 precision=precision,
+                extra=extra,
             ).needed,
             state_bytes([s.shape[1] for s in selected.spaces], len(selected.lengths), pairs),
         ),
@@ -181,7 +182,7 @@ def plan_group(
     if means.scheduler is None:
         return MemoryPlan(parts, plan.reserve)
     workers = plan_workers(
-        plan.needed,
+        sum(parts.values()),
         state_bytes(hiddens, len(lengths), pairs),
         scheduler=means.scheduler,
         workers=means.workers,

@@ -1,9 +1,10 @@
 """A similarity pass shared by workers: each reads and prepares its own blocks of every space."""
 
 import dataclasses
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from layerlake.engine.devices import CPU, Device, spaces_apart, working_on
 from layerlake.engine.passes import Accumulator, SpaceLike, expect_blocks, read_blocks
 from layerlake.engine.schedulers import Cut, Part, cut_parts, reduce_parts
 
+T = TypeVar("T")
 _Accumulators = tuple[Accumulator[Prepared, Any, Any], ...]
 
 
@@ -65,6 +67,19 @@ class _Summarise:
                 states[k] = accumulator.update(states[k], prepared)
             del prepared
         return _PartState(tuple(states), dropped)
+
+
+@dataclass(frozen=True, slots=True)
+class _Finish:
+    """Turns a part of a pass into a list of what its one accumulator comes to."""
+
+    summarise: _Summarise
+    finish: Callable[[Any], Any]
+
+    def __call__(self, part: Part) -> list[Any]:
+        """Read, absorb and finish the blocks of a part."""
+        (accumulator,) = self.summarise.accumulators
+        return [self.finish(accumulator.finish(self.summarise(part).states[0]))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,3 +170,66 @@ def run_partitioned(
         accumulator.finish(state)
         for accumulator, state in zip(accumulators, found.states, strict=True)
     ]
+
+
+def run_apart(
+    spaces: Sequence[SpaceLike],
+    rows: Sequence[NDArray[np.int64]],
+    names: Sequence[str],
+    parts: Sequence[Part],
+    preparation: Preparation,
+    accumulator: Accumulator[Prepared, Any, Any],
+    finish: Callable[[Any], T],
+    *,
+    scheduler: str | None,
+    workers: int | None = None,
+    needed: int = 0,
+    device: Device = CPU,
+    device_bytes: int | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> list[T]:
+    """Feed the blocks of each part to an accumulator of its own, on workers.
+
+    Parameters
+    ----------
+    spaces, rows, names, preparation, scheduler, workers, needed, device, device_bytes
+        As `run_partitioned`; nobody is told of rows that are dropped.
+    parts
+        The blocks of each part, in order.
+    accumulator
+        What sums a part.
+    finish
+        Makes of what the accumulator finished with what is returned, there where the part was
+        summed; for processes and clusters it is pickled.
+    on_progress
+        Called in this thread with the rows of each part that is done.
+
+    Returns
+    -------
+    What became of each part, in order.
+
+    Raises
+    ------
+    InvalidInput, MemoryRefused, MissingExtra, WorkersFailed
+        As `run_partitioned`.
+    """
+    slim = dataclasses.replace(
+        preparation, describe=_RowNames(tuple(rows), tuple(names)), on_dropped=None
+    )
+
+    def report(part: Part) -> None:
+        """Tell how many rows a part held."""
+        if on_progress is not None:
+            on_progress(sum(stop - start for start, stop in part))
+
+    summarise = _Summarise(tuple(spaces), tuple(rows), slim, (accumulator,), device, device_bytes)
+    found: list[T] = reduce_parts(
+        parts,
+        _Finish(summarise, finish),
+        operator.add,
+        scheduler=scheduler,
+        workers=workers,
+        needed=needed,
+        on_part=report,
+    )
+    return found

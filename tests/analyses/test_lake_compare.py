@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -412,3 +414,68 @@ def test_permutations_test_r_between(lake: Lake) -> None:
     assert (seen[-1].label, seen[-1].done) == ("permutations of wiki", 3 * 99)
     assert seen[-1].total == 3 * 99
     assert "p 0.01" in result.table()
+
+
+def alike(found: SimilarityResult, expected: SimilarityResult) -> None:
+    """Hold one answer to another: to 1e-9, and ranks looked up in histograms to their bound."""
+    others = values_of(expected)
+    assert list(values_of(found)) == list(others)
+    for key, record in values_of(found).items():
+        ranked = key[-1].startswith("spearman")
+        tolerance = others[*key[:-1], "spearman"]["bound"] if ranked else 1e-9
+        for name in ("value", "low", "high", "p"):
+            assert (record[name] is None) == (others[key][name] is None)
+            if record[name] is not None:
+                assert record[name] == pytest.approx(others[key][name], abs=tolerance), (key, name)
+
+
+EVERYWHERE = {
+    "features": {"measure": "rsa", "method": "features", "differences": True},
+    "forms": {"measure": "cka,svcca,debiased-cka"},
+    "tiles": {"measure": "rsa,mutual-knn", "kernel": "euclidean", "score": "spearman"},
+    "permutations": {"measure": "rsa", "permutations": 19},
+}
+
+
+@pytest.mark.parametrize("what", EVERYWHERE)
+def test_every_scheduler_gives_the_same(
+    lake: Lake, cluster: Any, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr("layerlake.analyses.similarity.tile_planning.PANEL_ROWS", 64)
+    asked = {"variants": ["nli-s0", "cut"], "layers": "0,1", "rows": "all", **EVERYWHERE[what]}
+    alone = ll.compare(lake, **asked)
+    for scheduler in ("threads", "processes", cluster.scheduler_address):
+        seen: list[Any] = []
+        found = ll.compare(
+            lake,
+            scheduler=scheduler,
+            workers=None if "tcp" in scheduler else 2,
+            fresh=True,
+            progress=to_function(seen.append),
+            **asked,
+        )
+        assert (found.settings, found.identity) == (alone.settings, alone.identity)
+        alike(found, alone)
+        assert (seen[-1].done, seen[-1].state) == (seen[-1].total, "finished")
+
+
+@pytest.mark.parametrize("what", ["features", "forms", "tiles"])
+def test_a_worker_that_dies_changes_nothing(
+    lake: Lake, cluster: Any, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr("layerlake.analyses.similarity.tile_planning.PANEL_ROWS", 64)
+    asked = {"variants": "nli-s0", "layers": 1, "rows": "all", **EVERYWHERE[what]}
+    address = cluster.scheduler_address
+    whole = ll.compare(lake, scheduler=address, **asked)
+    killed: list[int] = []
+
+    def kill(event: Any) -> None:
+        """Kill a worker once some rows are done."""
+        if event.done and not killed:
+            pids = [worker.process.pid for worker in cluster.workers.values()]
+            killed.append(next(pid for pid in pids if pid is not None))
+            os.kill(killed[0], signal.SIGKILL)
+
+    found = ll.compare(lake, scheduler=address, fresh=True, progress=to_function(kill), **asked)
+    assert killed
+    assert found.records == whole.records

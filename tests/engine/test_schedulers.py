@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import itertools
 import os
 import signal
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -410,3 +412,26 @@ def test_a_scheduler_that_goes_away_is_told(own_cluster: Any) -> None:
 
         with pytest.raises(WorkersFailed, match=f"^the Dask scheduler at {address} went away"):
             reduce_parts(PARTS, Sums(seconds=0.1), merge, scheduler=address, on_part=close)
+
+
+class Answering:
+    """A client whose workers answer so when they are asked for the version of LayerLake."""
+
+    def __init__(self, *answers: object) -> None:
+        self._answers = {f"tcp://10.0.0.{k}:9": answer for k, answer in enumerate(answers)}
+
+    def run(self, *_asked: object, **_how: object) -> dict[str, object]:
+        return self._answers
+
+    def scheduler_info(self, **_how: object) -> dict[str, object]:
+        return {"workers": {}}
+
+
+def test_workers_with_another_version_are_refused_and_dying_ones_are_not() -> None:
+    here = importlib.metadata.version("layerlake")
+    check = partial(dask_cluster._check_workers, address="tcp://10.0.0.9:9", resources={})
+    check(Answering(here, ConnectionResetError("closed"), OSError("timed out")))
+    with pytest.raises(WorkersFailed, match=r"10\.0\.0\.1:9 has no LayerLake, and this process"):
+        check(Answering(here, importlib.metadata.PackageNotFoundError("layerlake")))
+    with pytest.raises(WorkersFailed, match="has LayerLake 0.0.7, and"):
+        check(Answering("0.0.7"))

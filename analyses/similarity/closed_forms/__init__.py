@@ -8,8 +8,11 @@ from layerlake.analyses.similarity.closed_forms.decomposition import Decompositi
 from layerlake.analyses.similarity.closed_forms.jackknife import (
     GROUPS,
     FormValue,
+    LeftOut,
     even_groups,
     group_jackknife,
+    jackknifed,
+    leave_out,
 )
 from layerlake.analyses.similarity.closed_forms.pair import Measured, SpacePair
 from layerlake.analyses.similarity.closed_forms.registry import (
@@ -27,6 +30,7 @@ __all__ = [
     "ClosedForm",
     "Decomposition",
     "FormValue",
+    "LeftOut",
     "Measured",
     "SpacePair",
     "even_groups",
@@ -34,5 +38,7 @@ __all__ = [
     "forms_cost",
     "forms_memory",
     "group_jackknife",
+    "jackknifed",
+    "leave_out",
     "measure",
 ]

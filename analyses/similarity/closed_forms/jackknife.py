@@ -124,23 +124,69 @@ def group_jackknife(
     """
     if not is_a(confidence, float) or not 0 < confidence < 1:
         raise InvalidInput(f"a confidence lies between 0 and 1, not {confidence!r}")
-    forms = {name: form_named(name) for name in names}
     called = labels or [f"space {s}" for s in range(len(total.spaces))]
     dtypes = stored or [np.float64] * len(total.spaces)
-    whole = _measured(names, total, called, dtypes)
+    left_out = (leave_out(names, total, group, called, dtypes) for group in groups)
+    return jackknifed(names, total, left_out, called, dtypes, confidence)
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Closed forms without one group of clusters."""
+
+    n_rows: int
+    """Of the group."""
+    values: Mapping[Pair, Mapping[str, float]]
+    """Empty where the group is all there is."""
+
+
+def leave_out(
+    names: Sequence[str],
+    total: CentredSums,
+    group: CentredSums,
+    labels: Sequence[str],
+    stored: Sequence[object],
+) -> LeftOut:
+    """Compute closed forms of all pairs without one group; parameters as `group_jackknife`."""
+    n_rows = group.spaces[0].n_rows
+    if n_rows >= total.spaces[0].n_rows:
+        return LeftOut(n_rows, {})
+    rest = _measured(names, without(total, group), labels, stored)
+    return LeftOut(
+        n_rows,
+        {
+            pair: {name: value.value for name, value in found.items()}
+            for pair, found in rest.items()
+        },
+    )
+
+
+def jackknifed(
+    names: Sequence[str],
+    total: CentredSums,
+    left_out: Iterable[LeftOut],
+    labels: Sequence[str],
+    stored: Sequence[object],
+    confidence: float,
+) -> dict[Pair, dict[str, FormValue]]:
+    """Return closed forms with intervals; parameters as `group_jackknife`, errors as well.
+
+    `left_out` are the forms without each group, as `leave_out` computes them.
+    """
+    forms = {name: form_named(name) for name in names}
+    whole = _measured(names, total, labels, stored)
     deleted: dict[Pair, dict[str, list[float]]] = {
         pair: {name: [] for name in names} for pair in total.crosses
     }
     n_rows = total.spaces[0].n_rows
     sizes: list[int] = []
-    for group in groups:
-        sizes.append(group.spaces[0].n_rows)
+    for group in left_out:
+        sizes.append(group.n_rows)
         if sum(sizes) > n_rows or sizes[-1] == n_rows:
             break
-        rest = _measured(names, without(total, group), called, dtypes)
         for pair, values in deleted.items():
             for name, numbers in values.items():
-                numbers.append(rest[pair][name].value)
+                numbers.append(group.values[pair][name])
     if sum(sizes) != n_rows or len(sizes) < 2:
         raise InvalidInput(
             f"{len(sizes)} groups hold {sum(sizes)} rows, and the total {n_rows}; give two "
