@@ -193,11 +193,30 @@ def jackknife(r: float, deleted: NDArray[np.float64], confidence: float) -> Inte
         return Interval(r, 1.0) if r > 0 else Interval(-1.0, r)
     # The largest double below 1 keeps atanh finite where one cluster makes all the difference.
     edge = math.nextafter(1.0, 0.0)
-    z = np.arctanh(np.clip(deleted, -edge, edge))
-    spread = np.sum((z - z.mean()) ** 2) * (n_clusters - 1) / n_clusters
-    reach = float(stdtrit(n_clusters - 1, 0.5 + confidence / 2)) * math.sqrt(spread)
+    reach = _reach(np.arctanh(np.clip(deleted, -edge, edge)), confidence)
     centre = math.atanh(r)
     return Interval(math.tanh(centre - reach), math.tanh(centre + reach))
+
+
+def jackknife_positive(
+    value: float, deleted: NDArray[np.float64], confidence: float
+) -> Interval | None:
+    """Return the jackknife interval of a number above 0, such as a mean length, on its logarithm.
+
+    Parameters as `jackknife`; None where there are fewer than two clusters, or one of the numbers
+    is not above 0.
+    """
+    if len(deleted) < 2 or not (value > 0 and bool((deleted > 0).all())):
+        return None
+    factor = math.exp(_reach(np.log(deleted), confidence))
+    return Interval(value / factor, value * factor)
+
+
+def _reach(deleted: NDArray[np.float64], confidence: float) -> float:
+    """Return half the width of the interval from numbers with each cluster left out."""
+    n_clusters = len(deleted)
+    variance = np.sum((deleted - deleted.mean()) ** 2) * (n_clusters - 1) / n_clusters
+    return float(stdtrit(n_clusters - 1, 0.5 + confidence / 2)) * math.sqrt(variance)
 
 
 def spread(sums: NDArray[np.float64]) -> tuple[float, float]:

@@ -76,7 +76,8 @@ def profile(
     specials
         Include special pieces.
     interval
-        `cluster` (jackknife over groups of examples) or `none`.
+        Of the anisotropy and the mean length: `cluster` (jackknife over groups of examples) or
+        `none`.
     confidence
         Nominal coverage of the intervals.
     memory
@@ -277,7 +278,10 @@ def _records(own: Profile, counts: Counts) -> list[dict[str, Any]]:
         **dict(zip(("norm-q1", "norm-median", "norm-q3"), norms.quartiles, strict=True)),
         "norm-max": norms.highest,
     }
-    ends = {"anisotropy": (own.anisotropy_low, own.anisotropy_high)}
+    ends = {
+        "anisotropy": (own.anisotropy_low, own.anisotropy_high),
+        "norm-mean": (own.mean_norm_low, own.mean_norm_high),
+    }
     binned = ("norm-q1", "norm-median", "norm-q3")
     return [
         {

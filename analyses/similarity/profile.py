@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.analyses.similarity.closed_forms.jackknife import GROUPS, even_groups
-from layerlake.analyses.similarity.inference import jackknife
+from layerlake.analyses.similarity.inference import jackknife, jackknife_positive
 from layerlake.analyses.similarity.norm_statistics import (
     NORM_BYTES,
     NormHistogram,
@@ -46,6 +46,9 @@ class Profile:
     anisotropy_low: float | None
     """Lower end of the interval; None where there is none."""
     anisotropy_high: float | None
+    mean_norm_low: float | None
+    """Lower end of the interval of the mean length of a row (`norms.mean`), None as above."""
+    mean_norm_high: float | None
     mean_length: float
     """Length of the mean row."""
     spectrum: Spectrum
@@ -67,6 +70,10 @@ class ProfileState:
     """(group, hidden) float64: the sums of the unit rows of each group."""
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, np.int64))
     """(group,): rows with a direction in each group."""
+    sizes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, np.int64))
+    """(group,): rows of each group."""
+    length_sums: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
+    """(group,): the sum of the lengths of the rows of each group."""
     norms: NormHistogram = field(default_factory=NormHistogram)
 
 
@@ -131,8 +138,12 @@ class ProfileSums:
         wide -= mean
         comoment = xp.matmul(xp.matrix_transpose(wide), wide)
         del wide
-        norms = NormHistogram.of(to_host(lengths))
-        return self.merge(state, ProfileState(count, mean, comoment, unit_sums, counts, norms))
+        host_lengths = to_host(lengths)
+        sizes = np.bincount(groups, minlength=n_groups).astype(np.int64)
+        length_sums = np.bincount(groups, host_lengths, n_groups).astype(np.float64)
+        norms = NormHistogram.of(host_lengths)
+        own = ProfileState(count, mean, comoment, unit_sums, counts, sizes, length_sums, norms)
+        return self.merge(state, own)
 
     def merge(self, state: ProfileState, other: ProfileState) -> ProfileState:
         """Add the sums of other rows (Chan et al. 1983)."""
@@ -148,6 +159,8 @@ class ProfileSums:
         state.mean = state.mean + gap * (other.rows / rows)
         state.unit_sums += other.unit_sums
         state.counts = state.counts + other.counts
+        state.sizes = state.sizes + other.sizes
+        state.length_sums = state.length_sums + other.length_sums
         state.norms = state.norms.joined(other.norms)
         state.rows = rows
         return state
@@ -177,6 +190,11 @@ class ProfileSums:
                     "with a group of clusters left out no two rows with a direction are left, so "
                     "there is no interval"
                 )
+        statistics = state.norms.statistics()
+        reach = None
+        if self.groups is not None:
+            left = (state.length_sums.sum() - state.length_sums) / (state.rows - state.sizes)
+            reach = jackknife_positive(statistics.mean, left, self.confidence)
         spectrum = spectrum_of_gram(state.rows, mean, gram)
         if math.isnan(spectrum.participation_ratio):
             notes.append("all rows are the same, so there is no variance to be shared out")
@@ -186,9 +204,11 @@ class ProfileSums:
             anisotropy=anisotropy,
             anisotropy_low=ends.low if ends else None,
             anisotropy_high=ends.high if ends else None,
+            mean_norm_low=reach.low if reach else None,
+            mean_norm_high=reach.high if reach else None,
             mean_length=float(np.linalg.norm(mean)),
             spectrum=spectrum,
-            norms=state.norms.statistics(),
+            norms=statistics,
             notes=tuple(notes),
         )
 
@@ -251,8 +271,9 @@ def profile_space(
         (row,): what each row taken came from, such as its sentence; equal ids lie side by side.
         Without them there is no interval.
     confidence
-        Nominal coverage of the interval of the anisotropy: the jackknife over some dozens of
-        groups of clusters (see `closed_forms.jackknife`), on atanh.
+        Nominal coverage of the intervals of the anisotropy and the mean length of a row: the
+        jackknife over some dozens of groups of clusters (see `closed_forms.jackknife`), on atanh
+        and on the logarithm.
     block_rows
         Rows read at a time; by default as many as the memory is enough for, up to 2048.
     memory

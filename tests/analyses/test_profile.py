@@ -131,6 +131,7 @@ def test_any_blocks_in_any_order_give_the_same(seed, cuts, backwards):
     assert found.anisotropy == pytest.approx(whole.anisotropy, abs=1e-13)
     ordered = profile_array(rows, np.arange(50) // 10)
     assert found.anisotropy_low == pytest.approx(ordered.anisotropy_low, abs=1e-12)
+    assert found.mean_norm_high == pytest.approx(ordered.mean_norm_high, rel=1e-12)
     np.testing.assert_allclose(found.spectrum.variances, whole.spectrum.variances, rtol=1e-9)
     assert found.norms.quartiles == whole.norms.quartiles
     for name in ("mean", "sd", "lowest", "highest", "bound"):
@@ -181,6 +182,23 @@ def test_anisotropy_without_each_group_of_clusters(library):
     assert (found.anisotropy_low, found.anisotropy_high) == pytest.approx(ends, abs=1e-10)
     assert profile_array(rows).anisotropy_low is None
     assert profile_array(rows, np.zeros(400)).anisotropy_low is None
+
+
+def test_mean_length_without_each_group_of_clusters():
+    rows = rows_of(200)
+    rows[5] = 0
+    clusters = np.arange(200) // 3
+    found = profile_array(rows, clusters, block_rows=37, confidence=0.9)
+    lengths = np.linalg.norm(rows, axis=1)
+    sizes = np.unique(clusters, return_counts=True)[1]
+    groups = np.repeat(even_groups(sizes), sizes)
+    z = np.log([lengths[groups != g].mean() for g in np.unique(groups)])
+    error = np.sqrt((len(z) - 1) / len(z) * np.sum((z - z.mean()) ** 2))
+    reach = student.ppf(0.95, len(z) - 1) * error
+    ends = lengths.mean() * np.exp([-reach, reach])
+    assert (found.mean_norm_low, found.mean_norm_high) == pytest.approx(tuple(ends), rel=1e-10)
+    assert profile_array(rows).mean_norm_low is None
+    assert profile_array(np.zeros((9, 3)), np.arange(9)).mean_norm_low is None
 
 
 def test_clusters_that_leave_too_little_have_no_interval():
