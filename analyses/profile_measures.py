@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final, NamedTuple
 
 
@@ -11,13 +12,13 @@ class ProfileMeasure(NamedTuple):
     title: str
     """What an axis calls it."""
     written: str
-    """How it is formatted for people."""
+    """How it is formatted for people; empty for four digits."""
 
 
-_PLAIN: Final = ".4g"
+_PLAIN: Final = ""
 
 PROFILE_MEASURES: Final = {
-    "anisotropy": ProfileMeasure("anisotropy (mean cosine)", ".3f"),
+    "anisotropy": ProfileMeasure("anisotropy (mean cosine)", "z.3f"),
     "participation-ratio": ProfileMeasure("participation ratio", _PLAIN),
     "effective-rank": ProfileMeasure("effective rank", _PLAIN),
     "dimensions-50": ProfileMeasure("principal axes of 50 % of the variance", ".0f"),
@@ -51,6 +52,17 @@ DRAWN: Final = ("anisotropy", "participation-ratio", "dimensions-90", "norm-mean
 
 
 def number_text(measure: str, value: float) -> str:
-    """Write a number of any measure for people: similarities to three digits."""
+    """Write a number of any measure for people: similarities to three digits behind the point."""
     known = PROFILE_MEASURES.get(measure)
-    return format(value, ".3f" if known is None else known.written)
+    return format(value, "z.3f") if known is None else _written(value, known.written)
+
+
+def _written(value: float, how: str) -> str:
+    """Write a number as told, or with four digits that count."""
+    if how:
+        return format(value, how)
+    size = abs(value)
+    if value and not 1e-3 <= size < 1e7:
+        return f"{value:.3e}"
+    before = math.floor(math.log10(size)) + 1 if size >= 1 else 1
+    return f"{value:.{max(4 - before, 0)}f}"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import layerlake
-from layerlake.analyses.profile_measures import PROFILE_MEASURES
+from layerlake.analyses.profile_measures import PROFILE_MEASURES, number_text
 from layerlake.analyses.profile_results import PROFILE_FIELDS, ProfileResult
 from layerlake.analyses.similarity.lake_profile import profile
 from layerlake.cli.main import main
@@ -185,6 +185,26 @@ def test_pandas_holds_the_records(lake):
     frame = profile(lake[0], variants="base", rows=50).to_pandas()
     assert list(frame.columns) == list(PROFILE_FIELDS)
     assert frame["variant"].tolist() == ["base"] * 2 * len(PROFILE_MEASURES)
+
+
+@pytest.mark.parametrize(
+    ("measure", "value", "text"),
+    [
+        ("anisotropy", -1e-9, "0.000"),
+        ("anisotropy", 0.1239, "0.124"),
+        ("dimensions-90", 614.0, "614"),
+        ("variance", 0.0, "0.000"),
+        ("norm-mean", 27.7, "27.70"),
+        ("norm-mean", 999.96, "1000.0"),
+        ("norm-mean", 0.0123, "0.012"),
+        ("variance", 123456.7, "123457"),
+        ("variance", 1.5e9, "1.500e+09"),
+        ("variance", 2.5e-7, "2.500e-07"),
+        ("cka", 0.5, "0.500"),
+    ],
+)
+def test_numbers_are_written_for_people(measure, value, text):
+    assert number_text(measure, value) == text
 
 
 def test_corpora_are_joined(lake):
