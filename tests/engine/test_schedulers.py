@@ -433,5 +433,5 @@ def test_workers_with_another_version_are_refused_and_dying_ones_are_not() -> No
     check(Answering(here, ConnectionResetError("closed"), OSError("timed out")))
     with pytest.raises(WorkersFailed, match=r"10\.0\.0\.1:9 has no LayerLake, and this process"):
         check(Answering(here, importlib.metadata.PackageNotFoundError("layerlake")))
-    with pytest.raises(WorkersFailed, match="has LayerLake 0.0.7, and"):
+    with pytest.raises(WorkersFailed, match=r"has LayerLake 0\.0\.7, and"):
         check(Answering("0.0.7"))
