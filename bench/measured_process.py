@@ -1,8 +1,9 @@
 """A process that runs methods one after another and says what each took.
 
 Run as a file, by any Python: other packages may need one of their own, so nothing here is of
-LayerLake and numpy alone is needed. Every line of stdin asks for one run, and every line of stdout
-answers; what methods print themselves goes nowhere.
+LayerLake and numpy alone is needed. Every line of stdin asks for one run, and two lines of
+stdout answer: what is resident when all is ready, and what the run took; or one, that it failed
+before. What methods print themselves goes nowhere.
 
 A method is `function(spaces, options, clock)`: arrays of (row, hidden), a mapping of settings, and
 a `Clock`. It returns a number or a list of numbers.
@@ -27,6 +28,9 @@ import numpy as np
 
 WARM_ROWS = 256
 """Rows of the run that comes before the first measured one: it imports and compiles."""
+
+_SAME_BYTES = 2**20
+"""The system counts resident bytes of each thread in batches, and so only about."""
 
 
 class Clock:
@@ -57,8 +61,11 @@ class Methods:
         self._warm: set[tuple[str, str, str]] = set()
         self._spaces: dict[str, Any] = {}
 
-    def run(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Run a method once and return what it took; the first time it is run on few rows first."""
+    def run(self, request: dict[str, Any], say: Callable[[Any], None]) -> dict[str, Any]:
+        """Run a method once and return what it took; the first time it is run on few rows first.
+
+        What is resident is told when all is ready, so that others can watch from there.
+        """
         function = self._function(request["module"], request["function"])
         options = request["options"]
         spaces = self._load(request["spaces"])
@@ -70,7 +77,8 @@ class Methods:
         spaces = [rows[: options["n_rows"]] for rows in spaces]
         gc.collect()
         _return_memory()
-        settled, before = _start_peak()
+        before = _start_peak()
+        say(before)
         clock, wall, cpu = Clock(), time.perf_counter(), time.process_time()
         value = function(spaces, options, clock)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
@@ -78,7 +86,7 @@ class Methods:
             "wall": wall + clock.wall,
             "cpu": cpu + clock.cpu,
             "scaled": clock.scaled,
-            "peak_bytes": _peak_since(settled, before),
+            "peak_bytes": _peak_since(before),
             "values": np.atleast_1d(np.asarray(value, dtype=float)).tolist(),
         }
 
@@ -123,34 +131,32 @@ def _status(*keys: str) -> list[int]:
     return [int(found[key].split()[0]) * 1024 for key in keys]
 
 
-def _start_peak() -> tuple[bool, tuple[int, int] | None]:
+def _start_peak() -> dict[str, int] | None:
     """Start to watch the memory.
 
     Returns
     -------
-    tuple
-        Whether the most bytes so far could be forgotten, and the bytes resident now and at most;
-        None where the system does not say.
+    dict
+        Bytes resident now, those of them that are of files and that are not, and the most so far,
+        which is forgotten where the system lets it; None where the system says nothing.
     """
     try:
-        settled = True
-        try:
+        with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
-        except OSError:
-            settled = False
-        resident, most = _status("VmRSS", "VmHWM")
-    except OSError:
-        return False, None
-    return settled, (resident, most)
+        resident, most, mapped, own = _status("VmRSS", "VmHWM", "RssFile", "RssAnon")
+    except (OSError, KeyError):
+        return None
+    return {"resident": resident, "most": most, "mapped": mapped, "own": own}
 
 
-def _peak_since(settled: bool, before: tuple[int, int] | None) -> int | None:
+def _peak_since(before: dict[str, int] | None) -> int | None:
     """Return the most bytes since `_start_peak` beyond those resident then, if they are known."""
     if before is None:
         return None
     (most,) = _status("VmHWM")
-    # Where an earlier run held more, and that could not be forgotten, nothing is known of this one.
-    return most - before[0] if settled or most > before[1] else None
+    # Where an earlier run held more, and that was not forgotten, nothing is known of this one.
+    forgotten = before["most"] - before["resident"] < _SAME_BYTES
+    return most - before["resident"] if forgotten or most > before["most"] else None
 
 
 def main() -> None:
@@ -161,15 +167,20 @@ def main() -> None:
     replies = os.fdopen(os.dup(1), "w")
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
+
+    def say(reply: Any) -> None:
+        """Write a line to whoever asked."""
+        replies.write(json.dumps(reply) + "\n")
+        replies.flush()
+
     methods = Methods()
     for line in sys.stdin:
         try:
             request = json.loads(line)
-            reply = methods.forget() if "forget" in request else methods.run(request)
+            reply = methods.forget() if "forget" in request else methods.run(request, say)
         except Exception as error:  # noqa: BLE001 - methods are anybody's: the parent is told
             reply = {"error": f"{type(error).__name__}: {error}"}
-        replies.write(json.dumps(reply) + "\n")
-        replies.flush()
+        say(reply)
 
 
 if __name__ == "__main__":

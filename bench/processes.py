@@ -7,6 +7,7 @@ import os
 import statistics
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ from layerlake.store.errors import InvalidInput
 LONG_SECONDS = 4.0
 """A method that takes longer is run once, however often the others are."""
 
+_EVERY_SECONDS = 0.005
+
 
 class Taken(NamedTuple):
     """What a method took, and what it found."""
@@ -30,7 +33,10 @@ class Taken(NamedTuple):
     cpu_seconds: float
     runs: int
     peak_bytes: int | None
-    """Most bytes beyond those that lay there before, such as the spaces; None where unknown."""
+    """Most bytes beyond those that lay there before, such as the spaces, and beyond those of mapped
+    files; None where unknown."""
+    mapped_bytes: int | None
+    """Most bytes of mapped files, which the system takes back when it needs them."""
     values: NDArray[np.float64]
     scaled: bool
     """Whether a share of the work was run and all of it charged."""
@@ -53,6 +59,49 @@ class Method:
     def process(self) -> tuple[str, str]:
         """Methods of one module and interpreter share a process."""
         return self.python, self.module
+
+
+class _Watch(threading.Thread):
+    """Looks every few milliseconds at the memory of a process, from outside so as not to slow it.
+
+    The most that was resident the system knows itself; how much of it were files it does not.
+    """
+
+    def __init__(self, process: int) -> None:
+        super().__init__(daemon=True)
+        self._file = Path(f"/proc/{process}/status")
+        self._ended = threading.Event()
+        self.most = {"RssAnon": 0, "RssFile": 0}
+
+    def run(self) -> None:
+        while not self._ended.wait(_EVERY_SECONDS):
+            try:
+                lines = self._file.read_text().splitlines()
+            except OSError:
+                return
+            for line in lines:
+                key, _, rest = line.partition(":")
+                if key in self.most:
+                    self.most[key] = max(self.most[key], int(rest.split()[0]) * 1024)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self.join()
+
+    def add_to(self, reply: dict[str, Any], before: dict[str, int] | None) -> None:
+        """Take the bytes of mapped files out of the peak of a run, and say how many they were."""
+        peak = reply.get("peak_bytes")
+        reply["mapped_bytes"] = None
+        if before is None:
+            return
+        reply["mapped_bytes"] = max(self.most["RssFile"] - before["mapped"], 0)
+        if peak is not None:
+            own = self.most["RssAnon"] - before["own"]
+            reply["peak_bytes"] = max(own, peak - reply["mapped_bytes"], 0)
 
 
 class Processes:
@@ -106,12 +155,19 @@ class Processes:
         }
         assert process.stdin is not None
         assert process.stdout is not None
+        ready, line = "", ""
         try:
             process.stdin.write(json.dumps(request) + "\n")
             process.stdin.flush()
-            line = process.stdout.readline()
+            ready = process.stdout.readline()
+            before = json.loads(ready or "null")
+            if before is not None and "error" in before:
+                line = ready
+            else:
+                with _Watch(process.pid) as watch:
+                    line = process.stdout.readline()
         except BrokenPipeError:
-            line = ""
+            pass
         if not line:
             raise InvalidInput(
                 f"the process of {method.name} ended with code {process.wait()}; it may have had "
@@ -120,6 +176,7 @@ class Processes:
         reply: dict[str, Any] = json.loads(line)
         if "error" in reply:
             raise InvalidInput(f"{method.name} does not run with {method.python}: {reply['error']}")
+        watch.add_to(reply, before)
         return reply
 
     def _start(self, method: Method) -> subprocess.Popen[str]:
@@ -166,12 +223,16 @@ def taken_by(
             runs[method.name].append(processes.run(method, spaces, n_rows))
     found = {}
     for name, own in runs.items():
-        peaks = [run["peak_bytes"] for run in own if run["peak_bytes"] is not None]
+        peaks, mapped = (
+            [run[key] for run in own if run[key] is not None]
+            for key in ("peak_bytes", "mapped_bytes")
+        )
         found[name] = Taken(
             statistics.median(run["wall"] for run in own),
             statistics.median(run["cpu"] for run in own),
             len(own),
             max(peaks, default=None),
+            max(mapped, default=None),
             np.array(own[0]["values"], dtype=np.float64),
             own[0]["scaled"],
         )

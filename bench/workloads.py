@@ -202,7 +202,7 @@ class Workload:
         for method in self.methods:
             if method not in fitting:
                 roster.skipped[f"{self.name}, {self.n_rows} rows, {method.name}"] = (
-                    f"{self.entries:.2g} entries of kernels would take it too long"
+                    f"{self.entries:.2g} entries of kernels: it would take too long, or too much memory"
                 )
         taken = taken_by(processes, fitting, self.spaces, self.n_rows, repeats)
         exact = self.exact() if self.exact is not None else None
@@ -238,6 +238,7 @@ class Workload:
             "runs": found.runs,
             "scaled": found.scaled,
             "peak_mib": None if found.peak_bytes is None else found.peak_bytes / 2**20,
+            "mapped_mib": None if found.mapped_bytes is None else found.mapped_bytes / 2**20,
             "baseline": OURS if OURS in taken else None,
             "ahead": spent(found) / max(spent(taken[OURS]), 1e-9) if OURS in taken else None,
             "of_peak": None

@@ -191,6 +191,13 @@ def large(spaces, options, clock):
     held = np.ones(options["bytes"] // 8)
     return float(held[-1])
 
+def maps(spaces, options, clock):
+    mapped = np.memmap(options["file"], dtype=np.uint8, mode="r")
+    held = np.ones(12 * 2**20 // 8)
+    found = float(mapped[::4096].sum())
+    time.sleep(0.1)  # somebody looks now and then
+    return found + held[-1]
+
 def ends(spaces, options, clock):
     os._exit(7)
 """
@@ -220,9 +227,20 @@ def test_methods_run_in_processes_that_measure_them(file: str, tmp_path: Path) -
     assert taken["slow"].wall_seconds > processes.LONG_SECONDS
     assert taken["slow"].scaled
     assert taken["first"].runs == taken["large"].runs == 3
-    if measured_process._start_peak()[1] is not None:
+    if measured_process._start_peak() is not None:
         assert [*peaks, taken["large"].peak_bytes] == pytest.approx([12 * 2**20] * 4, rel=0.1)
         assert (taken["first"].peak_bytes or 0) < 2 * 2**20
+
+
+def test_pages_of_mapped_files_are_counted_apart(file: str, tmp_path: Path) -> None:
+    if measured_process._start_peak() is None:
+        pytest.skip("the system does not say what is resident")
+    mapped = tmp_path / "mapped"
+    mapped.write_bytes(bytes(48 * 2**20))
+    with Processes(1) as started:
+        reply = started.run(Method("maps", file, "maps", {"file": str(mapped)}), [], 5)
+    assert reply["mapped_bytes"] == pytest.approx(48 * 2**20, rel=0.1)
+    assert reply["peak_bytes"] == pytest.approx(12 * 2**20, rel=0.1)
 
 
 def test_a_process_that_fails_is_named(file: str) -> None:
