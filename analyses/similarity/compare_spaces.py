@@ -14,18 +14,17 @@ from layerlake.analyses.similarity.closed_forms import (
     FormValue,
     form_named,
     forms_cost,
-    forms_memory,
 )
 from layerlake.analyses.similarity.comparison import form_values, rsa_values
 from layerlake.analyses.similarity.differences import Deletions
 from layerlake.analyses.similarity.feature_pass import first_pass
-from layerlake.analyses.similarity.form_intervals import BATCH_BYTES, INFLUENCED, batches_of
+from layerlake.analyses.similarity.form_intervals import INFLUENCED, batches_of
 from layerlake.analyses.similarity.group import Means, group_of, plan_group
 from layerlake.analyses.similarity.kernels import kernel_named
 from layerlake.analyses.similarity.measures import Question
 from layerlake.analyses.similarity.moment_state import Pair
 from layerlake.analyses.similarity.pair_tests import PairTestPlan, plan_pair_tests
-from layerlake.analyses.similarity.planning import state_bytes
+from layerlake.analyses.similarity.planning import FormsAsked
 from layerlake.analyses.similarity.selected import Selected, value_bytes, without_rows
 from layerlake.analyses.similarity.tiled_values import (
     TiledJob,
@@ -44,7 +43,6 @@ from layerlake.analyses.similarity.values import (
     rsa_names,
 )
 from layerlake.engine.devices import spaces_on, working_on
-from layerlake.engine.memory import MemoryPlan
 from layerlake.store.errors import InvalidInput, MemoryRefused
 
 _SECOND_PASS: Final = 1.0
@@ -68,6 +66,19 @@ class FeatureJob:
         """How often all rows are gone through."""
         grouped = any(name not in INFLUENCED for name in self.forms)
         return 1 + self.clustered * (self.rsa + grouped + self.batches)
+
+    def asked(self, hiddens: Sequence[int], pairs: Sequence[Pair]) -> FormsAsked | None:
+        """Return what is made of the moments beside RSA."""
+        if not self.forms:
+            return None
+        if not self.clustered:
+            return FormsAsked(self.forms)
+        return FormsAsked(
+            self.forms,
+            tuple(name for name in self.forms if name not in INFLUENCED),
+            sum(name in INFLUENCED for name in self.forms),
+            tuple(tuple(batch) for batch in batches_of(self.forms, hiddens, pairs)),
+        )
 
 
 @dataclass(frozen=True)
@@ -178,7 +189,7 @@ def _planned(
             means,
             interval=job.rsa and clustered,
             precision=job.precision,
-            extra=_forms_plan(job, selected, pairs),
+            forms=job.asked(hiddens, pairs),
         ).within(
             means.allowed,
             f"comparing {len(selected.spaces)} spaces over {selected.n_rows} rows",
@@ -208,20 +219,6 @@ def _planned(
         held, read = max(held, tests.bytes_held), read + tests.bytes_read
         operations += tests.multiply_adds
     return Plan(len(pairs), method, why, tuple(jobs), tuple(tiled), held, read, operations, tests)
-
-
-def _forms_plan(job: FeatureJob, selected: Selected, pairs: Sequence[Pair]) -> MemoryPlan | None:
-    """Say what closed forms hold beside the first pass."""
-    if not job.forms:
-        return None
-    hiddens = [space.shape[1] for space in selected.spaces]
-    sums = state_bytes(hiddens, 0, pairs)
-    # Sums of all rows; of a group as it is summed and centred; of the rest.
-    held = sums * (5 if job.clustered else 2)
-    if job.clustered and job.batches:
-        each = max(8 * (hiddens[s] + hiddens[t]) ** 2 for s, t in pairs)
-        held += BATCH_BYTES if job.batches > 1 else min(BATCH_BYTES, each * 5 * len(pairs))
-    return MemoryPlan({"closed forms": held + forms_memory(job.forms, hiddens).peak})
 
 
 def compare_selected(
@@ -348,7 +345,7 @@ def _run_features(
         means,
         interval=job.rsa and job.clustered,
         precision=job.precision,
-        extra=_forms_plan(job, selected, pairs),
+        forms=job.asked([space.shape[1] for space in selected.spaces], pairs),
         on_dropped=on_dropped,
     )
     first = first_pass(

@@ -8,7 +8,13 @@ from numpy.typing import NDArray
 
 from layerlake.analyses.similarity.kernels import Kernel
 from layerlake.analyses.similarity.moment_state import Pair
-from layerlake.analyses.similarity.planning import BLOCK_ROWS, CACHE_BYTES, plan_rsa, state_bytes
+from layerlake.analyses.similarity.planning import (
+    BLOCK_ROWS,
+    CACHE_BYTES,
+    FormsAsked,
+    plan_rsa,
+    state_bytes,
+)
 from layerlake.analyses.similarity.selected import Selected, value_bytes
 from layerlake.engine.devices import CPU, Device
 from layerlake.engine.local_workers import workers_here
@@ -83,7 +89,7 @@ def group_of(
     *,
     interval: bool,
     precision: str,
-    extra: MemoryPlan | None = None,
+    forms: FormsAsked | None = None,
     on_dropped: Callable[[NDArray[np.int64]], None] | None = None,
 ) -> Group:
     """Return the group of a selection, its blocks cut and its memory planned.
@@ -102,8 +108,8 @@ def group_of(
         Whether there is a second pass.
     precision
         Of the products.
-    extra
-        What the caller holds beside the passes.
+    forms
+        What else is made of the moments.
     on_dropped
         Told the positions of rows that are left out.
 
@@ -114,7 +120,7 @@ def group_of(
     """
     cuts = cut_blocks(selected.bounds, means.block_rows)
     plan, exact = (
-        plan_group(selected, pairs, means, interval=interval, precision=p, extra=extra)
+        plan_group(selected, pairs, means, interval=interval, precision=p, forms=forms)
         for p in (precision, "float64")
     )
     fitting = plan.within(
@@ -142,7 +148,7 @@ def group_of(
                 replace(means, scheduler=None),
                 interval=interval,
                 precision=precision,
-                extra=extra,
+                forms=forms,
             ).needed,
             state_bytes([s.shape[1] for s in selected.spaces], len(selected.lengths), pairs),
         ),
@@ -158,7 +164,7 @@ def plan_group(
     *,
     interval: bool,
     precision: str,
-    extra: MemoryPlan | None = None,
+    forms: FormsAsked | None = None,
 ) -> MemoryPlan:
     """Say what the passes over a group hold; parameters as `group_of`."""
     cuts = cut_blocks(selected.bounds, means.block_rows)
@@ -175,10 +181,9 @@ def plan_group(
         precision=precision,
         block_rows=max(stop - start for start, stop in cuts),
         host=means.host,
+        forms=forms,
     )
     parts = dict(plan.parts)
-    if extra is not None:
-        parts |= extra.parts
     if means.scheduler is None:
         return MemoryPlan(parts, plan.reserve)
     workers = plan_workers(

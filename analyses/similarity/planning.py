@@ -1,8 +1,11 @@
 """The memory that a comparison needs, as a formula of its sizes."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
+from layerlake.analyses.similarity.closed_forms import GROUPS, forms_memory
+from layerlake.analyses.similarity.influence import plan_influence
 from layerlake.analyses.similarity.kernels import LOUD_COORDINATES
 from layerlake.analyses.similarity.moment_state import Pair, star, with_own
 from layerlake.analyses.similarity.preparation import CACHED_ROWS
@@ -17,6 +20,19 @@ CACHE_BYTES: Final = 512 * 2**20
 """Most bytes of features kept for a second pass; rows beyond them are read again."""
 _OBJECTS: Final = 2**17
 """Bytes for what is not an array."""
+
+
+@dataclass(frozen=True, slots=True)
+class FormsAsked:
+    """Closed forms that are computed from the moments of a pass."""
+
+    names: tuple[str, ...]
+    grouped: tuple[str, ...] = ()
+    """Those that are computed again with each group of clusters left out."""
+    n_influenced: int = 0
+    """Of those on which the influence of every cluster is summed."""
+    batches: tuple[tuple[Pair, ...], ...] = ()
+    """The pairs of each pass that does so."""
 
 
 def state_bytes(hiddens: Sequence[int], n_clusters: int, pairs: Sequence[Pair]) -> int:
@@ -42,6 +58,7 @@ def plan_rsa(
     precision: str,
     block_rows: int = BLOCK_ROWS,
     host: bool = True,
+    forms: FormsAsked | None = None,
 ) -> MemoryPlan:
     """Say what a comparison of a group holds at its peak, beside the rows of a space in memory.
 
@@ -64,12 +81,14 @@ def plan_rsa(
         Rows read at a time.
     host
         Whether rows are prepared a few at a time, as on a CPU, and not a block at a time.
+    forms
+        What else is computed from the moments.
 
     Returns
     -------
     MemoryPlan
         Parts of the peak. The reserve is what the features of all blocks but one take, which are
-        kept for the second pass, or `CACHE_BYTES` where that is less.
+        kept for the second pass, with what that adds to phases in which none is in use, or `CACHE_BYTES` where that is less.
     """
     value = 8 if precision == "float64" else 4
     rows, spaces = min(block_rows, n_rows), len(hiddens)
@@ -91,6 +110,7 @@ def plan_rsa(
     preparing = raw + step * (8 * width + 16 * widest + 16 * len(pairs))
     loud = rows * min(LOUD_COORDINATES, widest) * (8 * spaces + value)
     multiplying = loud + value * max(squares)
+    absorbing = features + max(preparing, multiplying)
     columns = max(TILE_ROWS, min(longest_cluster, rows)) if longest_cluster > 1 else 0
     tiles = (
         TILE_ROWS * columns * (8 * spaces + value + 20)
@@ -102,17 +122,45 @@ def plan_rsa(
     sampling = min(SAMPLE_ROWS, n_rows) * widest * (max(stored_bytes) + 24)
     summing = sums + sets * moments + features + max(preparing, multiplying, tiles)
     phases = [checking, sampling, summing]
+    idle = []  # while no block is in use
+    if forms is not None:
+        work = forms_memory(forms.names, hiddens).needed
+        kept = forms_memory(forms.names, hiddens).parts["decompositions"]
+        # The moments, the same seen from the means, and the centred sums made of those.
+        idle.append(sums + 2 * moments + max(moments + 8 * max(squares), work))
+        for batch in forms.batches:
+            held = plan_influence(hiddens, batch, forms.n_influenced, n_clusters, rows, value)
+            gradients = held.parts["gradients"]
+            idle += [
+                sums + 2 * moments + work + gradients,
+                sums + 2 * moments + kept + features + max(raw + gradients, held.needed),
+            ]
+        if forms.grouped:
+            share = -(-n_rows // min(GROUPS, n_clusters)) + longest_cluster
+            again = forms_memory(forms.grouped, hiddens).needed
+            # Beside the moments and sums of all: the moments of a group as they come, the same as
+            # they are centred and its sums, and the sums of what it leaves.
+            idle += [
+                sums + kept + 3 * moments + absorbing * min(share, rows) // rows,
+                sums + kept + 5 * moments + max(2 * 8 * max(squares), again),
+            ]
     cache = 0
     if interval:
-        # The moments become weights one after another, while no features are in use.
+        # The moments become weights one after another.
         vectors = 3 * spaces + 4 * len(compared)
-        weighing = sums + moments + 5 * value * max(squares) + 16 * widest * vectors
-        applying = max(preparing, 2 * value * rows * widest + (8 + value) * rows * vectors)
+        idle.append(sums + moments + 5 * value * max(squares) + 16 * widest * vectors)
+        turned = (1 if host else 2) * value * rows * widest + (8 + value) * rows * vectors
+        applying = max(preparing, turned)
         touching = sums + value * sum(squares) + features + applying
-        phases += [weighing, touching, sums + 8 * 32 * n_clusters]
+        phases += [touching, sums + 8 * 32 * n_clusters]
         # Blocks that end with a cluster may be half empty, so there may be twice as many.
         everything = n_rows * row_bytes + edges * 2 * -(-n_rows // rows)
-        cache = everything - features if everything < CACHE_BYTES else CACHE_BYTES
+        if everything < CACHE_BYTES:
+            # Beside one block in use all others are kept; while none is, all are.
+            cache = everything - features + max(0, max(idle) + features - max(phases))
+        else:
+            cache = CACHE_BYTES
+    phases += idle
     return MemoryPlan(
         {
             "moments and blocks": max(phases),
