@@ -31,6 +31,7 @@ from layerlake.analyses.similarity.selected import Selected, require_rows, selec
 from layerlake.analyses.similarity.selection import asked_rows, draw_rows
 from layerlake.analyses.similarity.values import PairValues, rsa_names
 from layerlake.engine.devices import device_named
+from layerlake.engine.local_workers import workers_here
 from layerlake.engine.memory import parse_bytes
 from layerlake.engine.progress import Progress
 from layerlake.engine.schedulers import scheduler_named
@@ -87,7 +88,13 @@ class LakeComparison:
                 "differences are there for rsa with the scores pearson and cosine and the interval "
                 "cluster; ask for those, or leave differences out"
             )
+        if workers is not None and scheduler_named(scheduler).kind not in ("threads", "processes"):
+            raise InvalidInput(
+                f"workers is {workers!r}, and only the schedulers threads and processes are told "
+                "how many; leave it out, or give --scheduler threads or processes"
+            )
         scheduler_named(scheduler)
+        workers_here(workers)
         if is_a(reference_layer, bool) or not is_a(reference_layer, int, type(None)):
             raise InvalidInput(
                 f"reference_layer is {reference_layer!r}; give the number of a layer"

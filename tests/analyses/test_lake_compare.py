@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import signal
+import sys
+import tracemalloc
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -19,7 +22,13 @@ from layerlake.analyses.similarity.compare_arrays import compare_arrays
 from layerlake.analyses.similarity.differences import paired_difference
 from layerlake.analyses.similarity.seeds import mean_over_seeds
 from layerlake.engine.progress import to_function
-from layerlake.store.errors import MemoryRefused, NameNotFound
+from layerlake.store.errors import (
+    InvalidInput,
+    MemoryRefused,
+    MissingExtra,
+    NameNotFound,
+    WorkersFailed,
+)
 from layerlake.store.reader import Lake
 
 SIZES = np.array([3, 4, 3, 5, 4, 3, 3, 4, 5, 3] * 5)
@@ -479,3 +488,148 @@ def test_a_worker_that_dies_changes_nothing(
     found = ll.compare(lake, scheduler=address, fresh=True, progress=to_function(kill), **asked)
     assert killed
     assert found.records == whole.records
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "said"),
+    [
+        ({"rows": 9000}, InvalidInput, f"9000 rows asked for, but the variants share {N}"),
+        ({"rows": 3}, InvalidInput, "3 rows are left; a comparison needs at least 4"),
+        ({"variants": "bse"}, NameNotFound, "did you mean base"),
+        ({"reference": "nle-s0"}, NameNotFound, "did you mean nli-s0"),
+        ({"corpus": "wike"}, NameNotFound, "did you mean wiki"),
+        ({"corpus": []}, InvalidInput, "names no corpora"),
+        ({"measure": "ckaa"}, InvalidInput, "there is no measure 'ckaa'"),
+        ({"measure": "netrep-2"}, InvalidInput, "netrep-0.5, with a number from 0 to 1"),
+        ({"layers": "7"}, InvalidInput, "layer 7 asked of a model with 2 layers"),
+        ({"reference_layer": 7}, InvalidInput, "base has no layer 7"),
+        ({"reference_layer": True}, InvalidInput, "reference_layer is True"),
+        ({"reference_layer": 1, "all_pairs": True}, InvalidInput, "choose one of --all-pairs and"),
+        ({"reference": "own", "all_pairs": True}, InvalidInput, "--reference own is asked for"),
+        ({"scheduler": "dask"}, InvalidInput, "scheduler 'dask' is not one of"),
+        ({"workers": 2}, InvalidInput, "workers is 2, and only the schedulers"),
+        ({"workers": 0, "scheduler": "threads"}, InvalidInput, "0"),
+        ({"device": "gpu"}, InvalidInput, "device 'gpu' is not one of"),
+        ({"memory": "10KiB"}, MemoryRefused, r"\(10240 bytes\) are allowed; allow more memory"),
+        ({"memory": "much"}, InvalidInput, "much"),
+        ({"kernel": "rbf", "method": "features"}, InvalidInput, "cannot be had from features"),
+        ({"measure": "cka", "method": "tiles"}, InvalidInput, "cka cannot be had from tiles"),
+        ({"score": "whitened-cosine"}, InvalidInput, "give --kernel sqeuclidean"),
+        ({"interval": "rows"}, InvalidInput, "come from 50 clusters"),
+        ({"interval": "bootstrap", "resamples": 40}, InvalidInput, "ask for at least 80"),
+        ({"differences": True, "measure": "cka"}, InvalidInput, "leave differences out"),
+        ({"differences": True, "interval": "none"}, InvalidInput, "leave differences out"),
+        ({"ceilings": True, "score": "kendall"}, InvalidInput, "leave ceilings out"),
+        ({"permutations": 9, "score": "cosine"}, InvalidInput, "permutations test rsa"),
+        ({"permutations": -1}, InvalidInput, "permutations is -1"),
+        ({"neighbours": N, "measure": "mutual-knn"}, InvalidInput, f"at most {N - 1} neighbours"),
+        ({"confidence": 95}, InvalidInput, "confidence is 95; give a number between 0 and 1"),
+        ({"bandwidth": 0, "kernel": "rbf"}, InvalidInput, "bandwidth is 0"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(
+    lake: Lake, asked: dict[str, Any], error: type[Exception], said: str
+) -> None:
+    asked = {"corpus": "wiki", "variants": ["nli-s0"], **asked}
+    for question in (ll.compare, ll.plan_compare):
+        with pytest.raises(error, match=said) as refused:
+            question(lake, **asked)
+        assert "\n" not in str(refused.value)
+    assert lake.location.nodes("results") == []
+
+
+def test_a_cluster_that_nobody_answers_at_is_told(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("layerlake.engine.dask_cluster.ANSWER_SECONDS", 0.5)
+    for measure in ("cka", "mutual-knn"):
+        with pytest.raises(
+            WorkersFailed, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"
+        ):
+            ll.compare(lake, variants="nli-s0", measure=measure, scheduler="tcp://127.0.0.1:9")
+
+
+def test_a_device_without_cupy_is_told(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(MissingExtra, match=r"needs CuPy, which is not installed; install it with"):
+        ll.compare(lake, variants="nli-s0", device="cuda")
+    assert ll.compare(lake, variants="nli-s0", layers=0, device="auto").records
+
+
+ODD_MEASURES = "rsa,cka,debiased-cka,cca,svcca,pwcca,procrustes,bures,mutual-knn,cknna,rbf-cka"
+
+
+def test_a_constant_space_has_no_number_and_a_reason(lake_with: Callable[..., Lake]) -> None:
+    spaces = {
+        "base": {0: SPACES["base"][0]},
+        "flat": {0: np.full((N, 8), 0.7, np.float32)},
+        "near": {0: SPACES["nli-s0"][0]},
+    }
+    lake = lake_with("wiki", spaces, SIZES)
+    measure = ODD_MEASURES.removesuffix(",rbf-cka")
+    for method in ("features", "tiles"):
+        asked = {"measure": "rsa"} if method == "tiles" else {"measure": measure}
+        result = ll.compare(
+            lake, rows="all", method=method if method == "tiles" else "auto", **asked
+        )
+        for record in result.records:
+            assert (record["value"] is None) == (record["variant"] == "flat"), record
+            if record["variant"] == "flat":
+                assert record["low"] is record["high"] is record["p"] is None
+        assert any("flat" in note for note in result.notes), result.notes
+        assert "-" in result.table()
+        result.to_json()
+    with pytest.raises(InvalidInput, match="rows of flat are equal, so their median distance"):
+        ll.compare(lake, rows="all", measure="rbf-cka")
+    tested = ll.rsa(lake, rows="all", permutations=19, differences=True)
+    assert [r["p"] for r in tested.records if r["variant"] == "flat"] == [None, None]
+    seen = [r for r in tested.records if "flat" in r["variant"] and "-" in r["variant"]]
+    assert seen
+    assert all(r["value"] is None for r in seen)
+
+
+@pytest.mark.parametrize("asked", [{}, {"method": "tiles"}, {"measure": "rsa,cka,mutual-knn"}])
+def test_zero_rows_of_one_variant_are_left_out_of_all(
+    lake_with: Callable[..., Lake], asked: dict[str, Any]
+) -> None:
+    holed = {layer: rows.copy() for layer, rows in SPACES["nli-s0"].items()}
+    gone = [0, 17, 18, 19, 20, 60]
+    holed[2][gone] = 0
+    spaces = {"base": SPACES["base"], "holed": holed, "nli-s1": SPACES["nli-s1"]}
+    lake = lake_with("wiki", spaces, SIZES)
+    result = ll.compare(lake, rows="all", permutations=19, **asked)
+    left = np.setdiff1d(np.arange(N), gone)
+    assert {(r["n"], r["n_dropped"]) for r in result.records} == {(len(left), len(gone))}
+    pairs = [(("base", layer), ("nli-s1", layer)) for layer in range(3)]
+    result = dataclasses.replace(
+        result, records=tuple(r for r in result.records if r["variant"] == "nli-s1")
+    )
+    measures = ["r_all", "r_between", *asked.get("measure", "rsa").split(",")[1:]]
+    check(result, pairs, measures, rows=left, permutations=19, **asked)
+
+
+def test_a_plan_says_what_is_done(lake: Lake) -> None:
+    asked = {"variants": ["nli-s0", "wide"], "rows": 150, "measure": "rsa,cka,mutual-knn"}
+    files = sorted(lake.location.files_below(""))
+    plan = ll.plan_compare(lake, **asked)
+    assert sorted(lake.location.files_below("")) == files
+    assert (plan.n_rows, plan.n_spaces, plan.n_pairs) == (150, 9, 6)
+    assert plan.method in ("features", "tiles")
+    once = 150 * 4 * (8 + 8 + 12) * 3
+    assert 3 * once <= plan.bytes_read <= plan.n_passes * once
+    assert 2**17 < plan.bytes_held < 2**24
+    assert 0 < plan.seconds < 60
+    assert plan.multiply_adds > 150 * (8 * 8 * 2 + 12 * 12) * 3
+    assert ll.plan_compare(lake, **asked, permutations=99).multiply_adds > plan.multiply_adds
+    lines = plan.table().splitlines()
+    assert lines[0].split() == ["rows", "150", "of", "9", "spaces,", "6", "pairs", "of", "spaces"]
+    tracemalloc.start()
+    try:
+        ll.compare(lake, **asked)
+        ll.compare(lake, **asked, fresh=True)
+        tracemalloc.reset_peak()
+        ll.compare(lake, **asked, fresh=True)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.2 * plan.bytes_held + 2**20  # the lake's own metadata lies beside the passes
