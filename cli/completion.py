@@ -114,6 +114,14 @@ def variants(
     return _section(context, "variants", incomplete)
 
 
+def references(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Offer the variants of the lake, and `own`."""
+    own = [CompletionItem("own")] if "own".startswith(incomplete) else []
+    return [*variants(context, parameter, incomplete), *own]
+
+
 def paths(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
@@ -176,3 +184,13 @@ def sites(
 
     before, comma, last = incomplete.rpartition(",")
     return [CompletionItem(before + comma + name) for name in NAMED if name.startswith(last)]
+
+
+def measures(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Offer the names of measures; in a list, for what follows its last comma."""
+    from layerlake.analyses.similarity.measures import MEASURES
+
+    before, comma, last = incomplete.rpartition(",")
+    return [CompletionItem(before + comma + name) for name in MEASURES if name.startswith(last)]

@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 
 from layerlake.cli.analysing import SHARED, opened, say, with_options
-from layerlake.cli.completion import files, variants
+from layerlake.cli.completion import files, measures, references, variants
 from layerlake.cli.options import (
     Decorator,
     json_option,
@@ -23,7 +23,7 @@ _OPTIONS: Final[Sequence[Decorator]] = (
     click.option(
         "--reference",
         metavar="NAME",
-        shell_complete=variants,
+        shell_complete=references,
         help="The variant to compare with, or `own`: the one that each was made from  "
         "[default: base]",
     ),
@@ -146,15 +146,16 @@ _OPTIONS: Final[Sequence[Decorator]] = (
 @click.command()
 @click.option(
     "--measure",
-    "measures",
+    "asked",
     multiple=True,
     required=True,
     metavar="NAMES",
+    shell_complete=measures,
     help="With commas or several times: rsa, cka, debiased-cka, cca, svcca, pwcca, procrustes, "
     "procrustes-size, bures, netrep-ALPHA, rbf-cka, debiased-rbf-cka, mutual-knn, cknna",
 )
 @with_options(_OPTIONS)
-def compare(measures: tuple[str, ...], **options: Any) -> None:
+def compare(asked: tuple[str, ...], **options: Any) -> None:
     """Compare spaces by any measures of similarity.
 
     Measures that share sums share a pass. The result is kept in the lake: the same line again
@@ -165,7 +166,7 @@ def compare(measures: tuple[str, ...], **options: Any) -> None:
       layerlake compare --measure rsa,cka,svcca --corpus wiki --plot curves.png
       layerlake compare --measure debiased-cka --all-pairs --plot map.pdf --plot-kind map
     """
-    _run(measures, **options)
+    _run(asked, **options)
 
 
 @click.command()
@@ -186,7 +187,7 @@ def rsa(**options: Any) -> None:
 
 
 def _run(
-    measures: tuple[str, ...],
+    asked: tuple[str, ...],
     *,
     lake: str | None,
     corpora: tuple[str, ...],
@@ -206,12 +207,14 @@ def _run(
     from layerlake.engine.progress import to_terminal
     from layerlake.store.reader import open_lake
 
+    if plot_kind is not None and plot is None:
+        raise click.UsageError("--plot-kind says how to draw; name a file with --plot")
     if plot is not None:
         check_figure(plot)
     if out is not None:
         check_out(out)
     options["variants"] = options["variants"] or None
-    options["measure"] = measures
+    options["measure"] = asked
     names = list(corpora) or None
     if dry_run:
         forecast = plan_compare(open_lake(lake), names, **options)

@@ -80,6 +80,16 @@ def test_names_of_the_lake(offered: Callable[..., Offered]) -> None:
     assert offered("rsa", "--site", "m") == plain("mlp_out")
     assert offered("import", "f") == [("file", "f")]
     assert offered("import", "f.npy", "--corpus", "w") == plain("wiki")
+    assert offered("compare", "--measure", "cka,mutual") == plain("cka,mutual-knn")
+    assert offered("compare", "--measure", "rbf") == plain("rbf-cka")
+    assert offered("compare", "--corpus", "w") == plain("wiki")
+    assert offered("compare", "--reference", "o") == plain("own")
+    assert offered("compare", "--reference", "") == plain("base", "m@step1", "m@step2", "own")
+    assert offered("compare", "--score", "ken") == plain("kendall")
+    assert offered("compare", "--plot-kind", "m") == plain("matrix", "map")
+    assert offered("compare", "--out", "t") == [("file", "t")]
+    for option in ("--all-pairs", "--ceilings", "--permutations", "--reference-layer", "--dry-run"):
+        assert offered("compare", option[:-2]) == offered("rsa", option[:-2]) == plain(option)
     assert offered("demo", "--out", "d") == [("dir", "d")]
 
 
