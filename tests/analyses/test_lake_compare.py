@@ -422,7 +422,7 @@ def test_permutations_test_r_between(lake: Lake) -> None:
     assert found["base", 0, "nli-s0", 0, "r_between"]["p"] == 0.01
     assert (seen[-1].label, seen[-1].done) == ("permutations of wiki", 3 * 99)
     assert seen[-1].total == 3 * 99
-    assert "p 0.01" in result.table()
+    assert "p = 0.01" in result.table()
 
 
 def alike(found: SimilarityResult, expected: SimilarityResult) -> None:
