@@ -359,7 +359,7 @@ def test_differences_equal_those_of_brute_force_deletions(lake: Lake, method: st
     assert same["value"] < 0
     assert same["low"] is same["p"] is None
     assert any("cannot be told from 1" in note for note in result.notes)
-    assert "p " in result.table()
+    assert "p < 0.0001" in result.table()
 
 
 @pytest.mark.parametrize("measure", ["r_all", "cosine"])
@@ -451,7 +451,7 @@ def test_every_scheduler_gives_the_same(
     lake: Lake, cluster: Any, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     monkeypatch.setattr("layerlake.analyses.similarity.tile_planning.PANEL_ROWS", 64)
-    asked = {"variants": ["nli-s0", "cut"], "layers": "0,1", "rows": "all", **EVERYWHERE[what]}
+    asked = {"variants": ["nli-s0", "cut"], "layers": 1, "rows": "all", **EVERYWHERE[what]}
     alone = ll.compare(lake, **asked)
     for scheduler in ("threads", "processes", cluster.scheduler_address):
         seen: list[Any] = []
@@ -566,9 +566,8 @@ def test_a_constant_space_has_no_number_and_a_reason(lake_with: Callable[..., La
         "near": {0: SPACES["nli-s0"][0]},
     }
     lake = lake_with("wiki", spaces, SIZES)
-    measure = ODD_MEASURES.removesuffix(",rbf-cka")
     for method in ("features", "tiles"):
-        asked = {"measure": "rsa"} if method == "tiles" else {"measure": measure}
+        asked = {"measure": "rsa"} if method == "tiles" else {"measure": ODD_MEASURES}
         result = ll.compare(
             lake, rows="all", method=method if method == "tiles" else "auto", **asked
         )
@@ -579,8 +578,6 @@ def test_a_constant_space_has_no_number_and_a_reason(lake_with: Callable[..., La
         assert any("flat" in note for note in result.notes), result.notes
         assert "-" in result.table()
         result.to_json()
-    with pytest.raises(InvalidInput, match="rows of flat are equal, so their median distance"):
-        ll.compare(lake, rows="all", measure="rbf-cka")
     tested = ll.rsa(lake, rows="all", permutations=19, differences=True)
     assert [r["p"] for r in tested.records if r["variant"] == "flat"] == [None, None]
     seen = [r for r in tested.records if "flat" in r["variant"] and "-" in r["variant"]]

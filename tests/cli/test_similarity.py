@@ -105,7 +105,7 @@ def test_all_that_a_line_can_ask_for(lake: ll.Lake, run: Run) -> None:
     measures = {record["measure"] for record in expected.records}
     assert {"r_all", "r_between_difference", "ceiling_lower", "ceiling_upper"} < measures
     table = run("rsa", *WIKI, "--differences", "--permutations", "19", "--seeds", "--ceilings")
-    assert "p 0.05" in table
+    assert "p = 0.05" in table
     assert "wiki, resid: noise ceiling of similarity to base" in table
     assert "wiki, resid: difference in similarity to base" in table
 
