@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +23,7 @@ from layerlake.analyses.similarity.kernels import kernel_named
 from layerlake.analyses.similarity.measures import Question
 from layerlake.analyses.similarity.moment_state import Pair
 from layerlake.analyses.similarity.pair_tests import PairTestPlan, plan_pair_tests
-from layerlake.analyses.similarity.planning import FormsAsked
+from layerlake.analyses.similarity.planning import FormsAsked, features_cost
 from layerlake.analyses.similarity.selected import Selected, value_bytes, without_rows
 from layerlake.analyses.similarity.tiled_values import (
     TiledJob,
@@ -44,9 +43,6 @@ from layerlake.analyses.similarity.values import (
 )
 from layerlake.engine.devices import spaces_on, working_on
 from layerlake.store.errors import InvalidInput, MemoryRefused
-
-_SECOND_PASS: Final = 1.0
-"""What leaving clusters out costs, as a share of the first pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,10 +196,9 @@ def _planned(
         kept = min(plan.reserve / max(4 * sum(hiddens) * selected.n_rows, 1), 1.0)
         again = job.passes - 1
         read += int(row_bytes * selected.n_rows * (1 + again * (1 - kept * job.rsa)))
-        squares = sum(h * h / 2 for h in hiddens) + sum(hiddens[s] * hiddens[t] for s, t in pairs)
-        wide = 2.0 if job.precision == "float64" else 1.0
-        preparing = 40.0 * sum(hiddens)  # rows become features at the speed of the cache
-        operations += selected.n_rows * (squares * wide * job.passes + preparing)
+        operations += features_cost(
+            selected.n_rows, hiddens, pairs, passes=job.passes, precision=job.precision
+        )
         if job.forms:
             grouped = [name for name in job.forms if name not in INFLUENCED]
             operations += forms_cost(job.forms, hiddens, pairs)

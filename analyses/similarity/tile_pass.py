@@ -14,7 +14,7 @@ from layerlake.analyses.similarity.selected import require_rows
 from layerlake.analyses.similarity.tile_kernels import SpaceKernel, TileKernel
 from layerlake.analyses.similarity.tile_planning import CENTRE_ROWS, MEDIAN_ROWS, TilePlan
 from layerlake.analyses.similarity.tiles import Tile
-from layerlake.engine.arrays import Array, is_numpy, namespace, to_host
+from layerlake.engine.arrays import Array, is_numpy, namespace, row_by_row, to_host
 from layerlake.engine.passes import SpaceLike
 from layerlake.engine.seeded_draw import draw
 from layerlake.store.errors import InvalidInput
@@ -262,7 +262,7 @@ def _prepared(
     usable = np.empty(count, dtype=np.bool_)
     step = CACHED_ROWS if is_numpy(rows) else max(count, 1)
     # Rows that hold infinity make NaN on the way to being found.
-    with np.errstate(invalid="ignore", over="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"), row_by_row(hidden):
         for lo in range(0, count, step):
             hi = min(lo + step, count)
             part, square, usable[lo:hi] = kernel.fill(panel, lo, rows[lo:hi, :])

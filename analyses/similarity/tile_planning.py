@@ -185,7 +185,7 @@ def _memory(
     raw = max(h * b for h, b in zip(hiddens, stored_bytes, strict=True))
     panel = _panel_bytes(hiddens, rows, kernel, precision)
     step = min(CACHED_ROWS, rows) if host else rows
-    preparing = rows * raw + step * widest * 24
+    preparing = rows * raw + step * widest * (16 if host else 24)
     tile = rows * rows * value
     strip = (min(STRIP_ROWS, rows) if host else rows) * rows
     forming = 0 if host else tile

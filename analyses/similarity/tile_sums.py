@@ -289,17 +289,17 @@ def sums_cost(n_rows: int, spaces: int, pairs: Sequence[Pair], *, intervals: boo
     """Return how many multiply-adds of a fast matrix product the sums take as long as.
 
     Sums run at the speed of the cache. Measured on one core beside float32 products, for every
-    pair of rows: a product of two kernels takes as long as 30 multiply-adds with intervals and 10
-    without, or, of many spaces, 1.5 for each two spaces.
+    pair of rows: a product of two kernels takes as long as 20 multiply-adds with intervals and 7
+    without, or, of many spaces, 1.5 for each two spaces; and each space as long as 90.
     """
     products = len(with_own(spaces, pairs))
     if intervals:
-        each = 30.0 * products
+        each = 20.0 * products
     elif products <= MANY_PRODUCTS * spaces:
-        each = 10.0 * products
+        each = 7.0 * products
     else:
         each = 1.5 * spaces**2
-    return n_rows * (n_rows - 1) / 2 * (each + 6 * spaces)
+    return n_rows * (n_rows - 1) / 2 * (each + 90 * spaces)
 
 
 def varying(sums: PairSums, precision: str) -> tuple[bool, bool]:

@@ -41,6 +41,7 @@ from layerlake.analyses.similarity.measures import RANKED_SCORES, Question
 from layerlake.analyses.similarity.moment_state import Pair
 from layerlake.analyses.similarity.neighbourhoods import cknna, mean_interval, overlaps
 from layerlake.analyses.similarity.neighbours import NearestNeighbours, neighbour_bytes
+from layerlake.analyses.similarity.planning import SPACE_COST
 from layerlake.analyses.similarity.ranks import Ranked, RankTable, rank_bytes, spearman_value
 from layerlake.analyses.similarity.resampling import Resamples, bootstrap_value
 from layerlake.analyses.similarity.selected import Selected, value_bytes
@@ -65,6 +66,9 @@ NEIGHBOURS: Final = "neighbours"
 CKA: Final = "cka"
 NEIGHBOUR_MEASURES: Final = ("mutual-knn", "cknna")
 CKA_MEASURES: Final = ("rbf-cka", "debiased-rbf-cka")
+
+_ROW_COST: Final = 350
+"""Multiply-adds of a fast product that a value of a row takes as long as until tiles are formed."""
 
 Valued = dict[Pair, tuple[list[Estimate], list[str]]]
 """Estimates and notes of each pair."""
@@ -141,10 +145,11 @@ def plan_job(
 def job_cost(job: TiledJob, selected: Selected, pairs: Sequence[Pair]) -> float:
     """Return about how many multiply-adds of a fast matrix product a job takes as long as."""
     n = selected.n_rows
-    tiles = n * (n - 1) / 2 * sum(space.shape[1] for space in selected.spaces)
-    cost = tiles * (job.passes - 1)
-    spaces = len(selected.spaces)
+    spaces, width = len(selected.spaces), sum(space.shape[1] for space in selected.spaces)
     each = n * (n - 1) / 2
+    wide = 2 if job.question.precision == "float64" else 1
+    cost = each * width * wide * (job.passes - 1)
+    cost += _ROW_COST * n * width + SPACE_COST * spaces
     if SUMS in job.tasks or "spearman" in job.tasks:
         cost += sums_cost(n, spaces, pairs, intervals=job.clustered)
     if any(task in RANKED_SCORES for task in job.tasks):

@@ -101,12 +101,15 @@ def extract_killed(place: str, model: str, corpus: str, kills: int) -> dict[str,
     runs, refusals, n_kills, before = [], 0, 0, set()
     while n_kills < kills:
         known = len(begun())
-        pause = float(RANDOM.uniform(0, 0.05))
+        pause, windows = float(RANDOM.uniform(0, 0.05)), int(RANDOM.integers(1, 4))
 
-        def moment(reading: int, known: int = known, pause: float = pause) -> None:
-            # At a random time after its first window began: before that there is nothing to lose.
+        def moment(
+            reading: int, known: int = known, pause: float = pause, windows: int = windows
+        ) -> None:
+            # At a random time after its first to third window began, however fast the machine:
+            # before that there is nothing to lose.
             end = time.monotonic() + 60
-            while len(begun()) == known and time.monotonic() < end:
+            while len(begun()) < known + windows and time.monotonic() < end:
                 time.sleep(0.002)
             time.sleep(pause)
 

@@ -277,8 +277,7 @@ class TestStream:
                 writer.write_window(window, {"resid/0": np.ones((stop - start, 64), np.float32)})
             writer.seal()
         stream = lake.space("wiki", "base", 0).to_torch_stream(batch_rows=128, buffer_rows=4096)
-        for _ in stream:  # so that nothing is imported below
-            break
+        assert sum(1 for _ in stream)  # so that nothing is imported below
         tracemalloc.start()
         try:
             assert sum(len(rows) for rows in stream) == 20_000
