@@ -11,13 +11,19 @@ import contextlib
 from collections.abc import Mapping
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.store import schema
-from layerlake.store.errors import InvalidInput, LakeCorrupt, NameConflict, NameNotFound
+from layerlake.store.errors import (
+    InvalidInput,
+    LakeBusy,
+    LakeCorrupt,
+    NameConflict,
+    NameNotFound,
+)
 from layerlake.store.location import Buffer, Location
 from layerlake.store.sets import (
     SetPlan,
@@ -29,6 +35,9 @@ from layerlake.store.sets import (
 )
 from layerlake.store.shards import encode_shard
 from layerlake.store.tables import ensure_group, read_attributes, sealed_group
+
+_ATTEMPTS: Final = 5
+"""Times that a set is begun while others remove the groups it goes into."""
 
 
 def _set_files(plan: SetPlan) -> dict[str, list[Buffer]]:
@@ -80,8 +89,17 @@ class SetWriter:
     def __enter__(self) -> Self:
         path = self.plan.path
         self._discard_dead()
-        ensure_group(self.location, path.rpartition("/")[0])
-        self.location.publish(path, _set_files(self.plan))
+        for _ in range(_ATTEMPTS):
+            ensure_group(self.location, path.rpartition("/")[0])
+            with contextlib.suppress(
+                FileNotFoundError
+            ):  # others removed the last set beside it just now
+                self.location.publish(path, _set_files(self.plan))
+                break
+        else:
+            raise LakeBusy(
+                f"{path} cannot be begun while other processes remove what lies beside it; try again"
+            )
         self._resources.enter_context(self.location.lock(path))
         try:
             try:
