@@ -14,7 +14,7 @@ from layerlake.store.space import Space
 
 R = TypeVar("R", bound=Recorded)
 
-METHOD_VERSION: Final = 3
+METHOD_VERSION: Final = 4
 """Counts the changes that move a reported digit or the fields: older results are not reused."""
 
 

@@ -14,7 +14,7 @@ from layerlake.analyses.results import SimilarityResult
 from layerlake.analyses.similarity.compare_spaces import Plan, compare_selected, plan_comparison
 from layerlake.analyses.similarity.differences import Deletions, difference_values
 from layerlake.analyses.similarity.group import Means
-from layerlake.analyses.similarity.lake_pairs import pairs_among, pairs_of_lake, rows_of_pairs
+from layerlake.analyses.similarity.lake_pairs import OWN, pairs_among, pairs_of_lake, rows_of_pairs
 from layerlake.analyses.similarity.lake_records import (
     ceiling_records,
     difference_records,
@@ -197,7 +197,12 @@ class LakeComparison:
                 "no two variants differ in their seed alone, so there are no seeds to join"
             )
         if self.seeds:
-            found, notes_of_means = seed_records(records, self.groups, self.question.confidence)
+            found, notes_of_means = seed_records(
+                records,
+                self.groups,
+                self.question.confidence,
+                own=self.asked.reference == OWN,
+            )
             notes += notes_of_means
         if self.ceilings:
             ends, notes_of_ends = ceiling_records(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -102,7 +102,11 @@ def _numbers(estimate: Estimate) -> dict[str, float | None]:
 
 
 def seed_records(
-    records: Sequence[Mapping[str, Any]], groups: Mapping[str, Sequence[str]], confidence: float
+    records: Sequence[Mapping[str, Any]],
+    groups: Mapping[str, Sequence[str]],
+    confidence: float,
+    *,
+    own: bool = False,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the mean over seeds of each number that all seeds of a group have, and notes.
 
@@ -115,19 +119,22 @@ def seed_records(
     confidence
         Nominal coverage of the intervals, Student's t on one degree of freedom fewer than there
         are seeds.
+    own
+        Whether each variant was compared with its own base: then the reference is no part of what
+        the numbers of a mean have in common.
     """
     averaged = []
     said: dict[tuple[str, str, str], dict[int, None]] = {}
     for name, variants in groups.items():
         alike: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
-        for record in records:
-            # Each against its own base, so the reference is no part of what is alike.
+        for record in map(_seed_second(variants), records):
             if record["variant"] in variants and record["reference"] not in variants:
-                key = (record["reference_layer"], record["layer"], record["measure"])
+                reference = None if own else record["reference"]
+                key = (reference, record["reference_layer"], record["layer"], record["measure"])
                 alike.setdefault(key, []).append(record)
-        for (_own, layer, measure), found in alike.items():
-            if len({record["variant"] for record in found}) < len(variants):
-                continue
+        for (_reference, _layer, layer, measure), found in alike.items():
+            if sorted(record["variant"] for record in found) != sorted(variants):
+                continue  # some seeds have no number there
             known = known_measure(measure)
             bounded = known is not None and known.kind == "similarity"
             values = [math.nan if r["value"] is None else float(r["value"]) for r in found]
@@ -153,6 +160,28 @@ def seed_records(
         for (name, measure, note), layers in said.items()
     ]
     return averaged, notes
+
+
+def _seed_second(
+    variants: Sequence[str],
+) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
+    """Return what turns a record of a seed with another space about, where it may be turned."""
+
+    def turned(record: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Put the seed second."""
+        known = known_measure(record["measure"])
+        first = record["reference"] in variants and record["variant"] not in variants
+        if not first or known is None or not known.symmetric:
+            return record
+        return {
+            **record,
+            "reference": record["variant"],
+            "variant": record["reference"],
+            "reference_layer": record["layer"],
+            "layer": record["reference_layer"],
+        }
+
+    return turned
 
 
 def gathered_notes(said: Iterable[tuple[Key, Iterable[str]]]) -> list[str]:

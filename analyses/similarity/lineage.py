@@ -100,7 +100,8 @@ def _but_for_seed(about: Mapping[str, Any], name: str) -> str | None:
         rest = {key: value for key, value in training.items() if key != "seed"}
         rest = {k: v for k, v in rest.items() if k not in ("scores", "versions", "finished")}
         parent = about.get("parent") or {}
-        return json.dumps([parent.get("weights_digest"), rest], sort_keys=True, default=str)
+        built = [about.get(key) for key in ("truncate", "randomize", "architecture")]
+        return json.dumps([parent.get("weights_digest"), built, rest], sort_keys=True, default=str)
     if about.get("randomize") is not None:
         return json.dumps(
             [about.get("source"), about.get("revision"), about.get("truncate"), "random"]

@@ -116,9 +116,9 @@ def _sparse(found: Neighbours, scale: float, constant: float | None) -> sparse.c
     if constant is not None:
         values = scale * (found.entries.astype(np.float64) + constant)
     starts = np.arange(0, n_rows * k + 1, k)
-    return sparse.csr_array(
-        (values.reshape(-1), found.index.reshape(-1), starts), shape=(n_rows, n_rows)
-    )
+    # A copy, since scipy sorts the columns of a row in place.
+    columns = found.index.reshape(-1).copy()
+    return sparse.csr_array((values.reshape(-1), columns, starts), shape=(n_rows, n_rows))
 
 
 def _hsic(k: sparse.csr_array, l: sparse.csr_array) -> float:

@@ -10,10 +10,14 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg
 
 from layerlake.analyses.similarity.closed_forms.decomposition import Decomposition
-from layerlake.analyses.similarity.closed_forms.pair import Measured, SpacePair, undefined
+from layerlake.analyses.similarity.closed_forms.pair import (
+    Measured,
+    SpacePair,
+    singular_values,
+    undefined,
+)
 from layerlake.store.errors import InvalidInput, is_a
 
 SVCCA_FRACTION: Final = 0.99
@@ -56,7 +60,7 @@ def svcca(pair: SpacePair, fraction: float = SVCCA_FRACTION) -> Measured:
     if fraction == 1:
         return mean_cca(pair)
     left, right = (_leading(space, fraction) for space in (pair.left, pair.right))
-    values = linalg.svdvals(left.T @ pair.cross.product @ right, check_finite=False)
+    values = singular_values(left.T @ pair.cross.product @ right)
     ranks = left.shape[1], right.shape[1]
     return Measured(float(np.minimum(values, 1.0).mean()), _cautions(pair, *ranks))
 

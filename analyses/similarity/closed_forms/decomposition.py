@@ -148,5 +148,7 @@ def _rounding_of(dtype: Any) -> tuple[float, float]:
     name = str(dtype).rpartition(".")[2]
     if name == "bfloat16":
         return 2.0**-8, 2.0**-134
+    if np.dtype(name).kind != "f":
+        return 0.0, 0.0  # whole numbers are what they are
     limits = np.finfo(name)
     return float(limits.eps) / 2, float(limits.smallest_subnormal) / 2

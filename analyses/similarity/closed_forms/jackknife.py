@@ -20,7 +20,7 @@ from layerlake.analyses.similarity.centring import CentredSums
 from layerlake.analyses.similarity.closed_forms.decomposition import Decomposition
 from layerlake.analyses.similarity.closed_forms.pair import Measured, SpacePair
 from layerlake.analyses.similarity.closed_forms.registry import ClosedForm, form_named, measure
-from layerlake.analyses.similarity.inference import Interval, jackknife
+from layerlake.analyses.similarity.inference import RESOLUTION, Interval, jackknife
 from layerlake.analyses.similarity.moment_state import Pair
 from layerlake.analyses.similarity.recentring import without
 from layerlake.store.errors import InvalidInput, is_a
@@ -230,8 +230,8 @@ def _valued(
     ends = None if math.isnan(found.value) else _interval(form, found.value, deleted, confidence)
     if ends is None and not math.isnan(found.value):
         notes.append(
-            "with a group of clusters left out the measure is not defined, or it is 0 and has no "
-            "logarithm, so there is no interval"
+            "with a group of clusters left out the measure is not defined, or at the end of its "
+            "range, so there is no interval"
         )
     if ends is not None and 1 - left.min() > _UNEVEN / len(left):
         notes.append(
@@ -253,7 +253,7 @@ def _interval(
 ) -> Interval | None:
     """Return the interval of a value on the scale of its kind."""
     if form.kind == "angle":
-        ends = jackknife(math.cos(value), np.cos(deleted), confidence)
+        ends = _within(math.cos(value), np.cos(deleted), confidence)
         if ends is None:
             return None
         # The larger cosine is the smaller angle; below 0 lies no angle that the form can take.
@@ -262,8 +262,20 @@ def _interval(
         )
     if form.kind == "distance":
         return _on_logarithms(value, deleted, confidence)
-    ends = jackknife(value, deleted, confidence)
+    ends = _within(value, deleted, confidence)
     return None if ends is None else Interval(max(ends.low, form.lowest), ends.high)
+
+
+def _within(value: float, deleted: NDArray[np.float64], confidence: float) -> Interval | None:
+    """Return the interval of a number in [-1, 1].
+
+    None where it is 1 (or -1) without some group and not with it: on atanh there is no saying how
+    far that is, and the interval would be all there is.
+    """
+    edge = 1 - RESOLUTION
+    if abs(value) < edge and bool((np.abs(deleted) >= edge).any()):
+        return None
+    return jackknife(value, deleted, confidence)
 
 
 def _on_logarithms(

@@ -85,9 +85,14 @@ class SpacePair:
     @cached_property
     def canonical(self) -> Canonical:
         """The canonical directions; `correlations` alone are cheaper."""
-        u, values, v = linalg.svd(
-            self._whitened(), full_matrices=False, overwrite_a=True, check_finite=False
-        )
+        try:
+            u, values, v = linalg.svd(
+                self._whitened(), full_matrices=False, overwrite_a=True, check_finite=False
+            )
+        except linalg.LinAlgError:  # dividing and conquering fails on rare matrices; QR does not
+            u, values, v = linalg.svd(
+                self._whitened(), full_matrices=False, lapack_driver="gesvd", check_finite=False
+            )
         return Canonical(u, np.minimum(values, 1.0), v.T)
 
     @cached_property
@@ -95,11 +100,7 @@ class SpacePair:
         """(min of both ranks,): the canonical correlations, falling."""
         if "canonical" in self.__dict__:  # there already, for a form that needs directions
             return self.canonical.correlations
-        # Transposed, since LAPACK overwrites columns; the values are the same.
-        values: NDArray[np.float64] = linalg.svdvals(
-            self._whitened().T, overwrite_a=True, check_finite=False
-        )
-        return np.minimum(values, 1.0)
+        return np.minimum(singular_values(self._whitened()), 1.0)
 
     def _whitened(self) -> NDArray[np.float64]:
         """Return X'Y with both spaces whitened, (rank, other rank)."""
@@ -111,4 +112,13 @@ class SpacePair:
 
 def nuclear_norm(matrix: NDArray[np.float64]) -> float:
     """Return the sum of the singular values."""
-    return float(linalg.svdvals(matrix, check_finite=False).sum())
+    return float(singular_values(matrix).sum())
+
+
+def singular_values(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the singular values, falling."""
+    try:
+        values: NDArray[np.float64] = linalg.svdvals(matrix, check_finite=False)
+    except linalg.LinAlgError:  # dividing and conquering fails on rare matrices; QR does not
+        values = linalg.svd(matrix, compute_uv=False, lapack_driver="gesvd", check_finite=False)
+    return values
