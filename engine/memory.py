@@ -19,6 +19,8 @@ class MemoryPlan:
     """Bytes by what they hold; all of them count at the peak."""
     reserve: int = 0
     """Bytes that the pass can do without, such as a cache; never more than what is allowed."""
+    unlikely: int = 0
+    """Bytes among those needed that only unusual data takes, such as values that repeat."""
 
     @property
     def needed(self) -> int:
@@ -27,8 +29,13 @@ class MemoryPlan:
 
     @property
     def peak(self) -> int:
-        """Bytes that the pass will use when it may use the reserve."""
+        """Bytes that the pass will use at most when it may use the reserve."""
         return self.needed + self.reserve
+
+    @property
+    def likely(self) -> int:
+        """Bytes that the pass will use on ordinary data when it may use the reserve."""
+        return self.peak - self.unlikely
 
     def within(self, allowed: int, what: str, advice: str) -> "MemoryPlan":
         """Return the plan with its reserve cut to what is allowed, or refuse.
@@ -39,4 +46,4 @@ class MemoryPlan:
             What the pass cannot do without exceeds `allowed`.
         """
         require(self.needed, allowed, what, advice)
-        return MemoryPlan(self.parts, min(self.reserve, allowed - self.needed))
+        return MemoryPlan(self.parts, min(self.reserve, allowed - self.needed), self.unlikely)

@@ -291,7 +291,9 @@ def plan_bootstrap(
         parts = {
             "draws": draws * (3 if value_bytes == 8 else 1),
             "resample sums": 8 * taken * (n_keys + n_spaces + 6) + 8 * n_keys * n_clusters,
-            "tile or resamples": max(tile, applying, 8 * taken * 4 * n_keys),
+            "tile or resamples": max(
+                tile, applying, 8 * taken * 4 * n_keys + 8 * min(PANEL, taken) * n_clusters
+            ),
         }
     return MemoryPlan({**parts, "objects": 2**17})
 

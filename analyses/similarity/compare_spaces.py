@@ -89,7 +89,7 @@ class Plan:
     features: tuple[FeatureJob, ...]
     tiled: tuple[TiledJob, ...]
     bytes_held: int
-    """At the peak, of what the passes hold."""
+    """At the peak, of what the passes hold on ordinary data; never more than is allowed."""
     bytes_read: int
     multiply_adds: float
     """Of fast matrix products, or what takes as long."""
@@ -205,7 +205,7 @@ def _planned(
             operations += clustered * GROUPS * forms_cost(grouped, hiddens, pairs)
     for tile_job in tiled:
         tile_plan = plan_job(tile_job, selected, pairs, means, selected.n_rows)
-        held = max(held, tile_plan.memory.peak)
+        held = max(held, tile_plan.memory.likely)
         read += tile_plan.first_bytes + (tile_job.passes - 1) * tile_plan.pass_bytes
         operations += job_cost(tile_job, selected, pairs)
     tests = None

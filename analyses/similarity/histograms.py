@@ -25,6 +25,8 @@ CELLS_PER_QUARTILE_RANGE: Final = 2**13
 MOST_CELLS: Final = 2**20
 """Cells of a kernel beyond which their width is doubled where nobody says: 8 MiB of counts. A
 kernel without values far out has about a tenth of them."""
+LIKELY_CELLS: Final = 2**17
+"""Cells of a kernel without values far out, to a factor of two."""
 _FARTHEST_CELL: Final = 2**30
 """Largest number of a cell, so that it is an int32."""
 _FINEST: Final = -126
@@ -61,12 +63,22 @@ def scratch_bytes(panel_rows: int, value_bytes: int = 4) -> int:
 
 
 def histogram_bytes(
-    n_spaces: int, panel_rows: int, *, value_bytes: int = 4, most_cells: int = MOST_CELLS
+    n_spaces: int,
+    panel_rows: int,
+    *,
+    value_bytes: int = 4,
+    most_cells: int = MOST_CELLS,
+    likely: bool = False,
 ) -> int:
-    """Return the most bytes that `KernelHistograms` holds while it absorbs tiles."""
+    """Return the most bytes that `KernelHistograms` holds while it absorbs tiles.
+
+    With `likely`, those that it holds where few values repeat and none lies far out.
+    """
     # Counts, and where values repeat the least and the largest. Those of one space lie there twice
     # while its range grows, and have to be numbered where its cells get wider.
     cells = most_cells * (n_spaces * (8 + 2 * value_bytes) + 24)
+    if likely:
+        cells = min(most_cells, LIKELY_CELLS) * 8 * (n_spaces + 1)
     return cells + scratch_bytes(panel_rows, value_bytes) + 20 * PANEL_ENTRIES
 
 

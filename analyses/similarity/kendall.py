@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.analyses.similarity.histograms import (
+    LIKELY_CELLS,
     MOST_CELLS,
     Histogram,
     scratch_bytes,
@@ -40,17 +41,27 @@ def joint_bytes(
     bins: int = BINS,
     value_bytes: int = 4,
     most_cells: int = MOST_CELLS,
+    likely: bool = False,
 ) -> int:
-    """Return the most bytes of `QuantileBins`, of `JointHistograms` and of `tau_of`."""
+    """Return the most bytes of `QuantileBins` and of `JointHistograms` while tiles come.
+
+    With `likely`, those of kernels without values far out, and of their histograms.
+    """
     tables = 8 * most_cells * (2 * n_spaces + 4)
+    if likely:
+        tables = 8 * min(most_cells, LIKELY_CELLS) * 4 * n_spaces
     entries = min(max(PANEL_ENTRIES, panel_rows), panel_rows**2)
     looking = 8 * entries * (2 * n_spaces + 1) + 48 * PANEL_ENTRIES
-    summing = 6 * 8 * bins**2
-    return (
-        tables
-        + 8 * bins**2 * n_pairs
-        + max(looking + scratch_bytes(panel_rows, value_bytes), summing)
-    )
+    return tables + 8 * bins**2 * n_pairs + looking + scratch_bytes(panel_rows, value_bytes)
+
+
+def tau_bytes(n_spaces: int, n_pairs: int, *, bins: int = BINS, cells: int = LIKELY_CELLS) -> int:
+    """Return the most bytes of the tables and of `tau_of`, with the joint histograms, at the end.
+
+    `cells` are those of a kernel.
+    """
+    # Floats of one joint histogram, and what `concordance` makes of them in two steps.
+    return 8 * cells * 2 * n_spaces + 8 * bins**2 * (n_pairs + 3)
 
 
 @dataclass(frozen=True, slots=True)

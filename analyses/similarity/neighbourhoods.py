@@ -61,6 +61,13 @@ def mean_interval(
     return Interval(max(mean - reach, 0.0), min(mean + reach, 1.0))
 
 
+def agreement_bytes(n_rows: int, k: int, *, cknna: bool) -> int:
+    """Return the most bytes that comparing the neighbours of two spaces takes, beside them."""
+    if cknna:  # four sparse kernels, and two on the way to one
+        return n_rows * k * 84
+    return min(n_rows, PANEL_ENTRIES) * k * 33 + 8 * n_rows
+
+
 def cknna(
     one: Neighbours,
     other: Neighbours,

@@ -26,15 +26,33 @@ _NOBODY: Final = 2**32 - 1
 
 
 def neighbour_bytes(
-    n_spaces: int, n_rows: int, k: int, panel_rows: int, *, value_bytes: int = 4
+    n_spaces: int,
+    n_rows: int,
+    k: int,
+    panel_rows: int,
+    *,
+    value_bytes: int = 4,
+    likely: bool = False,
 ) -> int:
-    """Return the most bytes that `NearestNeighbours` holds, and what it finishes with."""
+    """Return the most bytes that `NearestNeighbours` holds while it absorbs tiles.
+
+    With `likely`, those that it holds where few rows are equally near.
+    """
     found = n_spaces * n_rows * (k * (value_bytes + 8) + value_bytes)
-    finishing = n_rows * k * (2 * value_bytes + 24)
+    if likely:
+        # A diagonal tile with its diagonal masked, twice or beside what is offered of a panel.
+        masked = panel_rows**2 * value_bytes
+        return found + panel_rows**2 + masked + max(masked, min(PANEL_ENTRIES, panel_rows**2) * 48)
     # Where many rows are equally near, two panels of entries are offered, to both sides.
     offered = min(4 * PANEL_ENTRIES, 2 * panel_rows**2)
     masking = panel_rows**2 * (3 * value_bytes + 1)
-    return 2 * found + max(finishing, masking + offered * (4 * value_bytes + 72))
+    return found + masking + offered * (4 * value_bytes + 72)
+
+
+def neighbours_found_bytes(n_spaces: int, n_rows: int, k: int, *, value_bytes: int = 4) -> int:
+    """Return the most bytes that `NearestNeighbours` holds while it finishes."""
+    found = n_spaces * n_rows * (k * (value_bytes + 8) + value_bytes)
+    return 2 * found + n_rows * k * (2 * value_bytes + 24)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.analyses.similarity.histograms import (
+    LIKELY_CELLS,
     MOST_CELLS,
     Grid,
     Histogram,
@@ -42,16 +43,26 @@ R = TypeVar("R")
 
 
 def rank_bytes(
-    n_spaces: int, panel_rows: int, *, value_bytes: int = 4, most_cells: int = MOST_CELLS
+    n_spaces: int,
+    panel_rows: int,
+    *,
+    value_bytes: int = 4,
+    most_cells: int = MOST_CELLS,
+    likely: bool = False,
 ) -> int:
-    """Return the most bytes of `RankTable`s and of `Ranked`, beside what absorbs the ranks."""
+    """Return the most bytes of `RankTable`s and of `Ranked`, beside what absorbs the ranks.
+
+    With `likely`, those of kernels without values far out, and of their histograms.
+    """
     # While a table is made of a histogram it takes some vectors of as many cells.
     tables = 8 * most_cells * (n_spaces + 6)
-    buffers = 8 * n_spaces * max(_most_entries(n_spaces), panel_rows)
+    if likely:
+        tables = 8 * min(most_cells, LIKELY_CELLS) * 2 * n_spaces
+    buffers = 8 * n_spaces * max(entries_at_once(n_spaces), panel_rows)
     return tables + scratch_bytes(panel_rows, value_bytes) + buffers
 
 
-def _most_entries(n_spaces: int) -> int:
+def entries_at_once(n_spaces: int) -> int:
     """Return how many entries of so many spaces are ranked at a time."""
     return max(PANEL_ENTRIES // n_spaces, PANEL_ENTRIES // 8)
 
@@ -123,7 +134,7 @@ class Ranked(Generic[S, R]):
     def update(self, state: S, tile: Tile) -> S:
         """Have the ranks of a tile absorbed, panel by panel."""
         scratch = scratch_for(tile)
-        most = _most_entries(len(self.tables))
+        most = entries_at_once(len(self.tables))
         buffers: list[Any] = [None] * len(self.tables)
         if scratch is not None:
             size = min(scratch.index.size, max(most, tile.columns[1] - tile.columns[0]))

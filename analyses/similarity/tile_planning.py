@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from layerlake.analyses.similarity.kernels import LOUD_COORDINATES
@@ -71,6 +71,8 @@ def plan_tiles(
     precision: str = "float32",
     panel_rows: int | None = None,
     reducer_bytes: ReducerBytes | None = None,
+    likely_bytes: ReducerBytes | None = None,
+    ended_bytes: int = 0,
     host: bool = True,
 ) -> TilePlan:
     """Choose the size of the panels and how many are kept, by the bytes that are read.
@@ -90,7 +92,11 @@ def plan_tiles(
     panel_rows
         Rows of a panel where the caller wants to choose.
     reducer_bytes
-        What the accumulators of the pass hold.
+        What the accumulators of the pass hold at most.
+    likely_bytes
+        What they hold on ordinary data, where that is less.
+    ended_bytes
+        What they and what they finish with hold once the tiles are gone.
     host
         Whether tiles are formed in place and rows prepared a few at a time, as by numpy.
 
@@ -104,7 +110,14 @@ def plan_tiles(
     least: MemoryPlan | None = None
     for size in sizes:
         memory = _memory(
-            hiddens, stored_bytes, n_rows, kernel, size, precision, reducer_bytes, host
+            hiddens,
+            stored_bytes,
+            n_rows,
+            kernel,
+            size,
+            precision,
+            (reducer_bytes, likely_bytes or reducer_bytes, ended_bytes),
+            host,
         )
         if least is None or memory.needed < least.needed:
             least = memory
@@ -161,7 +174,7 @@ def _planned(
         n_rows,
         size,
         kept,
-        MemoryPlan(memory.parts, (kept - (kept == count)) * panel),
+        replace(memory, reserve=(kept - (kept == count)) * panel),
         n_rows * (n_rows - 1) / 2 * sum(hiddens),
         n_rows * row_bytes,
         reads * row_bytes,
@@ -175,10 +188,13 @@ def _memory(
     kernel: TileKernel,
     size: int,
     precision: str,
-    reducer_bytes: ReducerBytes | None,
+    reducing: tuple[ReducerBytes | None, ReducerBytes | None, int],
     host: bool,
 ) -> MemoryPlan:
-    """Say what a pass holds beside the panels that are kept."""
+    """Say what a pass holds beside the panels that are kept.
+
+    `reducing` is what accumulators hold at most, on ordinary data, and at the end.
+    """
     value, widest, spaces = _value(precision), max(hiddens), len(hiddens)
     count = max(-(-n_rows // size), 1)
     rows = -(-n_rows // count)
@@ -196,8 +212,8 @@ def _memory(
     else:
         # As if every pair of a strip were close.
         forming += strip * (2 * value + 18) + REPAIRED_PAIRS * widest * (16 + value)
-    reducing = reducer_bytes(rows) if reducer_bytes else 0
-    working = 2 * panel + spaces * tile + max(preparing, forming) + reducing
+    formed, working = 2 * panel + spaces * tile, max(preparing, forming)
+    most, likely = (held(rows) if held else 0 for held in reducing[:2])
     frame = min(SAMPLE_ROWS, n_rows) * widest * (max(stored_bytes) + 24)
     drawn = 0
     if not kernel.featured:
@@ -213,12 +229,16 @@ def _memory(
             sample * 8 * (widest + sample),
             sample * 12 * sample,
         )
-    phases = max(working, frame, drawn)
+    others = max(frame, drawn, panel + reducing[2])
+    phases = max(formed + working + most, others)
+    # Accumulators hold most of what they hold while no tile is formed and no panel prepared.
+    ordinary = max(formed + max(working, likely), others)
     return MemoryPlan(
         {
             "panels and tiles": phases,
             "rows": n_rows * 8 * (3 + spaces),
             "frames": 8 * sum(2 * h + min(LOUD_COORDINATES, h) for h in hiddens),
             "objects": _OBJECTS,
-        }
+        },
+        unlikely=phases - ordinary,
     )

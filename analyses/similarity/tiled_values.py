@@ -34,19 +34,35 @@ from layerlake.analyses.similarity.kendall import (
     JointHistograms,
     QuantileBins,
     joint_bytes,
+    tau_bytes,
     tau_of,
 )
 from layerlake.analyses.similarity.kendall_touching import KendallTouch, touch_bytes
 from layerlake.analyses.similarity.measures import RANKED_SCORES, Question
 from layerlake.analyses.similarity.moment_state import Pair
-from layerlake.analyses.similarity.neighbourhoods import cknna, mean_interval, overlaps
-from layerlake.analyses.similarity.neighbours import NearestNeighbours, neighbour_bytes
+from layerlake.analyses.similarity.neighbourhoods import (
+    agreement_bytes,
+    cknna,
+    mean_interval,
+    overlaps,
+)
+from layerlake.analyses.similarity.neighbours import (
+    NearestNeighbours,
+    neighbour_bytes,
+    neighbours_found_bytes,
+)
 from layerlake.analyses.similarity.planning import SPACE_COST
-from layerlake.analyses.similarity.ranks import Ranked, RankTable, rank_bytes, spearman_value
+from layerlake.analyses.similarity.ranks import (
+    Ranked,
+    RankTable,
+    entries_at_once,
+    rank_bytes,
+    spearman_value,
+)
 from layerlake.analyses.similarity.resampling import Resamples, bootstrap_value
 from layerlake.analyses.similarity.selected import Selected, value_bytes
 from layerlake.analyses.similarity.tile_cka import GROUPS, TileCka, cka_memory
-from layerlake.analyses.similarity.tile_kernels import TileKernel, tile_kernel
+from layerlake.analyses.similarity.tile_kernels import STRIP_ROWS, TileKernel, tile_kernel
 from layerlake.analyses.similarity.tile_pass import TilePass, TileSource, open_tiles
 from layerlake.analyses.similarity.tile_planning import TilePlan, plan_tiles
 from layerlake.analyses.similarity.tile_run import run_tiles
@@ -137,7 +153,9 @@ def plan_job(
         job.kernel,
         allowed=means.each_allowed,
         precision=job.question.precision,
-        reducer_bytes=partial(_held, job, selected, pairs, n_rows),
+        reducer_bytes=partial(_held, job, selected, pairs, n_rows, False),
+        likely_bytes=partial(_held, job, selected, pairs, n_rows, True),
+        ended_bytes=_ended(job, selected, pairs, n_rows),
         host=means.host,
     )
 
@@ -160,9 +178,17 @@ def job_cost(job: TiledJob, selected: Selected, pairs: Sequence[Pair]) -> float:
 
 
 def _held(
-    job: TiledJob, selected: Selected, pairs: Sequence[Pair], n_rows: int, panel_rows: int
+    job: TiledJob,
+    selected: Selected,
+    pairs: Sequence[Pair],
+    n_rows: int,
+    likely: bool,
+    panel_rows: int,
 ) -> int:
-    """Return the bytes that the accumulators of a job hold, in the pass that holds most."""
+    """Return the bytes that the accumulators of a job hold, in the pass that holds most.
+
+    With `likely`, on ordinary data: few values repeat and none lies far out.
+    """
     spaces, clusters = len(selected.spaces), len(selected.lengths)
     precision = job.question.precision
     value = 8 if precision == "float64" else 4
@@ -178,22 +204,42 @@ def _held(
         first += plan.needed
     if NEIGHBOURS in job.tasks:
         k = job.question.neighbours
-        first += neighbour_bytes(spaces, n_rows, k, panel_rows, value_bytes=value)
+        first += neighbour_bytes(spaces, n_rows, k, panel_rows, value_bytes=value, likely=likely)
     if CKA in job.tasks:
         groups = GROUPS if job.clustered else 1
         held = cka_memory(n_rows, spaces, pairs, n_groups=groups, precision=precision)
         first += held(panel_rows)
     if any(task in RANKED_SCORES for task in job.tasks):
-        first += histogram_bytes(spaces, panel_rows, value_bytes=value)
+        first += histogram_bytes(spaces, panel_rows, value_bytes=value, likely=likely)
     if "spearman" in job.tasks:
-        later = rank_bytes(spaces, panel_rows, value_bytes=value)
+        later = rank_bytes(spaces, panel_rows, value_bytes=value, likely=likely)
+        # Ranks come in panels of so many entries, not in tiles.
+        strip = min(panel_rows, entries_at_once(spaces) // STRIP_ROWS) if likely else panel_rows
         later += sums_memory(spaces, pairs, clusters, intervals=job.clustered, precision="float64")(
-            panel_rows
+            strip
         )
     if "kendall" in job.tasks:
-        later = joint_bytes(spaces, len(pairs), panel_rows, value_bytes=value)
+        later = joint_bytes(spaces, len(pairs), panel_rows, value_bytes=value, likely=likely)
         later += touch_bytes(len(pairs), clusters, bins=BINS) if job.clustered else 0
     return max(first, later)
+
+
+def _ended(job: TiledJob, selected: Selected, pairs: Sequence[Pair], n_rows: int) -> int:
+    """Return the bytes that a job holds once its tiles are gone, beside panels that are kept."""
+    spaces, clusters = len(selected.spaces), len(selected.lengths)
+    value = 8 if job.question.precision == "float64" else 4
+    ended = 0
+    if NEIGHBOURS in job.tasks:
+        k, found = job.question.neighbours, "cknna" in job.question.measures
+        held = n_rows * k * spaces * (value + 8)
+        ended = max(
+            neighbours_found_bytes(spaces, n_rows, k, value_bytes=value),
+            held + agreement_bytes(n_rows, k, cknna=found),
+        )
+    if "kendall" in job.tasks:
+        ended = max(ended, tau_bytes(spaces, len(pairs)))
+        ended += touch_bytes(len(pairs), clusters, bins=BINS) if job.clustered else 0
+    return ended
 
 
 def tiled_values(
