@@ -76,10 +76,9 @@ def compare_arrays(
     """
     means = Means(parse_bytes(memory), block_rows, host=is_numpy(X))
     for name, array in (("X", X), ("Y", Y)):
-        if array.ndim != 2:
-            raise InvalidInput(
-                f"{name} has {array.ndim} dimensions; give an array of (rows, hidden)"
-            )
+        require_matrix(array, name)
+    if is_numpy(X) != is_numpy(Y):
+        raise InvalidInput("X and Y are arrays of two libraries; give both as arrays of one")
     question = check_question(
         Question(
             measures_of(measure),
@@ -123,3 +122,15 @@ def row_order(
     if clusters is not None and (np.diff(labels) < 0).any():
         order = np.argsort(labels, kind="stable")
     return order, labels[order]
+
+
+def require_matrix(array: Array, name: str) -> None:
+    """Refuse what is no matrix of real numbers."""
+    if not hasattr(array, "ndim") or not hasattr(array, "dtype"):
+        raise InvalidInput(f"{name} is of {type(array).__name__}; give an array of (rows, hidden)")
+    if array.ndim != 2 or array.shape[1] < 1:
+        raise InvalidInput(
+            f"{name} has the shape {tuple(array.shape)}; give an array of (rows, hidden)"
+        )
+    if "complex" in str(array.dtype):
+        raise InvalidInput(f"{name} holds complex numbers; give its real and imaginary parts apart")

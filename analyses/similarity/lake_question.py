@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,9 @@ from layerlake.engine.schedulers import scheduler_named
 from layerlake.engine.settings import check_seed
 from layerlake.store.errors import InvalidInput, MemoryRefused, is_a
 from layerlake.store.reader import Lake
+
+Deleted: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Values with each cluster left out, over all pairs of rows and over those between clusters."""
 
 
 class LakeComparison:
@@ -74,6 +77,10 @@ class LakeComparison:
         self.n_rows = asked_rows(rows)
         self.seed = check_seed(seed)
         self.specials = specials
+        if callable(question.get("kernel")):
+            raise InvalidInput(
+                "a kernel of your own cannot be kept with a result; call compare_arrays with it"
+            )
         self.question = check_question(
             Question(measures=measures_of(measure), seed=self.seed, **question)
         )
@@ -153,9 +160,18 @@ class LakeComparison:
             "differences": self.differences,
             "seeds": self.seeds,
             "ceilings": self.ceilings,
+            # What lineage says is no part of the bytes that are read.
+            "groups": self.groups,
+            "references": self._references(),
             **question,
             "measures": list(self.question.measures),
         }
+
+    def _references(self) -> dict[str, str]:
+        """Return what each variant is compared with, where each has its own."""
+        if self.asked.reference != OWN:
+            return {}
+        return {variant: reference for (reference, _one), (variant, _other) in self.asked.pairs}
 
     @property
     def _analysis(self) -> str:
@@ -179,6 +195,10 @@ class LakeComparison:
         more, of_seeds = self._of_seeds(shared, records, values, n_lost)
         records += difference_records(shared, differences, n_lost) + more
         notes += [*of_seeds, *asked.notes]
+        if n_lost:
+            notes.append(
+                f"{n_lost} rows have no direction in one of the spaces and are left out of all"
+            )
         result = SimilarityResult(self.settings, identity, tuple(records), tuple(notes))
         return keep_result(lake, self._analysis, result)
 
@@ -289,7 +309,18 @@ class LakeComparison:
             label += f" without {int(lost.sum())} rows"
             with progress(label, n_passes * len(left), "rows") as stage:
                 found = self._compared(plans, left, lost, stage.advance)
-        values, differences = found
+        values, without = found
+        differences = {
+            (one, other): difference_values(
+                rsa_names(self.question.score),
+                values[one],
+                without.get(one),
+                values[other],
+                without.get(other),
+                self.question.confidence,
+            )
+            for one, other in (pairs_to_differ(self.asked.pairs) if self.differences else ())
+        }
         if self.question.permutations:
             values = self._tested(plans, left, values, progress)
         return values, differences, int(lost.sum())
@@ -306,15 +337,15 @@ class LakeComparison:
         kept: NDArray[np.int64],
         lost: NDArray[np.bool_],
         on_progress: Callable[[int], None],
-    ) -> tuple[dict[KeyPair, PairValues], dict[tuple[KeyPair, KeyPair], PairValues]]:
-        """Compare all pairs over some of the rows drawn."""
+    ) -> tuple[dict[KeyPair, PairValues], dict[KeyPair, Deleted]]:
+        """Compare all pairs over some of the rows drawn; also return what deletions leave."""
 
         def lose(positions: NDArray[np.int64]) -> None:
             """Take note of rows that a space cannot take."""
             lost[kept[positions]] = True
 
         values: dict[KeyPair, PairValues] = {}
-        without: dict[KeyPair, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
+        without: dict[KeyPair, Deleted] = {}
         for share, plan in plans:
             deletions: Deletions | None = {} if self.differences else None
             found = compare_selected(
@@ -330,18 +361,7 @@ class LakeComparison:
             own = {(s, t): (share.keys[s], share.keys[t]) for s, t in share.pairs}
             values |= {own[pair]: value for pair, value in found.items()}
             without |= {own[pair]: deleted for pair, deleted in (deletions or {}).items()}
-        differences = {
-            (one, other): difference_values(
-                rsa_names(self.question.score),
-                values[one],
-                without.get(one),
-                values[other],
-                without.get(other),
-                self.question.confidence,
-            )
-            for one, other in (pairs_to_differ(self.asked.pairs) if self.differences else ())
-        }
-        return {pair: values[pair] for pair in self.pairs}, differences
+        return {pair: values[pair] for pair in self.pairs}, without
 
     def _tested(
         self,

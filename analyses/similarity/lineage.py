@@ -7,8 +7,6 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from layerlake.store.errors import NameNotFound
-
 _SEEDED_NAME: Final = re.compile(r"(?P<stem>.+[-_])s\d+")
 
 
@@ -44,28 +42,6 @@ def own_base(about: Mapping[str, Mapping[str, Any]], variant: str) -> str | None
     return None
 
 
-def own_bases(about: Mapping[str, Mapping[str, Any]], variants: Iterable[str]) -> dict[str, str]:
-    """Return the base of each variant.
-
-    Raises
-    ------
-    NameNotFound
-        The lake does not hold the base of one of them, or does not say which it is.
-    """
-    found = {}
-    for variant in variants:
-        base = own_base(about, variant)
-        if base is None:
-            parent = about[variant].get("parent") or {}
-            why = f" ({parent['source']})" if parent.get("source") else ""
-            raise NameNotFound(
-                f"the lake does not hold the model that {variant} was made from{why}, or does not "
-                "say which it is; name a reference, or leave the variant out"
-            )
-        found[variant] = base
-    return found
-
-
 def seed_groups(
     about: Mapping[str, Mapping[str, Any]], variants: Iterable[str]
 ) -> dict[str, list[str]]:
@@ -80,9 +56,13 @@ def seed_groups(
         The variants of each group in order, by a name that has `*` in the place of the seed.
     """
     groups: dict[str, list[str]] = {}
+    taken = set()
     for variant in variants:
-        key = _but_for_seed(about.get(variant, {}), variant)
-        if key is not None:
+        own = about.get(variant, {})
+        key = _but_for_seed(own, variant)
+        # Two copies of one seed are no two seeds; the first counts.
+        if key is not None and (key, _seed_of(own, variant)) not in taken:
+            taken.add((key, _seed_of(own, variant)))
             groups.setdefault(key, []).append(variant)
     titled: dict[str, list[str]] = {}
     for names in groups.values():
@@ -100,7 +80,7 @@ def _but_for_seed(about: Mapping[str, Any], name: str) -> str | None:
         rest = {key: value for key, value in training.items() if key != "seed"}
         rest = {k: v for k, v in rest.items() if k not in ("scores", "versions", "finished")}
         parent = about.get("parent") or {}
-        built = [about.get(key) for key in ("truncate", "randomize", "architecture")]
+        built = [about.get(key) for key in ("truncate", "architecture")]
         return json.dumps([parent.get("weights_digest"), built, rest], sort_keys=True, default=str)
     if about.get("randomize") is not None:
         return json.dumps(
@@ -108,6 +88,14 @@ def _but_for_seed(about: Mapping[str, Any], name: str) -> str | None:
         )
     named = _SEEDED_NAME.fullmatch(name)
     return f"name {named['stem']}" if named else None
+
+
+def _seed_of(about: Mapping[str, Any], name: str) -> Any:
+    """Return the seed of a variant as lineage tells it, else its name."""
+    training = about.get("training")
+    if isinstance(training, Mapping) and "seed" in training:
+        return str(training["seed"])
+    return name if about.get("randomize") is None else str(about["randomize"])
 
 
 def _title(names: list[str]) -> str:

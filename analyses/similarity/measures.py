@@ -97,6 +97,8 @@ def measures_of(asked: str | Iterable[str]) -> tuple[str, ...]:
     InvalidInput
         There is no such measure, or none is named.
     """
+    if not is_a(asked, str, Iterable):
+        raise InvalidInput(f"measure is {asked!r}; choose among {', '.join(MEASURES)}")
     parts = asked.split(",") if isinstance(asked, str) else list(asked)
     names: list[str] = []
     for part in parts:
