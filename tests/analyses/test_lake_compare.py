@@ -316,6 +316,52 @@ def test_seeds_are_averaged_each_against_its_own_base(lake: Lake) -> None:
     assert "no two variants differ in their seed alone" in alone.notes[-1]
 
 
+def test_seeds_among_all_pairs_are_averaged_against_one_space_at_a_time(lake: Lake) -> None:
+    found = ll.compare(
+        lake,
+        variants=["base", "child", "nli-s0", "nli-s1", "wide"],
+        all_pairs=True,
+        layers="0",
+        rows="all",
+        seeds=True,
+        interval="none",
+    )
+    single = {(r["reference"], r["variant"]): r["value"] for r in found.records
+              if r["measure"] == "r_all" and r["n_seeds"] == 1}  # fmt: skip
+    single |= {(other, one): value for (one, other), value in single.items()}
+    means = {r["reference"]: r for r in found.records
+             if r["measure"] == "r_all" and r["variant"] == "nli-s*"}  # fmt: skip
+    assert set(means) == {"base", "child", "wide"}
+    for reference, record in means.items():
+        expected = np.mean([single[reference, f"nli-s{k}"] for k in (0, 1)])
+        assert record["value"] == pytest.approx(expected, abs=1e-12)
+        assert record["n_seeds"] == 2
+
+
+def test_differences_are_over_the_rows_left_in_the_end(
+    lake_with: Callable[..., Lake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spaces = {name: {0: SPACES[name][0].copy()} for name in ("base", "nli-s0", "nli-s1")}
+    spaces["nli-s1"][0][CLUSTERS == 3] = 0
+    lake = lake_with("wiki", spaces, SIZES, about={name: ABOUT[name] for name in spaces})
+    asked: dict[str, Any] = {"rows": "all", "differences": True, "fresh": True}
+    whole = values_of(ll.rsa(lake, **asked))
+    from layerlake.analyses.similarity import lake_question, pairing
+
+    def apart(pairs: Any, fits: Any) -> list[Any]:
+        """Give every pair a pass of its own."""
+        return pairing.share_out(pairs, lambda share: len(share.pairs) == 1)
+
+    monkeypatch.setattr(lake_question, "share_out", apart)
+    cut = values_of(ll.rsa(lake, **asked))
+    assert whole.keys() == cut.keys()
+    assert any(measure.endswith("_difference") for *_spaces, measure in cut)
+    for key, record in whole.items():
+        assert cut[key]["value"] == pytest.approx(record["value"], abs=1e-7)
+        assert cut[key]["low"] == pytest.approx(record["low"], abs=1e-6)
+        assert cut[key]["n"] == N - SIZES[3]
+
+
 def brute_force(pair: tuple[str, str], layer: int, gone: int) -> tuple[float, float]:
     """Return r_all and r_between of cosines without one cluster, from dense float64 matrices."""
     kept = gone != CLUSTERS

@@ -233,3 +233,12 @@ def test_memory_stays_within_what_was_said(tied: bool) -> None:
         tracemalloc.stop()
     stated = neighbour_bytes(2, n, k, side)
     assert (0.6 if tied else 0.1) * stated <= peak <= stated
+
+
+def test_a_comparison_leaves_the_neighbours_as_they_were() -> None:
+    tiles = cut_tiles(cosines(60, 3), np.arange(60), 25)
+    one, other, _third = run_pass(tiles, [search(60, 8)])[0]
+    before = one.index.copy()
+    first = cknna(one, other)
+    assert cknna(one, other) == first
+    np.testing.assert_array_equal(one.index, before)
