@@ -143,6 +143,13 @@ class Histogram:
         filled = np.flatnonzero(self.counts)
         return float(filled[-1] + 1 - filled[0]) * 2.0**self.grid.exponent if len(filled) else 0.0
 
+    @property
+    def largest(self) -> float:
+        """No value is farther from 0."""
+        filled = self.grid.first + np.flatnonzero(self.counts)
+        ends = (abs(int(filled[0])), abs(int(filled[-1]) + 1)) if len(filled) else (0,)
+        return float(max(ends)) * 2.0**self.grid.exponent
+
     def tied(self) -> NDArray[np.bool_]:
         """Say of each cell whether all values in it are known to be equal, (cell,)."""
         if self.lowest is None or self.highest is None:

@@ -136,6 +136,25 @@ class SpaceKernel:
             return -2 / t**2 if self.kernel.rows.distance else 1 / t**2
         return 1 / t if self.kernel.name == "euclidean" and self.kernel.function is None else 1.0
 
+    def rounding(self, square: float, largest: float, precision: str) -> float:
+        """Return how far apart rounding alone may put the entries of tiles.
+
+        Parameters
+        ----------
+        square
+            The mean of |u|^2 of the prepared rows.
+        largest
+            The largest absolute value of the entries of two rows.
+        precision
+            Of the tiles.
+        """
+        share = ENTRY_ROUNDING[precision]
+        if self.kernel.featured:
+            return share * square
+        if self.sigma is not None and largest > 0:  # a share of t moves exp(-t) by t times as much
+            largest *= max(-math.log(largest), 1.0)
+        return share * largest
+
     def width(self, hidden: int) -> int:
         """Return the columns of a panel."""
         return hidden if self.kernel.function else hidden + EXTRA_COLUMNS

@@ -99,6 +99,9 @@ class TilePass:
     varies: tuple[bool, ...]
     """Of each space: whether its prepared rows differ by more than rounding. Where they do not,
     every kernel of theirs is the same for all pairs of rows, and what tiles hold is rounding."""
+    squares: tuple[float, ...]
+    """Of each space: the mean of |u|^2 of its prepared rows, in the units of a tile with features.
+    The rounding of products is a share of it."""
     _kept: dict[int, tuple[Array, ...]] = field(default_factory=dict, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -218,8 +221,9 @@ def open_tiles(
                 for kernel, step in zip(frames, steps, strict=True)
             )
         kernels, centres = _settled(source, frames, kept)
-        opened = TilePass(source, plan, kept, kernels, centres, (True,) * len(frames))
-        usable, steps, opened.varies = _first_look(opened, on_read)
+        count = len(frames)
+        opened = TilePass(source, plan, kept, kernels, centres, (True,) * count, (0.0,) * count)
+        usable, steps, opened.varies, opened.squares = _first_look(opened, on_read)
         attempts_left -= 1
         if not usable.all():
             if on_dropped is not None:
@@ -273,14 +277,14 @@ def _prepared(
 
 def _first_look(
     opened: TilePass, on_read: Callable[[int], None] | None
-) -> tuple[NDArray[np.bool_], list[Array | None], tuple[bool, ...]]:
+) -> tuple[NDArray[np.bool_], list[Array | None], tuple[bool, ...], tuple[float, ...]]:
     """Prepare all panels once, keeping those that are to be kept.
 
     Returns
     -------
     tuple
         Which rows every space can take; per space mean u where the origin is so far off that
-        digits are lost, else None; and whether its rows vary.
+        digits are lost, else None; whether its rows vary; and the mean of |u|^2.
     """
     source, plan = opened.source, opened.plan
     bounds = plan.panels
@@ -304,16 +308,15 @@ def _first_look(
             on_read(hi - lo)
     steps: list[Array | None] = []
     varies = []
-    for kernel, total, square in zip(
-        opened.kernels, totals, (squares / opened.n_rows).tolist(), strict=True
-    ):
+    means = (squares / opened.n_rows).tolist()
+    for kernel, total, square in zip(opened.kernels, totals, means, strict=True):
         xp, mean, origin = namespace(total), total / opened.n_rows, kernel.frame.origin
         off = float(xp.vecdot(mean, mean))
         rounding = _ROUNDING**2 * (float(xp.vecdot(origin, origin)) + square)
         varies.append(not square - off <= max(rounding, _SUM_ROUNDING * square))
         # Rows that are the same have an origin as good as any.
         steps.append(mean if varies[-1] and off > square / 2 > 0 else None)
-    return usable, steps, tuple(varies)
+    return usable, steps, tuple(varies), tuple(means)
 
 
 def _refuse(opened: TilePass, s: int, lo: int, usable: NDArray[np.bool_]) -> None:

@@ -31,6 +31,9 @@ their digits, and that the rows of 50 spaces stay in the cache."""
 _SUM_ROUNDING: Final = 2.0**-44
 """Share of a sum of squares that rounding leaves of it when all that does not vary is taken off."""
 
+_STRIP_ROUNDING: Final = {"float32": 2.0**-20, "float64": _SUM_ROUNDING}
+"""The same, of what is summed in the precision of the tiles: within a row of a strip."""
+
 
 class PairedSums(NamedTuple):
     """What `inference.value_of` takes for one pair of spaces."""
@@ -302,14 +305,35 @@ def sums_cost(n_rows: int, spaces: int, pairs: Sequence[Pair], *, intervals: boo
     return n_rows * (n_rows - 1) / 2 * (each + 90 * spaces)
 
 
-def varying(sums: PairSums, precision: str) -> tuple[bool, bool]:
-    """Say of both kernels, from sums of tiles of a precision, whether they vary beyond rounding."""
+def varying(
+    sums: PairSums, precision: str, centres: tuple[float, float] = (0.0, 0.0)
+) -> tuple[bool, bool]:
+    """Say of both kernels, from sums of tiles, whether they vary beyond rounding.
+
+    Parameters
+    ----------
+    sums
+        Over the entries of the tiles.
+    precision
+        Of the tiles.
+    centres
+        What was taken off the entries of each space while they were summed (`TilePass.centres`).
+    """
     n_rows = int(sums.sizes.sum())
-    # Of a constant kernel little but the rows with themselves is left in the norm.
-    floors = [
-        max(sums.total[0] * ENTRY_ROUNDING[precision] ** 2 * norm / n_rows, _SUM_ROUNDING * square)
-        for norm, square in zip(sums.norms, sums.total[3:5].tolist(), strict=True)
-    ]
+    count, *plain = sums.total[:3].tolist()
+    floors = []
+    for norm, k, square, c in zip(
+        sums.norms, plain, sums.total[3:5].tolist(), centres, strict=True
+    ):
+        summed = max(square - 2 * c * k + c * c * count, 0.0)
+        floors.append(
+            max(
+                # Of a constant kernel little but the rows with themselves is left in the norm.
+                count * ENTRY_ROUNDING[precision] ** 2 * norm / n_rows,
+                _STRIP_ROUNDING[precision] * summed,
+                _SUM_ROUNDING * square,
+            )
+        )
     left, right = spread(sums.total)
     return bool(left > floors[0]), bool(right > floors[1])
 

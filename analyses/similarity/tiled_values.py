@@ -352,6 +352,19 @@ class _Work:
         """Return the names of those of two spaces whose rows are all the same."""
         return [self.names[u] for u in dict.fromkeys((s, t)) if not self.tiles.varies[u]]
 
+    def _flat(self, histograms: Sequence[Histogram]) -> list[bool]:
+        """Say of each space whether its kernel is the same for all pairs of rows but for rounding.
+
+        Such a kernel has ranks, and they are those of the rounding.
+        """
+        precision = self.job.question.precision
+        return [
+            not varies or counted.span <= kernel.rounding(square, counted.largest, precision)
+            for varies, counted, kernel, square in zip(
+                self.tiles.varies, histograms, self.tiles.kernels, self.tiles.squares, strict=True
+            )
+        ]
+
     def _add(self, pair: Pair, estimates: Sequence[Estimate], notes: Sequence[str]) -> None:
         """Add to the values of a pair."""
         self.values[pair][0].extend(estimates)
@@ -363,7 +376,7 @@ class _Work:
         lines = [line_of_tiles(kernel) for kernel in self.tiles.kernels]
         for s, t in self.pairs:
             sums, touching = found[s, t]
-            flat = varying(sums, question.precision)
+            flat = varying(sums, question.precision, (self.tiles.centres[s], self.tiles.centres[t]))
             constant = [
                 self.names[u]
                 for u, varies in zip((s, t), flat, strict=True)
@@ -406,6 +419,7 @@ class _Work:
         plain = replace(self.tiles, centres=(0.0,) * len(tables))
         sums = TileSums(plain, self.pairs, intervals=self.job.clustered)
         (found,) = run_tiles(self.tiles, [Ranked(tables, sums)], self.means, self.report)
+        flat = self._flat(histograms)
         for s, t in self.pairs:
             value, bound = spearman_value(
                 found[s, t].sums,
@@ -417,7 +431,7 @@ class _Work:
                 confidence=question.confidence,
                 kernel=self.job.kernel.name,
                 precision=question.precision,
-                constant=self._same(s, t),
+                constant=[self.names[u] for u in dict.fromkeys((s, t)) if flat[u]],
             )
             limit = None if math.isnan(bound) else bound
             self._add((s, t), rsa_estimates(value, "spearman", limit), value.notes)
@@ -432,12 +446,13 @@ class _Work:
             touch = KendallTouch(bins, pairs, joints, self.tiles.n_clusters)
             (deleted,) = run_tiles(self.tiles, [touch], self.means, self.report)
         left = np.bincount(self.tiles.clusters, minlength=self.tiles.n_clusters) > 0
+        flat = self._flat(histograms)
         for pair, joint, without in zip(pairs, joints, deleted, strict=True):
             tau = tau_of(joint, bins[pair[0]], bins[pair[1]])
             # A kernel of one value has all its entries in one bin.
             one_bin = [np.count_nonzero(joint.any(axis=1 - side)) < 2 for side in (0, 1)]
-            constant = self._same(*pair) or [
-                self.names[u] for u, one in zip(pair, one_bin, strict=True) if one
+            constant = [
+                self.names[u] for u, one in zip(pair, one_bin, strict=True) if one or flat[u]
             ]
             if constant:
                 notes = [_undefined("kendall", self.job.kernel.name, name) for name in constant]

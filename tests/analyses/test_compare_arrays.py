@@ -450,6 +450,50 @@ def test_constant_spaces_have_no_value_but_a_reason(kind: str, precision: str) -
             assert estimate.low is estimate.high is estimate.bound is None, question
 
 
+def orthogonal(n: int, kind: str) -> tuple[Rows, Rows]:
+    """Two spaces whose rows are all at right angles, so that only rounding tells pairs apart."""
+    if kind == "simplex":
+        return np.eye(n, dtype=np.float32), np.eye(n, dtype=np.float32)[::-1].copy()
+    rng = np.random.default_rng(3)
+    one, other = (np.linalg.qr(rng.standard_normal((n, n)))[0] for _ in range(2))
+    return one.astype(np.float32), other.astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("kind", "n"), [("simplex", 8), ("simplex", 40), ("bases", 40), ("bases", 300)]
+)
+def test_rounding_is_not_compared(kind: str, n: int) -> None:
+    x, y = orthogonal(n, kind)
+    noise = np.random.default_rng(4).standard_normal((n, 9)).astype(np.float32)
+    clusters = np.arange(n) // 4
+    questions: list[dict[str, Any]] = [
+        {"kernel": kernel, "score": score}
+        for kernel in ("cosine", "linear", "sqeuclidean", "euclidean", "rbf")
+        for score in ("pearson", "spearman", "kendall")
+    ]
+    questions += [{"kernel": kernel, "interval": "bootstrap"} for kernel in ("cosine", "linear")]
+    questions.append({"kernel": "rbf", "score": "spearman", "bandwidth": 0.5})
+    for question in questions:
+        for spaces, names in (((x, y), "XY"), ((x, noise), "X"), ((noise, y), "Y")):
+            found = compare_arrays(*spaces, clusters, method="tiles", **question)
+            told = [note for note in found.notes if "is the same for all pairs of rows" in note]
+            assert len(told) == len(names), question
+            assert all(f" of {name} is" in note for name, note in zip(names, told, strict=True))
+            for estimate in found.estimates:
+                assert math.isnan(estimate.value), (question, estimate)
+                assert estimate.low is estimate.high is estimate.bound is None, question
+
+
+@pytest.mark.parametrize("score", ["pearson", "spearman", "kendall"])
+@pytest.mark.parametrize("kernel", ["cosine", "sqeuclidean", "euclidean", "rbf"])
+def test_kernels_that_hardly_vary_are_compared(kernel: str, score: str) -> None:
+    x = np.random.default_rng(5).standard_normal((24, 30_000)).astype(np.float32)
+    x[3] *= 3  # an outlier
+    y = (x + 0.5 * np.random.default_rng(6).standard_normal(x.shape)).astype(np.float32)
+    found = compare_arrays(x, y, method="tiles", kernel=kernel, score=score, interval="none")
+    assert all(estimate.value > 0.3 for estimate in found.estimates)
+
+
 def test_a_bandwidth_is_not_made_of_equal_rows() -> None:
     x, y = related(60)
     y[:55] = y[0]
