@@ -406,8 +406,9 @@ class _Work:
                     value,
                     r_all_low=drawn.r_all_low,
                     r_all_high=drawn.r_all_high,
-                    r_between_low=drawn.r_between_low,
-                    r_between_high=drawn.r_between_high,
+                    # What is not defined has no interval, whatever rounding the resamples hold.
+                    r_between_low=None if value.r_between is None else drawn.r_between_low,
+                    r_between_high=None if value.r_between is None else drawn.r_between_high,
                 )
                 notes += [note for note in drawn.notes if note not in notes]
             self._add((s, t), rsa_estimates(value, question.score), notes)

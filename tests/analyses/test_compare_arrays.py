@@ -494,6 +494,21 @@ def test_kernels_that_hardly_vary_are_compared(kernel: str, score: str) -> None:
     assert all(estimate.value > 0.3 for estimate in found.estimates)
 
 
+def test_what_is_not_defined_between_clusters_has_no_interval() -> None:
+    n = 40
+    clusters = np.arange(n) // 4
+    halves = np.zeros((n, 20), np.float32)  # each cluster has two of the corners of a simplex
+    halves[np.arange(n), np.arange(n) // 2] = 1
+    noise = np.random.default_rng(0).standard_normal((n, 9)).astype(np.float32)
+    found = compare_arrays(
+        halves, noise, clusters, kernel="euclidean", interval="bootstrap", resamples=80
+    )
+    assert found["r_all"].low is not None
+    between = found["r_between"]
+    assert math.isnan(between.value)
+    assert between.low is between.high is None
+
+
 def test_a_bandwidth_is_not_made_of_equal_rows() -> None:
     x, y = related(60)
     y[:55] = y[0]
