@@ -6,6 +6,7 @@ a test has one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -114,6 +115,8 @@ def with_pair_tests(
 ) -> dict[Pair, PairValues]:
     """Return the values of pairs with the p of r_between under permuted clusters.
 
+    Where r_between is not defined p is None.
+
     Parameters
     ----------
     values
@@ -151,7 +154,9 @@ def with_pair_tests(
         pair: replace(
             value,
             estimates=tuple(
-                replace(estimate, p=test.p_value) if estimate.measure == name else estimate
+                replace(estimate, p=None if math.isnan(estimate.value) else test.p_value)
+                if estimate.measure == name
+                else estimate
                 for estimate in value.estimates
             ),
             notes=tuple(dict.fromkeys([*value.notes, *test.notes])),

@@ -509,6 +509,18 @@ def test_what_is_not_defined_between_clusters_has_no_interval() -> None:
     assert between.low is between.high is None
 
 
+@pytest.mark.parametrize("kernel", ["cosine", "linear", "euclidean"])
+def test_what_is_not_defined_has_no_p(kernel: str) -> None:
+    n = 40
+    noise = np.random.default_rng(0).standard_normal((n, 9)).astype(np.float32)
+    for constant in (np.ones((n, 5), np.float32), np.eye(n, dtype=np.float32)):
+        found = compare_arrays(
+            constant, noise, np.arange(n) // 4, kernel=kernel, permutations=19, interval="none"
+        )
+        assert math.isnan(found["r_between"].value)
+        assert found["r_between"].p is None
+
+
 def test_a_bandwidth_is_not_made_of_equal_rows() -> None:
     x, y = related(60)
     y[:55] = y[0]
