@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,6 +20,7 @@ from layerlake.analyses.similarity.differences import Deletions
 from layerlake.analyses.similarity.feature_pass import first_pass
 from layerlake.analyses.similarity.form_intervals import INFLUENCED, batches_of
 from layerlake.analyses.similarity.group import Means, group_of, plan_group
+from layerlake.analyses.similarity.inference import FEW_CLUSTERS, ONE_CLUSTER, few_clusters
 from layerlake.analyses.similarity.kernels import kernel_named
 from layerlake.analyses.similarity.measures import Question
 from layerlake.analyses.similarity.moment_state import Pair
@@ -296,12 +298,23 @@ def compare_selected(
     assert sizes is not None
     counts = Counts.of(sizes, selected.n_rows - int(sizes.sum()))
     order = _order(question)
-    return {
-        pair: PairValues(
-            tuple(found[name] for name in order if name in found), counts, tuple(notes[pair])
-        )
-        for pair, found in estimates.items()
-    }
+    answers = {}
+    for pair, named in estimates.items():
+        ordered = tuple(named[name] for name in order if name in named)
+        few = _few(ordered, counts.n_clusters, question.interval)
+        answers[pair] = PairValues(ordered, counts, tuple(dict.fromkeys([*notes[pair], *few])))
+    return answers
+
+
+def _few(estimates: Sequence[Estimate], n_clusters: int, interval: str) -> list[str]:
+    """Say where clusters are too few for the intervals of a pair, whatever its measures."""
+    if interval not in ("cluster", "rows"):
+        return []
+    if n_clusters < 2 and not all(math.isnan(estimate.value) for estimate in estimates):
+        return [ONE_CLUSTER]
+    if n_clusters < FEW_CLUSTERS and any(estimate.low is not None for estimate in estimates):
+        return [few_clusters(n_clusters)]
+    return []
 
 
 def _strictness(job: FeatureJob | TiledJob) -> int:

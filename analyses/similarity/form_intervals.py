@@ -15,7 +15,7 @@ from layerlake.analyses.similarity.closed_forms import (
     measure,
 )
 from layerlake.analyses.similarity.feature_pass import FirstPass
-from layerlake.analyses.similarity.inference import Interval
+from layerlake.analyses.similarity.inference import ONE_CLUSTER, Interval
 from layerlake.analyses.similarity.influence import (
     ClusterInfluence,
     Gradient,
@@ -135,7 +135,8 @@ def _valued(
         value = math.cos(found.value) if angle else found.value
         ends = influence_interval(value, influence, confidence)
         if ends is None:
-            notes.append("there are too few clusters for an interval")
+            few = "there are too few clusters for an interval"
+            notes.append(ONE_CLUSTER if len(influence) < 2 else few)
         elif angle:
             ends = Interval(math.acos(min(ends.high, 1.0)), math.acos(max(ends.low, 0.0)))
         else:

@@ -21,6 +21,8 @@ RESOLUTION: Final = 1e-8
 """How far from 1 (or -1) a correlation must be to be told from it."""
 FEW_CLUSTERS: Final = 100
 """Below this many clusters the interval is too narrow to be taken at its word."""
+ONE_CLUSTER: Final = "all rows come from one cluster, so there is no interval"
+"""Why values have none."""
 MOST_ROUNDING: Final = 1e10
 """How often larger than the spread of a kernel its squares may be: beyond it, the spread is what
 float64 left of a constant."""
@@ -315,10 +317,7 @@ def value_of(
                 "so an interval is missing"
             )
         if n_clusters < FEW_CLUSTERS:
-            notes.append(
-                f"{n_clusters} clusters are few: intervals from fewer than {FEW_CLUSTERS} "
-                "tend to be too narrow"
-            )
+            notes.append(few_clusters(n_clusters))
     any_ends = all_ends or between_ends
     return RsaValue(
         r_all=r_all,
@@ -339,6 +338,14 @@ def value_of(
         score=score,
         precision=precision,
         notes=tuple(notes),
+    )
+
+
+def few_clusters(n_clusters: int) -> str:
+    """Say that intervals from fewer than `FEW_CLUSTERS` clusters are not to be taken at their word."""
+    return (
+        f"{n_clusters} clusters are few: intervals from fewer than {FEW_CLUSTERS} tend to be too "
+        "narrow"
     )
 
 

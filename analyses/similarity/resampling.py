@@ -8,7 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.analyses.similarity.cluster_sums import ClusterSums, Quantity
-from layerlake.analyses.similarity.inference import FEW_CLUSTERS, Interval, correlation
+from layerlake.analyses.similarity.inference import (
+    FEW_CLUSTERS,
+    Interval,
+    correlation,
+    few_clusters,
+)
 from layerlake.store.errors import InvalidInput
 
 PANEL: Final = 256
@@ -131,10 +136,7 @@ def bootstrap_value(
                     + (", so the interval is missing" if ends[place] is None else "")
                 )
         if any(ends) and n_clusters < FEW_CLUSTERS:
-            notes.append(
-                f"{n_clusters} clusters are few: intervals from fewer than {FEW_CLUSTERS} tend to "
-                "be too narrow"
-            )
+            notes.append(few_clusters(n_clusters))
     all_ends, between_ends = ends
     return BootstrapValue(
         float(every[0]),

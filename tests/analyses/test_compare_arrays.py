@@ -521,6 +521,32 @@ def test_what_is_not_defined_has_no_p(kernel: str) -> None:
         assert found["r_between"].p is None
 
 
+@pytest.mark.parametrize(
+    "question",
+    [
+        {"score": "pearson"},
+        {"score": "spearman"},
+        {"score": "kendall"},
+        {"score": "whitened-cosine", "kernel": "sqeuclidean"},
+        {"measure": "mutual-knn"},
+        {"measure": "cka,cca,rbf-cka"},
+        {"measure": "rsa,procrustes,cca,mutual-knn"},
+    ],
+)
+def test_few_clusters_are_told_once(question: dict[str, Any]) -> None:
+    x, y = related(40)
+    one = compare_arrays(x, y, np.zeros(40, int), **question)
+    assert all(estimate.low is estimate.high is None for estimate in one.estimates)
+    assert sum("so there is no interval" in note for note in one.notes) == 1
+    few = compare_arrays(x, y, np.arange(40) // 4, **question)
+    assert any(estimate.low is not None for estimate in few.estimates)
+    assert sum("10 clusters are few" in note for note in few.notes) == 1
+    none = compare_arrays(x, y, np.arange(40) // 4, interval="none", **question)
+    assert not any("few:" in note or "interval" in note for note in none.notes)
+    many = compare_arrays(*related(100), np.arange(100), **question)
+    assert not any("clusters are few" in note for note in many.notes)
+
+
 def test_a_bandwidth_is_not_made_of_equal_rows() -> None:
     x, y = related(60)
     y[:55] = y[0]
