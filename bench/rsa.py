@@ -24,6 +24,9 @@ from layerlake.store.reader import open_lake
 PAIR, STAR, GROWTH = "one pair", "star", "growth"
 WORKLOADS = ("pair", "star", "growth")
 JACKKNIFE = "layerlake, jackknife"
+DASK_WORKERS = (1, 2)
+DASK_ROWS = 50_000
+"""Rows of a lake below which a cluster is not measured: sending work to it would be all there is."""
 VARIANTS = ("first", "second")
 DENSE_ROWS = 5000
 """Rows up to which the float64 reference is the dense one; beyond it products over rows are."""
@@ -120,6 +123,15 @@ def from_lake(n_rows: int, hidden: int, place: Path, roster: Roster) -> Workload
         [
             roster.ours(OURS, "from_lake", **options),
             roster.ours(JACKKNIFE, "from_lake", {"interval": "cluster"}, **options),
+            *(
+                roster.ours(
+                    f"layerlake, Dask, {count} worker" + "s" * (count > 1),
+                    "from_cluster",
+                    dask_workers=count,
+                    **options,
+                )
+                for count in (DASK_WORKERS if n_rows >= DASK_ROWS else ())
+            ),
             # Here the module of LayerLake reads the rows for it.
             *(dataclasses.replace(method, most_entries=WHOLE_ENTRIES) for method in whole),
         ],

@@ -72,6 +72,36 @@ def from_lake(spaces: Sequence[Rows], options: Mapping[str, Any], clock: Any) ->
     )
 
 
+_CLUSTERS: dict[int, Any] = {}
+"""Clusters of this machine that were started, by their workers; they end with the process."""
+
+
+def from_cluster(spaces: Sequence[Rows], options: Mapping[str, Any], clock: Any) -> list[float]:
+    """Compare two spaces of a lake on a Dask cluster of `dask_workers` processes of this machine.
+
+    The cluster is started by the run that comes before the measured ones. The time of its
+    processes is added to that of this one.
+    """
+    import psutil
+    from distributed import LocalCluster
+
+    count = options["dask_workers"]
+    if count not in _CLUSTERS:
+        _CLUSTERS[count] = LocalCluster(  # type: ignore[no-untyped-call]
+            n_workers=count, threads_per_worker=1, dashboard_address=None, memory_limit=0
+        )
+
+    def spent() -> float:
+        """Return the processor seconds of all processes that this one started."""
+        times = [child.cpu_times() for child in psutil.Process().children(recursive=True)]
+        return float(sum(each.user + each.system for each in times))
+
+    before = spent()
+    values = from_lake(spaces, {**options, "scheduler": _CLUSTERS[count].scheduler_address}, clock)
+    clock.cpu += spent() - before
+    return values
+
+
 def features_from_lake(
     spaces: Sequence[Rows], options: Mapping[str, Any], clock: Any
 ) -> list[float]:
