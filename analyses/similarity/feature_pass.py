@@ -21,7 +21,11 @@ from layerlake.analyses.similarity.moments import (
 from layerlake.analyses.similarity.partitioned import run_apart, run_partitioned
 from layerlake.analyses.similarity.planning import SAMPLE_ROWS
 from layerlake.analyses.similarity.preparation import Preparation, Prepared
-from layerlake.analyses.similarity.selected import require_rows
+from layerlake.analyses.similarity.selected import (
+    FEWEST_ROWS,
+    require_rows,
+    without_direction,
+)
 from layerlake.engine.arrays import namespace
 from layerlake.engine.memory import require
 from layerlake.engine.passes import Accumulator, expect_blocks, read_blocks, run_pass
@@ -225,7 +229,11 @@ def first_pass(
         )
         accumulator = GroupMoments(frames, group.lengths if by_cluster else None, group.pairs)
         state: MomentState = blocks.run(preparation, [accumulator], told, keep=keep)[0]
-        require_rows(state.n_rows, len(group.clusters) - state.n_rows)
+        if state.n_rows < FEWEST_ROWS:
+            whose = without_direction(
+                group.spaces, group.rows, group.names, centred=group.kernel.centred
+            )
+            require_rows(state.n_rows, len(group.clusters) - state.n_rows, whose)
         first = FirstPass(group, blocks, preparation, state, pair_sums(state))
         steps = drift(state)
         rough = precision == "float32" and any(

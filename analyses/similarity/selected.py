@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from layerlake.engine.arrays import Array, take_rows
+from layerlake.engine.arrays import Array, take_rows, to_host
 from layerlake.engine.passes import SpaceLike
 from layerlake.store.errors import InvalidInput
 
@@ -15,13 +15,37 @@ FEWEST_ROWS: Final = 4
 """Rows below which pairs say nothing: three rows have three pairs."""
 
 
-def require_rows(n_rows: int, n_dropped: int) -> None:
-    """Refuse fewer rows than a correlation over pairs needs."""
+def require_rows(n_rows: int, n_dropped: int, whose: Sequence[str] = ()) -> None:
+    """Refuse fewer rows than a correlation over pairs needs.
+
+    `whose` names spaces none of whose rows have a direction.
+    """
     if n_rows < FEWEST_ROWS:
         dropped = f" after {n_dropped} without a direction were dropped" if n_dropped else ""
+        said = "row is" if n_rows == 1 else "rows are"
+        blame = f"; no row of {' and of '.join(whose)} has one" if whose else ""
         raise InvalidInput(
-            f"{n_rows} rows are left{dropped}; a comparison needs at least {FEWEST_ROWS}"
+            f"{n_rows} {said} left{dropped}{blame}; a comparison needs at least {FEWEST_ROWS} rows"
         )
+
+
+def without_direction(
+    spaces: Sequence[SpaceLike],
+    rows: Sequence[NDArray[np.int64]],
+    names: Sequence[str],
+    *,
+    centred: bool,
+) -> list[str]:
+    """Return the names of spaces none of whose rows (of a sample) have a direction."""
+    found = []
+    for space, index, name in zip(spaces, rows, names, strict=True):
+        sample = index[np.linspace(0, len(index) - 1, min(len(index), 64)).astype(np.int64)]
+        wide = to_host(space.rows(np.unique(sample))).astype(np.float64)
+        if centred:
+            wide = wide - wide[:, :1]
+        if not wide.any():
+            found.append(name)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,11 @@ from numpy.typing import NDArray
 from layerlake.analyses.similarity.kernels import frame_of, prepare
 from layerlake.analyses.similarity.planning import SAMPLE_ROWS
 from layerlake.analyses.similarity.preparation import CACHED_ROWS, refuse_non_finite
-from layerlake.analyses.similarity.selected import require_rows
+from layerlake.analyses.similarity.selected import (
+    FEWEST_ROWS,
+    require_rows,
+    without_direction,
+)
 from layerlake.analyses.similarity.tile_kernels import SpaceKernel, TileKernel
 from layerlake.analyses.similarity.tile_planning import CENTRE_ROWS, MEDIAN_ROWS, TilePlan
 from layerlake.analyses.similarity.tiles import Tile
@@ -229,7 +233,11 @@ def open_tiles(
             if on_dropped is not None:
                 on_dropped(kept[~usable])
             kept = kept[usable]
-            require_rows(len(kept), len(usable) - len(kept))
+            if len(kept) < FEWEST_ROWS:
+                whose = without_direction(
+                    source.spaces, source.rows, source.names, centred=source.kernel.rows.centred
+                )
+                require_rows(len(kept), len(usable) - len(kept), whose)
             plan, frames = planned(len(kept)), None
         elif not attempts_left or all(step is None for step in steps):
             for s, kernel in enumerate(kernels):

@@ -631,3 +631,13 @@ def test_too_little_memory_is_refused_with_the_least(question: dict[str, Any]) -
     assert compare_arrays(x, y, memory=least, **question).estimates
     with pytest.raises(MemoryRefused):
         compare_arrays(x, y, memory=least - 1, **question)
+
+
+@pytest.mark.parametrize("method", ["features", "tiles"])
+def test_a_space_without_any_direction_is_named(method: str) -> None:
+    X = np.random.default_rng(0).standard_normal((40, 6))
+    said = "no row of Y has one; a comparison needs at least 4 rows"
+    with pytest.raises(InvalidInput, match=said):
+        compare_arrays(X, np.zeros((40, 6)), method=method)
+    with pytest.raises(InvalidInput, match=said):
+        compare_arrays(X, np.ones((40, 6)), kernel="correlation", method=method)
