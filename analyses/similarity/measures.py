@@ -158,8 +158,33 @@ def check_question(question: Question) -> Question:
         )
     if question.interval == "bootstrap":
         require_resamples(question.resamples, confidence)
+    _check_use(question)
     _check_method(question)
     return question
+
+
+def _check_use(question: Question) -> None:
+    """Refuse settings that nothing asked for uses: who gave them expects that they count."""
+    usual = Question()
+    if "rsa" not in question.measures:
+        for what, value, default in (
+            ("kernel", question.kernel, usual.kernel),
+            ("score", question.score, usual.score),
+        ):
+            if value != default:
+                advice = "; rbf-cka is CKA under that kernel" if value == "rbf" else ""
+                raise InvalidInput(
+                    f"the {what} {value} is one of rsa, which is not asked for; leave it out, or "
+                    f"ask for rsa{advice}"
+                )
+    bandwidths = {"rbf-cka", "debiased-rbf-cka"} & set(question.measures)
+    if "rsa" in question.measures and question.kernel == "rbf":
+        bandwidths.add("rsa")
+    if question.bandwidth is not None and not bandwidths:
+        raise InvalidInput(
+            f"a bandwidth of {question.bandwidth:g} is given, and nothing asked for has one; leave "
+            "it out, or ask for the kernel rbf or for rbf-cka"
+        )
 
 
 def _check_method(question: Question) -> None:
