@@ -31,6 +31,7 @@ from layerlake.analyses.similarity.tiled_values import (
     TiledJob,
     check_neighbours,
     job_cost,
+    job_memory,
     plan_job,
     tiled_jobs,
     tiled_values,
@@ -207,7 +208,10 @@ def _planned(
             operations += clustered * GROUPS * forms_cost(grouped, hiddens, pairs)
     for tile_job in tiled:
         tile_plan = plan_job(tile_job, selected, pairs, means, selected.n_rows)
-        held = max(held, tile_plan.memory.likely)
+        memory = tile_plan.memory
+        if means.scheduler is not None:
+            memory = job_memory(tile_job, selected, pairs, means, tile_plan)
+        held = max(held, memory.likely)
         read += tile_plan.first_bytes + (tile_job.passes - 1) * tile_plan.pass_bytes
         operations += job_cost(tile_job, selected, pairs)
     tests = None

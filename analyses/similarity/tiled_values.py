@@ -20,7 +20,12 @@ from layerlake.analyses.similarity.dissimilarity import (
     touching_along,
 )
 from layerlake.analyses.similarity.group import Means
-from layerlake.analyses.similarity.histograms import Histogram, KernelHistograms, histogram_bytes
+from layerlake.analyses.similarity.histograms import (
+    MOST_CELLS,
+    Histogram,
+    KernelHistograms,
+    histogram_bytes,
+)
 from layerlake.analyses.similarity.inference import (
     RsaValue,
     correlation,
@@ -39,7 +44,7 @@ from layerlake.analyses.similarity.kendall import (
 )
 from layerlake.analyses.similarity.kendall_touching import KendallTouch, touch_bytes
 from layerlake.analyses.similarity.measures import RANKED_SCORES, Question
-from layerlake.analyses.similarity.moment_state import Pair
+from layerlake.analyses.similarity.moment_state import Pair, with_own
 from layerlake.analyses.similarity.neighbourhoods import (
     agreement_bytes,
     cknna,
@@ -74,7 +79,10 @@ from layerlake.analyses.similarity.tile_sums import (
     varying,
 )
 from layerlake.analyses.similarity.values import Estimate, ends_of, rsa_estimates
-from layerlake.store.errors import InvalidInput
+from layerlake.engine.local_workers import workers_here
+from layerlake.engine.memory import MemoryPlan
+from layerlake.engine.schedulers import plan_workers
+from layerlake.store.errors import InvalidInput, MemoryRefused
 
 SUMS: Final = "sums"
 BOOTSTRAP: Final = "bootstrap"
@@ -139,25 +147,92 @@ def tiled_jobs(question: Question, *, sums: bool) -> list[TiledJob]:
 def plan_job(
     job: TiledJob, selected: Selected, pairs: Sequence[Pair], means: Means, n_rows: int
 ) -> TilePlan:
-    """Plan the tiles of a job over so many of its rows.
+    """Plan the tiles of a job over so many of its rows, for each of the workers.
 
     Raises
     ------
     MemoryRefused
         They need more than is allowed.
     """
-    return plan_tiles(
-        [space.shape[1] for space in selected.spaces],
-        [value_bytes(space) for space in selected.spaces],
-        n_rows,
-        job.kernel,
-        allowed=means.each_allowed,
-        precision=job.question.precision,
-        reducer_bytes=partial(_held, job, selected, pairs, n_rows, False),
-        likely_bytes=partial(_held, job, selected, pairs, n_rows, True),
-        ended_bytes=_ended(job, selected, pairs, n_rows),
-        host=means.host,
+    allowed, refused = means.each_allowed, None
+    while True:
+        try:
+            plan = plan_tiles(
+                [space.shape[1] for space in selected.spaces],
+                [value_bytes(space) for space in selected.spaces],
+                n_rows,
+                job.kernel,
+                allowed=allowed,
+                precision=job.question.precision,
+                reducer_bytes=partial(_held, job, selected, pairs, n_rows, False),
+                likely_bytes=partial(_held, job, selected, pairs, n_rows, True),
+                ended_bytes=_ended(job, selected, pairs, n_rows),
+                host=means.host,
+            )
+        except MemoryRefused as error:
+            raise refused or error from None
+        try:
+            job_memory(job, selected, pairs, means, plan).within(
+                means.allowed,
+                f"comparing {len(selected.spaces)} spaces over {n_rows} rows by tiles",
+                "allow more memory, or take fewer workers",
+            )
+        except MemoryRefused as error:
+            # Tiles that take less of each worker may leave enough for the states handed over.
+            refused, allowed = error, allowed * 3 // 4
+        else:
+            return plan
+
+
+def job_memory(
+    job: TiledJob, selected: Selected, pairs: Sequence[Pair], means: Means, plan: TilePlan
+) -> MemoryPlan:
+    """Say what all workers of this machine hold at once while a job runs by a plan of its tiles."""
+    memory = plan.memory
+    if means.scheduler is None:
+        return MemoryPlan({"tiles": memory.peak})
+    state = _state(job, selected, pairs, plan.n_rows)
+    workers = plan_workers(
+        memory.needed,
+        state,
+        scheduler=means.scheduler,
+        workers=means.workers,
+        parts=len(plan.panels),
     )
+    if means.scheduler not in ("threads", "processes"):  # the first look is taken here
+        return MemoryPlan(workers.parts | {"tiles": memory.peak})
+    # Threads share the panels kept, processes keep their own beside those of the first look.
+    count = workers_here(means.workers) if means.scheduler == "processes" else 0
+    own = memory.needed if means.scheduler == "processes" else 0
+    return MemoryPlan(
+        workers.parts | {"panels kept": (count + 1) * memory.reserve, "first look": own}
+    )
+
+
+def _state(job: TiledJob, selected: Selected, pairs: Sequence[Pair], n_rows: int) -> int:
+    """Return the most bytes of what a worker hands over: the sums of its row panels."""
+    spaces, clusters = len(selected.spaces), len(selected.lengths)
+    value = 8 if job.question.precision == "float64" else 4
+    groups = GROUPS if job.clustered else 1
+    quantities = spaces + len(with_own(spaces, pairs))
+    sums = 8 * clusters * (quantities * (2 if job.clustered else 1) + 1)
+    first = later = 0
+    if SUMS in job.tasks:
+        first += sums
+    if BOOTSTRAP in job.tasks:
+        plan = plan_bootstrap(pairs, selected.lengths, job.question.resamples, 1)
+        first += sum(plan.parts.get(name, 0) for name in ("cluster sums", "resample sums"))
+    if NEIGHBOURS in job.tasks:
+        first += spaces * n_rows * (job.question.neighbours * (value + 8) + value)
+    if CKA in job.tasks:
+        first += 8 * (n_rows * (spaces * (groups + 1) + 1) + quantities * groups**2)
+    if any(task in RANKED_SCORES for task in job.tasks):
+        first += MOST_CELLS * spaces * (8 + 2 * value)
+    if "spearman" in job.tasks:
+        later = sums
+    if "kendall" in job.tasks:
+        later = len(pairs) * max(8 * BINS**2, 8 * clusters)
+    return max(first, later)
 
 
 def job_cost(job: TiledJob, selected: Selected, pairs: Sequence[Pair]) -> float:

@@ -16,7 +16,8 @@ from layerlake.analyses.similarity.compare_arrays import compare_arrays
 from layerlake.analyses.similarity.compare_spaces import compare_selected, plan_comparison
 from layerlake.analyses.similarity.group import Means
 from layerlake.analyses.similarity.measures import Question, check_question
-from layerlake.analyses.similarity.selected import Selected, select
+from layerlake.analyses.similarity.selected import ArraySpace, Selected, select
+from layerlake.engine.schedulers import INTERPRETER_BYTES
 from layerlake.store.errors import MemoryRefused
 
 NAMES = "ABCDEFGH"
@@ -231,6 +232,54 @@ def test_a_space_can_be_constant_beside_others() -> None:
             undefined = [np.isnan(estimate.value) for estimate in values.estimates]
             assert all(undefined) if 1 in pair else not any(undefined)
             assert any("B" in note for note in values.notes) == (1 in pair)
+
+
+TO_A = [(0, 1), (0, 2)]
+MIB = 2**20
+
+
+def three_spaces(n: int = 1500) -> Selected:
+    """Return three spaces of rows that come five to a cluster."""
+    rng = np.random.default_rng(1)
+    every = np.arange(n)
+    spaces = [ArraySpace(rng.standard_normal((n, 64)).astype("float32"), every) for _ in range(3)]
+    return select(spaces, [every] * 3, every // 5, ("a", "b", "c"))
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize("allowed", [30, 120])
+@pytest.mark.parametrize(
+    "asked", [{"method": "tiles"}, {"interval": "bootstrap"}, {"kernel": "euclidean"}]
+)
+def test_threads_hold_what_was_planned(asked: dict[str, Any], allowed: int, workers: int) -> None:
+    chosen, question = three_spaces(), check_question(Question(**asked))
+    means = Means(allowed=allowed * MIB, scheduler="threads", workers=workers)
+    try:
+        plan = plan_comparison(chosen, TO_A, question, means)
+    except MemoryRefused:
+        # The sums for every two clusters lie there once for each state.
+        assert (asked, allowed) == ({"interval": "bootstrap"}, 30)
+        return
+    tracemalloc.start()
+    try:
+        compare_selected(chosen, TO_A, question, means, plan=plan)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert 0.2 * plan.bytes_held < peak <= plan.bytes_held <= allowed * MIB
+
+
+def test_a_plan_counts_its_workers() -> None:
+    chosen, question = three_spaces(), check_question(Question(method="tiles"))
+
+    def held(**means: Any) -> int:
+        """Return the bytes planned."""
+        return plan_comparison(chosen, TO_A, question, Means(allowed=2**30, **means)).bytes_held
+
+    alone = held()
+    assert held(scheduler="threads", workers=2) > 1.5 * alone
+    processes = held(scheduler="processes", workers=2)
+    assert processes > 2 * INTERPRETER_BYTES + 2 * alone
 
 
 @pytest.mark.data
