@@ -63,8 +63,8 @@ def mean_interval(
 
 def agreement_bytes(n_rows: int, k: int, *, cknna: bool) -> int:
     """Return the most bytes that comparing the neighbours of two spaces takes, beside them."""
-    if cknna:  # four sparse kernels, and two on the way to one
-        return n_rows * k * 84
+    if cknna:  # four sparse kernels with columns of their own, and two on the way to one
+        return n_rows * k * 92
     return min(n_rows, PANEL_ENTRIES) * k * 33 + 8 * n_rows
 
 
