@@ -101,7 +101,9 @@ class Roster:
         self, name: str, function: str, question: Mapping[str, Any] | None = None, **options: Any
     ) -> Method:
         """Return a method of LayerLake; `question` as `similarity_ours.compared` takes it."""
-        asked = {"kernel": "correlation", "interval": "none", **(question or {})}
+        asked: dict[str, Any] = {"interval": "none", **(question or {})}
+        if "rsa" in asked.get("measures", ("rsa",)):
+            asked = {"kernel": "correlation", **asked}
         shared = {
             "question": asked,
             "device": self.device,

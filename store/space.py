@@ -22,7 +22,7 @@ from layerlake.store.space_views import SpaceViews
 
 BLOCK_ROWS = 4096
 CACHE_LINE = 64
-FEW_ROWS = 16
+FEW_ROWS = 64
 """Rows of one shard that are read one by one: touching a row of a mapped file can bring 2 MiB of it
 into memory."""
 
