@@ -27,15 +27,15 @@ from layerlake.analyses.similarity.moment_state import Pair
 from layerlake.analyses.similarity.pair_tests import PairTestPlan, plan_pair_tests
 from layerlake.analyses.similarity.planning import FormsAsked, features_cost
 from layerlake.analyses.similarity.selected import Selected, value_bytes, without_rows
-from layerlake.analyses.similarity.tiled_values import (
+from layerlake.analyses.similarity.tiled_jobs import (
     TiledJob,
     check_neighbours,
     job_cost,
     job_memory,
     plan_job,
     tiled_jobs,
-    tiled_values,
 )
+from layerlake.analyses.similarity.tiled_values import tiled_values
 from layerlake.analyses.similarity.values import (
     Counts,
     Estimate,
