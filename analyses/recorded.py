@@ -7,6 +7,7 @@ import importlib
 import io
 import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False)
-class Recorded:
+class Recorded(ABC):
     """A result of flat records, whose fields a subclass names."""
 
     settings: dict[str, Any]
@@ -68,9 +69,9 @@ class Recorded:
         found = self.labels(field)
         return ", ".join(found) if len(found) <= 3 else f"{len(found)} {many}"
 
+    @abstractmethod
     def table(self) -> str:
         """Return tables for people."""
-        raise NotImplementedError
 
     def to_xarray(self) -> xr.Dataset:
         """Return the numbers, `value` and what goes with it, over (variant, layer, measure).
