@@ -133,11 +133,6 @@ class Histogram:
     """Cells beyond which their width is doubled."""
 
     @property
-    def n_values(self) -> int:
-        """Values counted."""
-        return int(self.counts.sum())
-
-    @property
     def span(self) -> float:
         """No two values are farther apart; what is below the rounding of a kernel is constant."""
         filled = np.flatnonzero(self.counts)

@@ -26,11 +26,9 @@ from layerlake.analyses.similarity.panels import PANEL_ENTRIES, counted, panels
 from layerlake.analyses.similarity.ranks import CellTable
 from layerlake.analyses.similarity.tiles import Tile
 from layerlake.engine.arrays import Array, is_numpy, namespace, to_host
-from layerlake.store.errors import InvalidInput
 
 BINS: Final = 1024
 """Bins of each kernel: 8 MiB of counts for a pair of spaces."""
-MOST_BINS: Final = 8192
 
 
 def joint_bytes(
@@ -216,10 +214,3 @@ class JointHistograms:
         """Return the joint histogram of every pair of spaces, (bin, bin), for `tau_of`."""
         square = (self.look.width, self.look.width)
         return [counts.reshape(square) for counts in state]
-
-
-def require_bins(bins: int) -> int:
-    """Return the number of bins, or refuse one that cannot be counted in."""
-    if not 2 <= bins <= MOST_BINS:
-        raise InvalidInput(f"there are {bins} bins of each kernel; give 2 to {MOST_BINS}")
-    return bins

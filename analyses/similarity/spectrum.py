@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from layerlake.analyses.similarity.centred import SpaceSums
 from layerlake.store.errors import InvalidInput, is_a
 
 _ROUNDING: Final = 16 * 2.0**-52
@@ -50,11 +49,6 @@ class Spectrum:
             raise InvalidInput(f"a share of the variance lies in (0, 1], not {fraction!r}")
         held = np.cumsum(self.variances)
         return min(int(np.searchsorted(held, fraction * held[-1])) + 1, len(held))
-
-
-def spectrum_of(sums: SpaceSums) -> Spectrum:
-    """Return the spectrum of a space whose sums a pass has taken, NaN where it is constant."""
-    return spectrum_of_gram(sums.n_rows, sums.mean, sums.gram)
 
 
 def spectrum_of_gram(rows: int, mean: NDArray[np.float64], gram: NDArray[np.float64]) -> Spectrum:

@@ -338,45 +338,6 @@ def varying(
     return bool(left > floors[0]), bool(right > floors[1])
 
 
-def cosine_sums(found: PairedSums, constants: tuple[float, float]) -> PairedSums:
-    """Return sums whose Pearson correlation is the cosine of the kernels, not of what varies.
-
-    Parameters
-    ----------
-    found
-        Sums over the entries of tiles, or over kernels less a constant.
-    constants
-        What the entries of both spaces leave out (`SpaceKernel.constant`).
-    """
-    sums = found.sums
-
-    def raw(six: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Add the constants, and say that both means are 0."""
-        (n, k, l, kk, ll, kl), (c, d) = six, constants
-        zero = np.zeros_like(k)
-        return np.stack(
-            [
-                n,
-                zero,
-                zero,
-                kk + 2 * c * k + c * c * n,
-                ll + 2 * d * l + d * d * n,
-                kl + d * k + c * l + c * d * n,
-            ]
-        )
-
-    touching = found.touching
-    if touching is not None:
-        count = sums.sizes * (sums.sizes.sum() - 1.0)
-        touching = raw(np.concatenate([count[None], touching]))[1:]
-    return PairedSums(
-        PairSums(
-            sums.sizes, raw(sums.total), raw(sums.within), raw(sums.own), sums.norms, sums.same
-        ),
-        touching,
-    )
-
-
 def _equal(one: Array, other: Array) -> bool:
     """Say whether two tiles are equal, looking at one row first."""
     xp = namespace(one, other)

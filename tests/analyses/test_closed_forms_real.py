@@ -11,7 +11,7 @@ from scipy import linalg
 from layerlake.analyses.similarity.centred import CrossSums, SpaceSums
 from layerlake.analyses.similarity.closed_forms import FORMS, Decomposition, SpacePair, measure
 from layerlake.analyses.similarity.profile import profile_space
-from layerlake.analyses.similarity.spectrum import spectrum_of
+from layerlake.analyses.similarity.spectrum import spectrum_of_gram
 from layerlake.engine.extraction import extract
 from layerlake.engine.models import load_model
 from layerlake.store.reader import Lake, open_lake
@@ -106,6 +106,7 @@ def test_profiles_of_real_layers(lake: Lake) -> None:
         unit /= np.linalg.norm(unit, axis=1, keepdims=True)
         cosines = (unit @ unit.T)[np.triu_indices(ROWS, 1)]
         assert found.anisotropy == pytest.approx(cosines.mean(), abs=1e-12)
-        wanted = spectrum_of(decomposed(rows).sums)
+        sums = decomposed(rows).sums
+        wanted = spectrum_of_gram(sums.n_rows, sums.mean, sums.gram)
         ratio = found.spectrum.participation_ratio
         assert ratio == pytest.approx(wanted.participation_ratio, rel=1e-9)

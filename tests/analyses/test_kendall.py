@@ -19,13 +19,11 @@ from layerlake.analyses.similarity.kendall import (
     QuantileBins,
     Tau,
     joint_bytes,
-    require_bins,
     tau_of,
 )
 from layerlake.analyses.similarity.kendall_touching import KendallTouch, touch_bytes
 from layerlake.analyses.similarity.tiles import Tile
 from layerlake.engine.passes import run_pass
-from layerlake.store.errors import InvalidInput
 
 Matrix = NDArray[np.floating]
 
@@ -155,13 +153,6 @@ def test_a_kernel_of_one_value_has_no_tau() -> None:
     for tau in taus(cut_tiles(matrices, 10), [(0, 1), (1, 0), (1, 1)])[0]:
         assert np.isnan(tau.value)
         assert np.isnan(tau.bound)
-
-
-@pytest.mark.parametrize("bins", [1, 0, -4, 10**6])
-def test_bins_that_cannot_be_counted_in_are_refused(bins: int) -> None:
-    with pytest.raises(InvalidInput, match=f"there are {bins} bins of each kernel; give 2 to 8192"):
-        require_bins(bins)
-    assert require_bins(2) == 2
 
 
 def deleted_by_hand(one: Matrix, other: Matrix, clusters: NDArray[np.int64]) -> NDArray[np.float64]:

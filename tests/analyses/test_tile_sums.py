@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
+from layerlake.analyses.similarity.dissimilarity import pairs_along, touching_along
 from layerlake.analyses.similarity.inference import (
     RsaValue,
     cancellation,
@@ -27,7 +28,6 @@ from layerlake.analyses.similarity.tile_planning import plan_tiles
 from layerlake.analyses.similarity.tile_sums import (
     PairedSums,
     TileSums,
-    cosine_sums,
     sums_memory,
     varying,
 )
@@ -81,10 +81,10 @@ def summed(tiles: TilePass, pairs: list[Pair], intervals: bool = True) -> dict[P
     return found
 
 
-def valued(tiles: TilePass, found: PairedSums, kernel: str) -> RsaValue:
+def valued(tiles: TilePass, found: PairedSums, kernel: str, score: str = "pearson") -> RsaValue:
     """Turn sums into a value."""
     return value_of(
-        found.sums, found.touching, n_dropped=tiles.n_dropped, interval="cluster",
+        found.sums, found.touching, n_dropped=tiles.n_dropped, interval="cluster", score=score,
         confidence=0.95, kernel=kernel, precision=tiles.source.precision,
     )  # fmt: skip
 
@@ -194,8 +194,13 @@ def test_the_cosine_of_kernels() -> None:
     for kernel in ALL_KERNELS:
         tiles = opened(list(spaces), clusters, kernel)
         found = summed(tiles, [(0, 1)])[0, 1]
-        raw = cosine_sums(found, (tiles.kernels[0].constant, tiles.kernels[1].constant))
-        value = valued(tiles, raw, kernel)
+        # The kernels as they are, scale * (entry + constant): what a dissimilarity is a line of.
+        lines = [(own.scale * own.constant, own.scale) for own in tiles.kernels]
+        assert found.touching is not None
+        raw = PairedSums(
+            pairs_along(found.sums, *lines), touching_along(found.touching, found.sums, *lines)
+        )
+        value = valued(tiles, raw, kernel, score="cosine")
         k, l = (
             whole(rows, kernel, own.sigma) for rows, own in zip(spaces, tiles.kernels, strict=True)
         )
