@@ -16,7 +16,7 @@ from layerlake.analyses.similarity.planning import (
     state_bytes,
 )
 from layerlake.analyses.similarity.selected import Selected, value_bytes
-from layerlake.engine.devices import CPU, Device
+from layerlake.engine.devices import BLOCKS_HELD, CPU, Device
 from layerlake.engine.local_workers import workers_here
 from layerlake.engine.memory import DEFAULT_ALLOWED_BYTES, MemoryPlan
 from layerlake.engine.passes import SpaceLike, cut_blocks
@@ -184,6 +184,10 @@ def plan_group(
         forms=forms,
     )
     parts = dict(plan.parts)
+    if means.device.kind != "cpu":
+        longest = max(stop - start for start, stop in cuts)
+        row_bytes = sum(h * value_bytes(s) for h, s in zip(hiddens, selected.spaces, strict=True))
+        parts["blocks fetched ahead"] = (BLOCKS_HELD - 1) * longest * row_bytes
     if means.scheduler is None:
         return MemoryPlan(parts, plan.reserve)
     workers = plan_workers(

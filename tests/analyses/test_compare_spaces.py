@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from layerlake.analyses.similarity.compare_arrays import compare_arrays
 from layerlake.analyses.similarity.compare_spaces import compare_selected, plan_comparison
-from layerlake.analyses.similarity.group import Means
+from layerlake.analyses.similarity.group import Means, plan_group
 from layerlake.analyses.similarity.measures import Question, check_question
 from layerlake.analyses.similarity.selected import ArraySpace, Selected, select
+from layerlake.engine.devices import CPU, Device
 from layerlake.engine.schedulers import INTERPRETER_BYTES
 from layerlake.store.errors import MemoryRefused
 
@@ -317,3 +318,16 @@ def test_methods_agree_on_real_layers(data_folder: Path, tmp_path: Path, place: 
             ]
             for one, two in zip(found[0].estimates, found[1].estimates, strict=True):
                 assert one.value == pytest.approx(two.value, abs=2e-7), (layer, variant, kernel)
+
+
+def test_a_device_also_holds_the_block_that_is_fetched_ahead() -> None:
+    rows = np.zeros((600, 24), np.float16)
+    index = np.arange(600)
+    spaces = [ArraySpace(rows, index), ArraySpace(rows[:, :10], index)]
+    selected = select(spaces, [index] * 2, index // 3, ("a", "b"))
+    here, there = (
+        plan_group(selected, [(0, 1)], Means(block_rows=120, device=device, host=False),
+                   interval=True, precision="float32")
+        for device in (CPU, Device("cuda", 0))
+    )  # fmt: skip
+    assert there.needed - here.needed == 120 * (24 + 10) * 2
