@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from layerlake.store.errors import InvalidInput, StorageFailed
+from layerlake.analyses.places import check_place, write_whole
 
 if TYPE_CHECKING:
     from layerlake.analyses.recorded import Recorded
@@ -21,18 +21,7 @@ def check_out(file: str | Path) -> Path:
     InvalidInput
         The suffix is another one, or there is no such folder.
     """
-    target = Path(file)
-    if target.suffix.lower() not in SUFFIXES:
-        raise InvalidInput(
-            f"{target.name!r} does not say how to write a result; give a name that ends in "
-            f"{' or '.join(SUFFIXES)}"
-        )
-    if not target.absolute().parent.is_dir():
-        raise InvalidInput(
-            f"there is no folder {target.parent} for {target.name}; create it, or choose another "
-            "place"
-        )
-    return target
+    return check_place(file, SUFFIXES, what="the result", lacking="say how to write a result")
 
 
 def write_result(result: Recorded, file: str | Path) -> None:
@@ -47,9 +36,4 @@ def write_result(result: Recorded, file: str | Path) -> None:
     """
     target = check_out(file)
     text = result.to_csv() if target.suffix.lower() == ".csv" else result.to_json() + "\n"
-    try:
-        target.write_text(text, encoding="utf-8", newline="")
-    except OSError as error:
-        raise StorageFailed(
-            f"the result cannot be written to {target}: {error.strerror}; choose another place"
-        ) from error
+    write_whole(target, text.encode(), what="the result")

@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 from typing import Any, Final
 
-from layerlake.store.errors import InvalidInput, StorageFailed
+from layerlake.analyses.places import check_place, write_whole
 
 SUFFIXES: Final = (".png", ".svg", ".pdf")
 DOTS_PER_INCH: Final = 200
@@ -20,18 +20,7 @@ def check_figure(file: str | Path) -> Path:
     InvalidInput
         The suffix is another one, or there is no such folder.
     """
-    target = Path(file)
-    if target.suffix.lower() not in SUFFIXES:
-        raise InvalidInput(
-            f"{target.name!r} does not name a figure; give a name that ends in "
-            f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
-        )
-    if not target.absolute().parent.is_dir():
-        raise InvalidInput(
-            f"there is no folder {target.parent} for the figure {target.name}; create it, or "
-            "choose another place"
-        )
-    return target
+    return check_place(file, SUFFIXES, what="the figure", lacking="name a figure")
 
 
 def write_figure(figure: Any, target: Path) -> None:
@@ -44,9 +33,4 @@ def write_figure(figure: Any, target: Path) -> None:
     """
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=DOTS_PER_INCH, format=target.suffix[1:].lower())
-    try:
-        target.write_bytes(drawn.getvalue())
-    except OSError as error:
-        raise StorageFailed(
-            f"the figure cannot be written to {target}: {error.strerror}; choose another place"
-        ) from error
+    write_whole(target, drawn.getvalue(), what="the figure")
