@@ -131,6 +131,11 @@ def _status(*keys: str) -> list[int]:
     return [int(found[key].split()[0]) * 1024 for key in keys]
 
 
+def _mapped() -> int:
+    """Return the bytes resident that are pages of files, those of a file system in memory too."""
+    return sum(_status("RssFile", "RssShmem"))
+
+
 def _start_peak() -> dict[str, int] | None:
     """Start to watch the memory.
 
@@ -143,7 +148,8 @@ def _start_peak() -> dict[str, int] | None:
     try:
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
-        resident, most, mapped, own = _status("VmRSS", "VmHWM", "RssFile", "RssAnon")
+        resident, most, own = _status("VmRSS", "VmHWM", "RssAnon")
+        mapped = _mapped()
     except (OSError, KeyError):
         return None
     return {"resident": resident, "most": most, "mapped": mapped, "own": own}

@@ -71,7 +71,7 @@ class _Watch(threading.Thread):
         super().__init__(daemon=True)
         self._file = Path(f"/proc/{process}/status")
         self._ended = threading.Event()
-        self.most = {"RssAnon": 0, "RssFile": 0}
+        self.most = {"RssAnon": 0, "RssFile": 0, "RssShmem": 0}
 
     def run(self) -> None:
         while not self._ended.wait(_EVERY_SECONDS):
@@ -98,7 +98,9 @@ class _Watch(threading.Thread):
         reply["mapped_bytes"] = None
         if before is None:
             return
-        reply["mapped_bytes"] = max(self.most["RssFile"] - before["mapped"], 0)
+        # Files of a file system in memory count as shared memory.
+        mapped = self.most["RssFile"] + self.most["RssShmem"]
+        reply["mapped_bytes"] = max(mapped - before["mapped"], 0)
         if peak is not None:
             own = self.most["RssAnon"] - before["own"]
             reply["peak_bytes"] = max(own, peak - reply["mapped_bytes"], 0)
