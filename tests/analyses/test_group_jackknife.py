@@ -200,6 +200,20 @@ def test_a_space_with_itself_ends_at_1():
         assert (one.low, one.high) == (one.value, 1)
 
 
+@pytest.mark.parametrize("name", ["cka", "debiased-cka", "svcca", "netrep-0"])
+def test_where_one_group_makes_all_the_difference_there_is_no_interval(name):
+    X = spaces_of()[0]
+    groups = np.arange(240) // 20
+    Y = X.copy()
+    Y[groups == 4] += 3 * np.random.default_rng(1).standard_normal((20, X.shape[1]))
+    parts = split(groups, X, Y)
+    found = group_jackknife([name], sums_of(X, Y), parts)[0, 1][name]
+    assert math.isfinite(found.value)
+    assert found.low is None
+    assert found.high is None
+    assert "at the end of its range" in found.notes[-1]
+
+
 def test_what_is_not_defined_has_no_interval_but_a_reason():
     X, Y, _ = spaces_of(60)
     flat = np.full_like(Y, 3.0)

@@ -316,6 +316,27 @@ def test_seeds_are_averaged_each_against_its_own_base(lake: Lake) -> None:
     assert "no two variants differ in their seed alone" in alone.notes[-1]
 
 
+def test_an_answer_is_not_that_of_another_lineage(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {
+        "variants": ["nli-s0", "nli-s1"], "rows": "all", "seeds": True, "interval": "none",
+    }  # fmt: skip
+    kept = ll.rsa(lake, **asked)
+    assert "nli-s*" in kept.labels("variant")
+    real = type(lake).attributes
+
+    def other_task(self: Lake, path: str) -> dict[str, Any]:
+        """Say that one of both was trained on something else."""
+        found = dict(real(self, path))
+        if path == "variants/nli-s1":
+            found["training"] = {"task": "squad", "seed": 1}
+        return found
+
+    monkeypatch.setattr(type(lake), "attributes", other_task)
+    assert "nli-s*" not in ll.rsa(lake, **asked).labels("variant")
+
+
 def test_seeds_among_all_pairs_are_averaged_against_one_space_at_a_time(lake: Lake) -> None:
     found = ll.compare(
         lake,
