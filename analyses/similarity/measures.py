@@ -156,8 +156,6 @@ def check_question(question: Question) -> Question:
             f"{question.score} compares squared Euclidean distances, and the kernel is "
             f"{question.kernel}; give --kernel sqeuclidean with it"
         )
-    if question.interval == "bootstrap":
-        require_resamples(question.resamples, confidence)
     _check_use(question)
     _check_method(question)
     return question
