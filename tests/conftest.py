@@ -149,9 +149,13 @@ def dask_cluster(n_workers: int) -> Iterator[Any]:
         yield cluster
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def whole_cluster() -> Iterator[Any]:
-    """A cluster of two workers."""
+    """A cluster of two workers.
+
+    Its threads live in this process, and what they allocate would count in the peaks that other
+    modules measure, so it ends with the module.
+    """
     with dask_cluster(2) as cluster:
         yield cluster
 
