@@ -261,8 +261,8 @@ def load_rows(lake: Lake, corpus_name: str, fingerprint: str) -> RowSet:
 
 def variant_attributes(model: LoadedModel, tokenizer: str) -> dict[str, Any]:
     """Return what the lake keeps about a variant."""
-    lineage = {} if model.parent is None else {"parent": model.parent}
-    return lineage | {
+    lineage = {"parent": model.parent, "training": model.training}
+    return {key: said for key, said in lineage.items() if said is not None} | {
         "kind": "variant",
         "fingerprint": model.weights_digest,
         "weights_digest": model.weights_digest,

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from layerlake.engine.adapters import base_of, merge_adapter
 from layerlake.engine.architectures import find_trunk, truncate_blocks
 from layerlake.engine.bodies import fresh_body, read_config, stored_body
-from layerlake.engine.checkpoints import locate, require_transformers
+from layerlake.engine.checkpoints import Checkpoint, locate, require_transformers
+from layerlake.engine.lineage_record import LINEAGE_FILE, Lineage, read_lineage
 from layerlake.engine.placement import (
     COMPUTE_DTYPES,
     check_device_map,
@@ -59,7 +60,17 @@ class LoadedModel:
     pad_id: int
     """What stands at padded places."""
     parent: dict[str, Any] | None = None
-    """Of an adapter merged into its base: source, revision and weights digest of the base."""
+    """What it was made from: source, revision and weights digest.
+
+    Of an adapter, the base that it is merged into; of a fine-tuned model, what training began from,
+    with the seed where that had random weights (`randomize`).
+    """
+    training: dict[str, Any] | None = None
+    """How a fine-tuned model was trained, as its lineage says: task, seed, recipe, data, scores.
+
+    Where it was cut before it was trained, `truncate` in here says after which block; what
+    `LoadedModel.truncate` says was done at loading.
+    """
 
 
 def load_model(
@@ -79,11 +90,14 @@ def load_model(
     ----------
     source
         A folder, or a hub name with an optional `@revision`. A folder never needs the network.
-        A PEFT adapter (LoRA and its kin) is merged into its base, in float32.
+        A PEFT adapter (LoRA and its kin) is merged into its base, in float32. The lineage of a
+        fine-tuned model (`layerlake.json`) must speak of the weights that lie beside it.
     randomize
-        A seed, from 0 to 2**64 - 1: keep the architecture and draw all weights anew, embeddings included.
+        A seed, from 0 to 2**64 - 1: keep the architecture and draw all weights anew, embeddings
+        included. Random weights have no parent and no training.
     truncate
-        Keep the embeddings and blocks 1 to this number; 0 keeps the embeddings alone.
+        Keep the embeddings and blocks 1 to this number; 0 keeps the embeddings alone. A cut copy
+        of a fine-tuned model has the parent and the training of the whole.
     device
         `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`.
     compute_dtype
@@ -118,6 +132,7 @@ def load_model(
     target = resolve_device(device)
     checkpoint = locate(source, trust_remote_code, weights=randomize is None)
     parent: dict[str, Any] | None = None
+    lineage: Lineage | None = None
     if checkpoint.is_adapter:
         if randomize is not None:
             raise InvalidInput(
@@ -141,7 +156,11 @@ def load_model(
             module = fresh_body(checkpoint, config)
             randomize_parameters(module, randomize)
         else:
+            lineage = read_lineage(checkpoint.folder)
             module = stored_body(checkpoint, config)
+    if lineage is not None:
+        _require_own(lineage, checkpoint, module)
+        parent = lineage.parent
     n_layers = find_trunk(module).n_layers
     digest_of: Any = weights_digest
     if truncate is not None:
@@ -155,7 +174,10 @@ def load_model(
         checkpoint if checkpoint.holds(*TOKENIZER_FILES) else body_checkpoint
     )
     check_vocabulary(source, module, tokenizer)
-    digest = digest_of(module)
+    if lineage is not None and truncate is None:
+        digest = lineage.weights_digest
+    else:
+        digest = digest_of(module)
     if compute_dtype == "auto":
         stored = str(next(module.parameters()).dtype).removeprefix("torch.")
         compute_dtype = stored if target.type != "cpu" and stored in COMPUTE_DTYPES else "float32"
@@ -172,7 +194,25 @@ def load_model(
         device=target,
         compute_dtype=compute_dtype,
         parent=parent,
+        training=None if lineage is None else _training(lineage),
     )
+
+
+def _require_own(lineage: Lineage, checkpoint: Checkpoint, module: torch.nn.Module) -> None:
+    """Refuse a lineage that lies beside other weights than those that it speaks of."""
+    digest = weights_digest(module)
+    if digest != lineage.weights_digest:
+        raise InvalidInput(
+            f"the weights of {checkpoint.given} are not those that its {LINEAGE_FILE} speaks of "
+            f"(digest {digest[:12]}, there {lineage.weights_digest[:12]}); restore the folder, or "
+            f"remove {LINEAGE_FILE}"
+        )
+
+
+def _training(lineage: Lineage) -> dict[str, Any]:
+    """Return how a model was trained, and where it was cut before."""
+    cut = {} if lineage.truncate is None else {"truncate": lineage.truncate}
+    return lineage.training | cut
 
 
 def describe(

@@ -75,6 +75,28 @@ def _write_durably(path: Path, parts: Sequence[Buffer]) -> None:
         os.close(descriptor)
 
 
+def replace_durably(path: Path, parts: Sequence[Buffer]) -> None:
+    """Write a file outside of any lake, whole or not at all, in the place of what is there.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such folder.
+    LakeReadOnly, StorageFailed
+        The file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
+    with _reported("write", path):
+        try:
+            _write_durably(temporary, parts)
+            temporary.replace(path)
+            _fsync_folder(path.parent)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+
+
 def _remove_empty(folder: Path) -> None:
     with contextlib.suppress(OSError):
         folder.rmdir()
