@@ -1,0 +1,1 @@
+"""Fine-tuning: heads, recipes, decoders, metrics, checkpoints and their lineage."""
