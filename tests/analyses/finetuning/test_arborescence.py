@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -298,3 +300,18 @@ def test_heads_that_are_no_tree_are_told_why(heads: list[int], problem: str | No
 @given(st.integers(1, 5).flatmap(lambda n: st.lists(st.integers(0, n), min_size=n, max_size=n)))
 def test_heads_are_a_tree_where_they_are_among_all_trees(heads: list[int]) -> None:
     assert (tree_problem(heads) is None) == (leads_to_root(heads) and heads.count(0) == 1)
+
+
+@pytest.mark.data
+def test_every_gold_tree_of_ewt_is_found_from_scores_of_its_arcs(data_folder: Path) -> None:
+    text = gzip.decompress((data_folder / "ewt" / "en_ewt-ud-dev.conllu.gz").read_bytes()).decode()
+    found = 0
+    for sentence in text.strip().split("\n\n"):
+        rows = [line.split("\t") for line in sentence.splitlines() if not line.startswith("#")]
+        heads = [int(row[6]) for row in rows if row[0].isdigit()]
+        assert tree_problem(heads) is None
+        scores = np.zeros((len(heads) + 1, len(heads) + 1), dtype=np.float32)
+        scores[range(1, len(heads) + 1), heads] = 1
+        assert best_heads(scores).tolist() == heads
+        found += 1
+    assert found == 2001
