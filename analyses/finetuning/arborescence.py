@@ -10,6 +10,8 @@ run finds the best of the trees with the fewest children of ROOT. This is exact,
 penalty, which costs digits of the scores.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any, Final
 

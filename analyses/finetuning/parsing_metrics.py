@@ -6,6 +6,8 @@ UAS is the share of words with the right head, LAS that of words with the right 
 relations.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, get_args
@@ -35,7 +37,7 @@ class AttachmentCounts:
     n_labels: int = 0
     """Of those, the ones with the right relation as well."""
 
-    def __add__(self, other: "AttachmentCounts") -> "AttachmentCounts":
+    def __add__(self, other: AttachmentCounts) -> AttachmentCounts:
         """Return the counts of the sentences of both."""
         return AttachmentCounts(
             self.n_words + other.n_words,

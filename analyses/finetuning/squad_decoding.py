@@ -5,6 +5,8 @@ released SQuAD code). Spans of all windows of a question compete by the sum of t
 counts in the window that shows most around its start, so that none counts twice.
 """
 
+from __future__ import annotations
+
 from collections.abc import Hashable
 from dataclasses import dataclass
 

@@ -5,6 +5,8 @@ Unlike in SQuAD v2, an empty answer shares no word with anything: its F1 is 0, e
 reference is empty as well.
 """
 
+from __future__ import annotations
+
 import re
 import string
 from collections import Counter
