@@ -6,12 +6,15 @@ import dataclasses
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from layerlake.cli.completion import paths
 from layerlake.cli.options import json_option, lake_option
+
+if TYPE_CHECKING:
+    from layerlake.store.reader import Lake
 
 
 @click.command()
@@ -21,6 +24,8 @@ from layerlake.cli.options import json_option, lake_option
 def ls(path: str, lake: str | None, as_json: bool) -> None:
     """List corpora, variants, sets and results, or those whose path begins with PATH.
 
+    Variants stand under the one that they were made from.
+
     \b
     Example:
       layerlake ls
@@ -28,22 +33,27 @@ def ls(path: str, lake: str | None, as_json: bool) -> None:
     """
     from layerlake.analyses.kept_results import described
     from layerlake.store.brought_rows import NUMBERED
-    from layerlake.store.overview import variant_entry
     from layerlake.store.reader import open_lake
+    from layerlake.store.variant_entries import nested, variant_entries
 
     opened = open_lake(lake)
-    records = []
+    records: list[dict[str, Any]] = []
     for name in opened.corpora():
         about = opened.attributes(f"corpora/{name}")
         what = f"{about['n_examples']:,} examples, {about['n_words']:,} words"
         if about["source"].get("format") == NUMBERED:
             what = f"{about['n_examples']:,} bare rows"
         records.append({"path": f"corpora/{name}", "what": what})
-    twins: dict[str, str] = {}
-    for name in opened.variants():
-        entry = variant_entry(opened, name, twins)
-        what = ", ".join([entry.about, *entry.lineage])
-        records.append({"path": f"variants/{name}", "what": what})
+    wanted = path.strip("/")
+    depths: dict[str, int] = {}
+    entries = variant_entries(opened, opened.variants())
+    listed = [entry for entry in entries if f"variants/{entry.name}".startswith(wanted)]
+    for entry, depth, lineage in nested(listed):
+        node = f"variants/{entry.name}"
+        depths[node] = depth
+        what = ", ".join(filter(None, [entry.about, *lineage]))
+        made = {"parent": entry.base, "training": entry.training}
+        records.append({"path": node, "what": what, **made})
     for state in opened.sets():
         plan = state.plan
         layout = plan.layout
@@ -58,15 +68,16 @@ def ls(path: str, lake: str | None, as_json: bool) -> None:
         for identity in opened.location.nodes(f"results/{analysis}"):
             asked = opened.attributes(f"results/{analysis}/{identity}")["settings"]
             records.append({"path": f"results/{analysis}/{identity}", "what": described(asked)})
-    records = [record for record in records if record["path"].startswith(path.strip("/"))]
+    records = [record for record in records if record["path"].startswith(wanted)]
     if path and not records:
         opened.check_path(path)
     if as_json:
         click.echo(json.dumps({"lake": opened.location.name, "records": records}))
         return
-    width = max((len(record["path"]) for record in records), default=0)
-    for record in records:
-        click.echo(f"{record['path']:{width}}  {record['what']}")
+    lines = [("  " * depths.get(r["path"], 0) + r["path"], r["what"]) for r in records]
+    width = max((len(indented) for indented, _ in lines), default=0)
+    for indented, what in lines:
+        click.echo(f"{indented:{width}}  {what}")
 
 
 def _arrays(names: Sequence[str]) -> str:
@@ -100,8 +111,22 @@ def info(path: str, lake: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(attributes, ensure_ascii=False))
         return
+    base = _base_of(opened, path)
+    if base is not None:
+        click.echo(f"own base: variants/{base}")
     for name, value in _flat(attributes):
         click.echo(f"{name}: {value}")
+
+
+def _base_of(lake: Lake, path: str) -> str | None:
+    """Return the variant that the one at a path was made from, where the lake holds it."""
+    from layerlake.store.variant_entries import variant_entries
+
+    section, _, name = path.strip("/").partition("/")
+    if section != "variants":
+        return None
+    entries = variant_entries(lake, lake.variants())
+    return next((entry.base for entry in entries if entry.name == name), None)
 
 
 def _flat(attributes: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

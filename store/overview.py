@@ -10,11 +10,17 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from layerlake.store.errors import LayerLakeError
 from layerlake.store.sets import SetState, read_state
 from layerlake.store.tables import table_paths
+from layerlake.store.variant_entries import (
+    VariantEntry,
+    attributes_or_problem,
+    nested,
+    variant_entries,
+)
 
 if TYPE_CHECKING:
     from layerlake.store.reader import Lake
@@ -39,14 +45,12 @@ TABLE_STYLE: Final = (
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A corpus or a variant."""
+class CorpusEntry:
+    """A corpus."""
 
     name: str
     about: str
-    """Size of a corpus; architecture of a variant."""
-    lineage: tuple[str, ...] = ()
-    """How a variant came about: `random weights, seed 0`, `first 3 blocks`, its twin."""
+    """Its size, or what is wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +71,9 @@ class Overview:
 
     title: str
     counts: str
-    corpora: tuple[Entry, ...]
-    variants: tuple[Entry, ...]
+    corpora: tuple[CorpusEntry, ...]
+    variants: tuple[VariantEntry, ...]
+    """Each after the one that it was made from."""
     sets: Mapping[tuple[str, str], tuple[SetEntry, ...]]
     """By corpus and variant."""
     hidden_corpora: int
@@ -104,67 +109,25 @@ def overview(lake: Lake) -> Overview:
             _count(n_results, "result"),
         ]
     )
-    twins: dict[str, str] = {}
     return Overview(
         f"{location.name} (mode {lake.mode})",
         counts,
         tuple(_corpus_entry(lake, name) for name in shown_corpora),
-        tuple(variant_entry(lake, name, twins) for name in shown_variants),
+        variant_entries(lake, shown_variants, every=len(variants) == len(shown_variants)),
         sets,
         len(corpora) - len(shown_corpora),
         len(variants) - len(shown_variants),
     )
 
 
-def _attributes(lake: Lake, path: str) -> tuple[dict[str, Any], str | None]:
-    """Return the attributes of a node, or what is wrong with it."""
-    try:
-        return lake.attributes(path), None
-    except LookupError:
-        return {}, "not in the lake"
-    except LayerLakeError:
-        return {}, "damaged"
-
-
-def _corpus_entry(lake: Lake, name: str) -> Entry:
-    found, problem = _attributes(lake, f"corpora/{name}")
+def _corpus_entry(lake: Lake, name: str) -> CorpusEntry:
+    found, problem = attributes_or_problem(lake, f"corpora/{name}")
     counted = [
         f"{found[key]:,} {unit}"
         for key, unit in (("n_examples", "examples"), ("n_words", "words"))
         if isinstance(found.get(key), int)
     ]
-    return Entry(name, problem or ", ".join(counted))
-
-
-def variant_entry(lake: Lake, name: str, twins: dict[str, str]) -> Entry:
-    """Say what a variant is; `twins` remembers the first variant of each weights digest."""
-    found, problem = _attributes(lake, f"variants/{name}")
-    about = []
-    if found.get("architecture"):
-        about.append(str(found["architecture"]))
-    if isinstance(found.get("layers"), list) and found.get("hidden") is not None:
-        # Brought activations: how many layers their model has is not known.
-        about.append(f"layers {', '.join(map(str, found['layers']))} of {found['hidden']}")
-    elif found.get("n_layers") is not None and found.get("hidden") is not None:
-        about.append(f"{found['n_layers']} layers of {found['hidden']}")
-    lineage = []
-    if found.get("source") == "brought" and "brought from elsewhere" not in about:
-        lineage.append("brought from elsewhere")
-    parent = found.get("parent")
-    if isinstance(parent, dict) and parent.get("source"):
-        lineage.append(f"adapter on {parent['source']}")
-    if found.get("randomize") is not None:
-        lineage.append(f"random weights, seed {found['randomize']}")
-    if found.get("truncate") is not None:
-        lineage.append(f"first {found['truncate']} blocks")
-    if found.get("revision"):
-        lineage.append(f"revision {str(found['revision'])[:12]}")
-    digest = found.get("weights_digest")
-    if digest:
-        twin = twins.setdefault(str(digest), name)
-        if twin != name:
-            lineage.append(f"the same weights as {twin}")
-    return Entry(name, problem or ", ".join(about), tuple(lineage))
+    return CorpusEntry(name, problem or ", ".join(counted))
 
 
 def _set_entry(lake: Lake, path: str) -> SetEntry | None:
@@ -226,21 +189,22 @@ def _size(n_bytes: int) -> str:
 
 
 def overview_text(found: Overview) -> str:
-    """Return an overview for a terminal: a table a corpus, a line a set."""
+    """Return an overview for a terminal: a table a corpus, a line a set, under that of the base."""
     lines = [f"lake {found.title}: {found.counts}"]
     if not found.corpora and not found.variants:
         lines.append("nothing yet; `layerlake extract MODEL SOURCE` begins")
     run = {variant for (_, variant), sets in found.sets.items() if sets}
-    entries = {entry.name: entry for entry in found.variants}
-    width = max((len(name) for name in entries), default=0)
     for corpus in found.corpora:
         lines += ["", f"corpus {corpus.name}" + (f": {corpus.about}" if corpus.about else "")]
-        for name, entry in entries.items():
-            for one in found.sets.get((corpus.name, name), ()):
+        here = [entry for entry in found.variants if found.sets.get((corpus.name, entry.name))]
+        shown = [("  " * depth + entry.name, entry, said) for entry, depth, said in nested(here)]
+        width = max((len(indented) for indented, _, _ in shown), default=0)
+        for indented, entry, said in shown:
+            for one in found.sets[corpus.name, entry.name]:
                 what = [one.rows, one.holds, _size(one.n_bytes), one.progress]
-                lineage = f"  [{'; '.join(entry.lineage)}]" if entry.lineage else ""
-                lines.append(f"  {name:{width}}  {', '.join(filter(None, what))}{lineage}")
-    idle = [name for name in entries if name not in run]
+                lineage = f"  [{'; '.join(said)}]" if said else ""
+                lines.append(f"  {indented:{width}}  {', '.join(filter(None, what))}{lineage}")
+    idle = [entry.name for entry in found.variants if entry.name not in run]
     if idle:
         lines += ["", f"without activations: {', '.join(idle)}"]
     more = _more(found)
@@ -278,7 +242,7 @@ def overview_html(found: Overview) -> str:
     return f'<div class="layerlake">{"".join(parts)}</div>'
 
 
-def _batches(entries: tuple[Entry, ...], size: int) -> Iterator[tuple[Entry, ...]]:
+def _batches(entries: tuple[CorpusEntry, ...], size: int) -> Iterator[tuple[CorpusEntry, ...]]:
     for start in range(0, len(entries), size):
         yield entries[start : start + size]
 
@@ -288,14 +252,15 @@ def fold(label: str, content: str) -> str:
     return f"<details><summary>{escape(label)}</summary>{content}</details>"
 
 
-def _grid(found: Overview, corpora: Iterable[Entry], variants: Iterable[Entry]) -> str:
+def _grid(found: Overview, corpora: Iterable[CorpusEntry], variants: Iterable[VariantEntry]) -> str:
     columns = list(corpora)
     head = "".join(f"<th>{_headed(entry.name, [entry.about])}</th>" for entry in columns)
     rows = []
-    for variant in variants:
+    for variant, depth, said in nested(variants):
+        indent = f' style="padding-left:{0.6 + 1.4 * depth:.1f}em"' if depth else ""
         cells = (found.sets.get((corpus.name, variant.name), ()) for corpus in columns)
         rows.append(
-            f"<tr><th>{_headed(variant.name, [variant.about, *variant.lineage])}</th>"
+            f"<tr><th{indent}>{_headed(variant.name, [variant.about, *said])}</th>"
             + "".join(f"<td>{'<br>'.join(map(_cell, sets))}</td>" for sets in cells)
             + "</tr>"
         )

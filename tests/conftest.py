@@ -63,6 +63,45 @@ def small_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def perturbed() -> Callable[..., Path]:
+    """A function that writes a copy of a model as if it had been trained: weights and lineage.
+
+    `perturbed(base, folder, seed, task="mnli", truncate=None, **training)` moves every weight a
+    little, as the seed says.
+    """
+    torch = pytest.importorskip("torch")
+    from transformers import AutoModel
+
+    from layerlake.engine.lineage_record import Lineage, write_lineage
+    from layerlake.engine.placement import weights_digest
+
+    def write(
+        base: Path,
+        folder: Path,
+        seed: int,
+        *,
+        task: str = "mnli",
+        truncate: int | None = None,
+        **training: Any,
+    ) -> Path:
+        shutil.copytree(base, folder)
+        model = AutoModel.from_pretrained(base, local_files_only=True, add_pooling_layer=False)
+        digest = weights_digest(model)
+        draw = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter += 0.05 * torch.randn(parameter.shape, generator=draw)
+        model.save_pretrained(folder)
+        parent = {"source": base.name, "revision": None, "weights_digest": digest}
+        told = {"task": task, "seed": seed, "recipe": {"learning_rate": 5e-5}, **training}
+        lineage = Lineage(weights_digest(model), parent | {"randomize": None}, truncate, told)
+        write_lineage(folder, lineage)
+        return folder
+
+    return write
+
+
+@pytest.fixture
 def lake_with(tmp_path: Path) -> Callable[..., Any]:
     """A function that writes a lake `tmp_path / "lake"` of arrays, or adds to the one it wrote.
 

@@ -9,7 +9,6 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from layerlake.analyses.similarity.lineage import own_base
 from layerlake.analyses.similarity.pairing import (
     Key,
     KeyPair,
@@ -20,6 +19,7 @@ from layerlake.analyses.similarity.pairing import (
 from layerlake.analyses.similarity.selection import layers_of, names_of, sets_holding, unit_of
 from layerlake.engine.extraction_plan import parse_layers
 from layerlake.store.errors import InvalidInput, NameNotFound
+from layerlake.store.lineage import own_bases
 from layerlake.store.reader import Lake
 from layerlake.store.sets import SetState
 from layerlake.store.space import Space, incomplete
@@ -153,14 +153,11 @@ def _with_references(
         return corpus, [chosen, *others], references, []
     corpus, others = all_names(lake, corpus, None, variants)
     present = table_paths(lake.location, f"activations/{corpus}")
-    about = {name: lake.attributes(f"variants/{name}") for name in lake.variants()}
-    references, without = {}, []
-    for name in others:
-        base = own_base(about, name) if name in about else None
-        if base is not None and base in present:
-            references[name] = base
-        else:
-            without.append(name)
+    # Of several variants with the weights of a base, one that was run over the corpus serves.
+    known = [name for name in lake.variants() if name in present]
+    bases = own_bases({name: lake.attributes(f"variants/{name}") for name in known})
+    references = {name: bases[name] for name in others if name in bases}
+    without = [name for name in others if name not in bases]
     lost = [name for name in without if name not in references.values()]
     if variants is not None and without:
         raise NameNotFound(

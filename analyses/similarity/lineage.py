@@ -1,4 +1,4 @@
-"""Where variants come from: whose base is whose, and which differ only in their seed."""
+"""Which variants differ in nothing but their seed."""
 
 from __future__ import annotations
 
@@ -7,39 +7,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from layerlake.store.lineage import parent_of
+
 _SEEDED_NAME: Final = re.compile(r"(?P<stem>.+[-_])s\d+")
-
-
-def own_base(about: Mapping[str, Mapping[str, Any]], variant: str) -> str | None:
-    """Return the variant that another one was made from, or None where the lake does not say.
-
-    That is the one whose weights its `parent` names; else, of random weights and of a model cut
-    short, the same source untouched.
-
-    Parameters
-    ----------
-    about
-        The attributes of every variant, by name; among several of the same weights the first
-        counts.
-    variant
-        One of them.
-    """
-    own = about[variant]
-    parent = own.get("parent") or {}
-    if digest := parent.get("weights_digest"):
-        made_from = [
-            name
-            for name, other in about.items()
-            if name != variant and other.get("weights_digest") == digest
-        ]
-        return made_from[0] if made_from else None
-    if own.get("randomize") is None and own.get("truncate") is None:
-        return None
-    for name, other in about.items():
-        same = all(other.get(key) == own.get(key) for key in ("source", "revision"))
-        if same and other.get("randomize") is None and other.get("truncate") is None:
-            return name
-    return None
 
 
 def seed_groups(
@@ -79,7 +49,7 @@ def _but_for_seed(about: Mapping[str, Any], name: str) -> str | None:
     if isinstance(training, Mapping) and "seed" in training:
         rest = {key: value for key, value in training.items() if key != "seed"}
         rest = {k: v for k, v in rest.items() if k not in ("scores", "versions", "finished")}
-        parent = about.get("parent") or {}
+        parent = parent_of(about)
         built = [about.get(key) for key in ("truncate", "architecture")]
         return json.dumps([parent.get("weights_digest"), built, rest], sort_keys=True, default=str)
     if about.get("randomize") is not None:

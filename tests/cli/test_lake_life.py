@@ -106,3 +106,45 @@ def test_the_lake_is_named_by_option_or_variable(
     assert records(say("ls", "--json")).keys() == {"corpora/port"}
     assert records(say("ls", "--json", "--lake", "one")).keys() == {"corpora/shore"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "shore.txt", "two"]
+
+
+def test_trained_models_are_listed_under_their_base(
+    say: Say, tmp_path: Path, small_bert: Path, perturbed: Callable[..., Path]
+) -> None:
+    (tmp_path / "shore.txt").write_text("Gulls cry.\nThe tide turns at noon.\n")
+    scores = {"dev": {"accuracy": 0.7123}}
+    for seed in (0, 1):
+        perturbed(small_bert, tmp_path / f"a-mnli-s{seed}", seed, scores=scores)
+    alone = ("extract", "a-mnli-s0", "shore.txt", "--corpus", "shore")
+    say(*alone)
+    size = "bert, 3 layers of 32"
+    assert records(say("ls", "variants", "--json")) == {
+        "variants/a-mnli-s0": f"{size}, mnli, seed 0, accuracy 0.712, made from small, which is "
+        "not here"
+    }
+    assert "own base" not in say("info", "variants/a-mnli-s0")
+    say("extract", "a-mnli-s1", "shore")
+    say("extract", small_bert, "shore", "--as", "base")
+    say("extract", small_bert, "shore", "--as", "random", "--randomize", "3")
+    assert say("ls", "variants") == (
+        f"variants/base         {size}\n"
+        f"  variants/a-mnli-s0  {size}, mnli, seed 0, accuracy 0.712\n"
+        f"  variants/a-mnli-s1  {size}, mnli, seed 1, accuracy 0.712\n"
+        f"  variants/random     {size}, random weights, seed 3\n"
+    )
+    listed = json.loads(say("ls", "--json"))["records"]
+    made = {r["path"]: (r["parent"], r["training"]) for r in listed if "parent" in r}
+    training = {"task": "mnli", "recipe": {"learning_rate": 5e-5}, "scores": scores}
+    assert made == {
+        "variants/base": (None, None),
+        "variants/a-mnli-s0": ("base", training | {"seed": 0}),
+        "variants/a-mnli-s1": ("base", training | {"seed": 1}),
+        "variants/random": ("base", None),
+    }
+    assert say("ls", "variants/a-mnli-s1").startswith(f"variants/a-mnli-s1  {size}, mnli, seed 1")
+    told = say("info", "variants/a-mnli-s1")
+    for line in ("own base: variants/base", "parent.source: small", "training.task: mnli",
+                 "training.scores.dev.accuracy: 0.7123"):  # fmt: skip
+        assert f"{line}\n" in told
+    joined = say("rsa", "--reference", "own", "--seeds", "--rows", "all", "--interval", "none")
+    assert "a-mnli-s*" in joined

@@ -168,28 +168,11 @@ def test_a_full_disk_leaves_the_old_lineage(
 
 
 @pytest.fixture
-def tuned(small_bert: Path, tmp_path: Path) -> Callable[..., Path]:
+def tuned(small_bert: Path, perturbed: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
     """A function that writes a copy of the small model, trained (by chance), with its lineage."""
-    torch = pytest.importorskip("torch")
-    from transformers import AutoModel
 
-    from layerlake.engine.placement import weights_digest
-
-    def make(name: str = "tuned", seed: int = 0, **fields: Any) -> Path:
-        folder = Path(shutil.copytree(small_bert, tmp_path / name))
-        model = AutoModel.from_pretrained(
-            folder, local_files_only=True, add_pooling_layer=False
-        ).eval()
-        draw = torch.Generator().manual_seed(seed)
-        for parameter in model.parameters():
-            parameter.data += 0.05 * torch.randn(parameter.shape, generator=draw)
-        model.save_pretrained(folder)
-        base = load_model(str(small_bert), device="cpu").weights_digest
-        parent = PARENT | {"weights_digest": base}
-        training = TRAINING | {"seed": seed}
-        given = {"parent": parent, "truncate": None, "training": training} | fields
-        write_lineage(folder, Lineage(weights_digest(model), **given))
-        return folder
+    def make(truncate: int | None = None) -> Path:
+        return perturbed(small_bert, tmp_path / "tuned", 0, truncate=truncate)
 
     return make
 

@@ -83,6 +83,92 @@ def test_a_grid_says_rows_sizes_seals_and_lineage(lake, plan, fill):
     assert repr(lake).endswith(" mode='a': 2 corpora, 5 variants>")
 
 
+def tuned(seed: int, of: str = "base", **more: object) -> dict[str, object]:
+    """Return what lineage says of a variant that was trained from another one."""
+    training = {"task": "mnli", "seed": seed, "scores": {"dev": {"accuracy": 0.7123}}}
+    return {"parent": {"source": f"org/{of}", "weights_digest": of}, "training": training, **more}
+
+
+def test_variants_stand_under_what_they_were_made_from(lake, plan, fill):
+    variant(lake, "base")
+    variant(lake, "a-tuned", **tuned(0))
+    variant(lake, "b-deeper", **tuned(1, "a-tuned"))
+    variant(lake, "lost", **tuned(2, "gone"))
+    variant(lake, "adapter", parent={"source": "org/gone", "weights_digest": "gone"})
+    for name in ("base", "a-tuned", "b-deeper", "lost", "adapter"):
+        fill(lake, plan(variant=name))
+    lines = [line for line in lake.summary().splitlines() if "sealed" in line]
+    assert [line.partition("  2,500")[0].rstrip() for line in lines] == [
+        "  adapter", "  base", "    a-tuned", "      b-deeper", "  lost",
+    ]  # fmt: skip
+    assert [line.partition("sealed")[2].strip() for line in lines] == [
+        "[adapter on org/gone, which is not here]",
+        "",
+        "[mnli, seed 0, accuracy 0.712]",
+        "[mnli, seed 1, accuracy 0.712]",
+        "[mnli, seed 2, accuracy 0.712; made from org/gone, which is not here]",
+    ]
+    html = lake._repr_html_()
+    places = [html.index(f">{name}<") for name in ("base", "a-tuned", "b-deeper", "lost")]
+    assert places == sorted(places)
+    assert '<th style="padding-left:2.0em">a-tuned<' in html
+    assert '<th style="padding-left:3.4em">b-deeper<' in html
+    said = Page(html).text
+    assert "mnli, seed 0, accuracy 0.712" in said
+    assert said.count("which is not here") == 2
+    assert "made from a-tuned" not in said
+
+
+def test_a_base_that_is_not_shown_beside_is_named(lake, plan, fill):
+    variant(lake, "base")
+    variant(lake, "tuned", **tuned(0))
+    variant(lake, "deeper", **tuned(1, "tuned"))
+    for name in ("base", "deeper"):  # `tuned` was not run over the corpus
+        fill(lake, plan(variant=name))
+    lines = [line for line in lake.summary().splitlines() if "sealed" in line]
+    assert lines[0].startswith("  base ")
+    assert lines[1].startswith("  deeper ")
+    assert lines[1].endswith("[mnli, seed 1, accuracy 0.712; made from tuned]")
+
+
+def test_variants_made_from_each_other_are_shown_once(lake, plan, fill):
+    for name, of in (("a", "b"), ("b", "c"), ("c", "a")):
+        variant(lake, name, **tuned(0, of))
+        fill(lake, plan(variant=name))
+    lines = [line for line in lake.summary().splitlines() if "sealed" in line]
+    assert [line.split()[0] for line in lines] == ["a", "c", "b"]
+    assert Page(lake._repr_html_()).tags.count("tr") == 4
+
+
+def test_lineage_of_anybody_is_shown_as_text(lake, plan, fill):
+    nasty = "<b>\x1b[2J"
+    variant(lake, "tuned", parent={"source": nasty}, training={"task": nasty, "seed": [nasty]})
+    variant(lake, "odd", parent=[1], training={"scores": {nasty: 1.0}})
+    for name in ("tuned", "odd"):
+        fill(lake, plan(variant=name))
+    assert "\x1b" not in lake.summary()
+    page = Page(lake._repr_html_())
+    assert "b" not in page.tags[page.tags.index("table") :]
+    assert "made from <b>?[2J, which is not here" in page.text
+    assert "<b>?[2J 1" in page.text
+
+
+def test_a_parent_that_may_be_hidden_or_damaged_is_not_said_to_be_absent(tmp_path, plan, fill):
+    lake = open_lake(tmp_path / "lake", "a")
+    variant(lake, "base")
+    variant(lake, "tuned", **tuned(0))
+    fill(lake, plan(variant="tuned"))
+    assert "made from base]" in lake.summary()
+    (tmp_path / "lake/variants/base/zarr.json").write_text("no json")
+    assert "made from org/base]" in lake.summary()
+    (tmp_path / "lake/variants/base/zarr.json").unlink()
+    assert "made from org/base, which is not here]" in lake.summary()
+    for number in range(MOST_VARIANTS):
+        variant(lake, f"v{number:03}")
+    assert "and 1 more variant" in lake.summary()
+    assert "made from org/base]" in lake.summary()
+
+
 def test_no_activation_is_read(lake, plan, fill, monkeypatch):
     variant(lake, "base")
     fill(lake, plan())
