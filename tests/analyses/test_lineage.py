@@ -90,8 +90,6 @@ def rsa_of(lake: ll.Lake, one: str, other: str, layer: int) -> float:
 def test_trained_models_are_compared_each_with_its_own_base(
     small_bert: Path, perturbed: Callable[..., Path], tmp_path: Path
 ) -> None:
-    torch = pytest.importorskip("torch")
-    torch.set_num_threads(1)
     lake = ll.open_lake(tmp_path / "lake", "a")
     texts = ["Gulls cry over the harbour.", "The tide turns at noon.", "Nobody minds the rain."]
     bases = {"a": small_bert, "b": perturbed(small_bert, tmp_path / "other-start", 99)}
