@@ -69,7 +69,7 @@ def add_corpus(
     NameConflict
         The name is taken by other content.
     """
-    name, corpus = _read_named(
+    name, corpus = read_named(
         name,
         source,
         format,
@@ -101,10 +101,10 @@ def _keep_corpus(lake: Lake, name: str, corpus: Corpus) -> None:
         lake.restore_table(path, columns, attributes)
 
 
-def _read_named(
+def read_named(
     name: str | None, source: Source | HubData, format: str | None = None, **options: Any
 ) -> tuple[str, Corpus]:
-    """Return the name and the content of what `add_corpus` is given."""
+    """Return the name and the content of what `add_corpus` is given; options as `read_corpus`."""
     called: str | None = None
     if isinstance(source, str | os.PathLike) and not is_hub_name(source):
         corpus = read_corpus(Path(source), format, **options)
@@ -170,7 +170,7 @@ def resolve_corpus(lake: Lake, source: Source, **options: Any) -> tuple[str, Cor
             f"{source!r} is neither a file nor a corpus of {lake.location.name}; "
             f"{nearest(source, lake.corpora())}"
         )
-    name, corpus = _read_named(name, found, **options)
+    name, corpus = read_named(name, found, **options)
     lake.holds_table(f"corpora/{name}", corpus.fingerprint)
     return name, corpus
 

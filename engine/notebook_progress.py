@@ -119,7 +119,7 @@ def _line(event: ProgressEvent) -> str:
     if event.total and event.done:
         left = event.seconds / event.done * max(event.total - event.done, 0)
         text += f", about {_duration(left)} left"
-    return text
+    return f"{text}; {event.note}" if event.note else text
 
 
 def _duration(seconds: float) -> str:

@@ -26,6 +26,9 @@ class Stage(Protocol):
     def advance(self, n: int) -> None:
         """Say that `n` more units are done; any thread may say so."""
 
+    def note(self, text: str) -> None:
+        """Say how it goes, such as a loss, until the next such text."""
+
 
 class Progress(Protocol):
     """Opens a stage: `with progress(label, total, unit) as stage`."""
@@ -49,10 +52,15 @@ class ProgressEvent:
     """Time since the stage began."""
     state: str
     """`started`, `running`, then `finished`, or `failed` where an exception ended the stage."""
+    note: str = ""
+    """How it goes, such as a loss, where the work says so."""
 
 
 class _Nowhere:
     def advance(self, n: int) -> None:
+        pass
+
+    def note(self, text: str) -> None:
         pass
 
 
@@ -71,6 +79,7 @@ class _Reporter:
         self._label, self._total, self._unit = label, total, unit
         self._min_seconds = min_seconds
         self._done = 0
+        self._note = ""
         self._began = self._reported = time.monotonic()
         self._lock = threading.Lock()
 
@@ -85,11 +94,17 @@ class _Reporter:
             if time.monotonic() - self._reported >= self._min_seconds:
                 self._say("running")
 
+    def note(self, text: str) -> None:
+        with self._lock:
+            self._note = text
+
     def _say(self, state: str) -> None:
         self._reported = time.monotonic()
         seconds = round(self._reported - self._began, 3)
         self._report(
-            ProgressEvent(self._label, self._done, self._total, self._unit, seconds, state)
+            ProgressEvent(
+                self._label, self._done, self._total, self._unit, seconds, state, self._note
+            )
         )
 
 
@@ -179,6 +194,9 @@ class _Bar:
     def advance(self, n: int) -> None:
         self._bars.advance(self._task, n)
 
+    def note(self, text: str) -> None:
+        self._bars.update(self._task, note=text)
+
 
 @contextmanager
 def to_terminal(label: str, total: int | None, unit: str) -> Iterator[Stage]:
@@ -206,7 +224,8 @@ def to_terminal(label: str, total: int | None, unit: str) -> Iterator[Stage]:
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     # What it showed goes when the work is done: results are for stdout to say.
     with Bars(*columns, console=Console(file=sys.stderr), transient=True) as bars:
-        yield _Bar(bars, bars.add_task(label, total=total))
+        yield _Bar(bars, bars.add_task(label, total=total, note=""))

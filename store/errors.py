@@ -15,6 +15,7 @@ LayerLakeError
 ├── StorageFailed     (OSError)          disk full, I/O error
 ├── MemoryRefused     (MemoryError)      a pass would need more than is allowed
 ├── WorkersFailed     (ConnectionError)  workers cannot be reached, or died over their work
+├── TrainingDiverged  (ArithmeticError)  a loss or a gradient is no number
 └── MissingExtra      (ImportError)      an optional dependency is not installed
 """
 
@@ -119,6 +120,12 @@ class WorkersFailed(LayerLakeError, ConnectionError):
     """Those that were to do the work cannot be reached, or died over it."""
 
     kind = "workers-failed"
+
+
+class TrainingDiverged(LayerLakeError, ArithmeticError):
+    """A loss or a gradient is no number any more."""
+
+    kind = "training-diverged"
 
 
 class MissingExtra(LayerLakeError, ImportError):

@@ -1,0 +1,185 @@
+"""The data of a run: files, hub data sets or corpora, read in the format of the task."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from layerlake.analyses.finetuning.tasks.task import Task
+from layerlake.engine.catalogue import Source, read_named
+from layerlake.engine.corpora import guess_format
+from layerlake.engine.corpora.corpus import Corpus
+from layerlake.engine.corpora.hub import is_hub_name
+from layerlake.engine.corpora.subset import join_corpora, take_examples
+from layerlake.engine.progress import Progress
+from layerlake.engine.seeded_draw import draw
+from layerlake.engine.settings import check_seed, whole_number
+from layerlake.store.errors import InvalidInput, is_a
+
+Sources = Source | Sequence[Source] | Mapping[str, Source]
+"""One source, several, or several by the names that scores get."""
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """A corpus, and what is recorded of where it came from."""
+
+    name: str
+    corpus: Corpus
+    files: tuple[str, ...]
+    """The last parts of the names of its files."""
+    sample: str | None = None
+    """Which examples were drawn from it, as it was asked for."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what lineage says of it."""
+        about: dict[str, Any] = {
+            "files": list(self.files),
+            "fingerprint": self.corpus.fingerprint,
+            "n_examples": self.corpus.n_examples,
+        }
+        return about if self.sample is None else about | {"sample": self.sample}
+
+
+def read_data(
+    source: Source,
+    task: Task,
+    *,
+    name: str | None = None,
+    format: str | None = None,
+    fields: Mapping[str, str | None],
+    progress: Progress,
+) -> Data:
+    """Read one source.
+
+    Parameters
+    ----------
+    source
+        A file, `hf://...`, a `Corpus`, or examples in memory.
+    task
+        Whose format it has, where none is named.
+    name
+        What scores on it are called; by default what the file is called.
+    format, fields
+        As `read_corpus`: `text_field`, `pair_field`, `words_field`.
+    progress
+        Told of the lines read.
+
+    Raises
+    ------
+    InvalidInput
+        It cannot be read, or is of a format that the task has no use for.
+    """
+    kind = format
+    options: dict[str, Any] = {key: value for key, value in fields.items() if value is not None}
+    is_file = is_a(source, str, os.PathLike) and not is_hub_name(source)
+    if kind is not None and kind not in task.formats:
+        raise InvalidInput(
+            f"format {kind} is not one that {task.name} is trained on; they are "
+            f"{', '.join(task.formats)}"
+        )
+    if kind is None and is_file:
+        kind = _format_of(Path(os.fspath(source)), task)  # type: ignore[arg-type]
+    if kind is not None:
+        options["format"] = kind
+    called, corpus = read_named(name or _name_of(source), source, progress=progress, **options)
+    files = [Path(os.fspath(source)).name] if is_file else []  # type: ignore[arg-type]
+    if is_hub_name(source):
+        files = [str(source)]
+    return Data(name or called, corpus, tuple(files))
+
+
+def _format_of(path: Path, task: Task) -> str:
+    """Return the format of a file: what its name says where the task can use that, or its own."""
+    try:
+        guessed = guess_format(path)
+    except InvalidInput:
+        return task.formats[0]
+    return guessed if guessed in task.formats else task.formats[0]
+
+
+def _name_of(source: Source) -> str | None:
+    """Return a name for what has none of its own."""
+    named = is_a(source, str, os.PathLike)
+    return None if named else "data"
+
+
+def read_training(
+    sources: Sources,
+    task: Task,
+    sample: int | str | None,
+    **how: Any,
+) -> Data:
+    """Read what is trained on: all sources as one, or a sample of that.
+
+    Parameters
+    ----------
+    sources
+        One, or several.
+    task
+        The task.
+    sample
+        None for all, or how many examples: `12000`, or `12000@SEED` for another draw.
+    **how
+        As `read_data`.
+    """
+    parts = [read_data(source, task, **how) for _, source in listed(sources)]
+    corpus = join_corpora([part.corpus for part in parts])
+    files = tuple(file for part in parts for file in part.files)
+    if sample is None:
+        return Data(parts[0].name, corpus, files)
+    n, seed = parse_sample(sample)
+    if n > corpus.n_examples:
+        raise InvalidInput(
+            f"a sample of {n} was asked of {corpus.n_examples} training examples; ask for fewer"
+        )
+    chosen = draw(np.arange(corpus.n_examples, dtype=np.int64), n, seed)
+    return Data(parts[0].name, take_examples(corpus, chosen), files, f"{n}@{seed}")
+
+
+def parse_sample(sample: int | str) -> tuple[int, int]:
+    """Return number and seed of `12000` or `12000@1`; raise `InvalidInput` for anything else."""
+    text = str(sample)
+    number, at, seed = text.partition("@")
+    if not number.isdecimal() or (at and not seed.isdecimal()) or len(text) > 30:
+        raise InvalidInput(
+            f"train sample {sample!r} is not understood; give a number, as 12000, or 12000@SEED"
+        )
+    return whole_number(int(number), "train sample", 1), check_seed(int(seed or 0))
+
+
+def read_dev(sources: Sources | None, task: Task, **how: Any) -> list[Data]:
+    """Read what is evaluated on, each source by itself; parameters as `read_data`.
+
+    Raises
+    ------
+    InvalidInput
+        Two have the same name.
+    """
+    found: list[Data] = []
+    for name, source in [] if sources is None else listed(sources):
+        data = read_data(source, task, name=name, **how)
+        if data.name in [other.name for other in found]:
+            raise InvalidInput(
+                f"two files to evaluate on are called {data.name}; name them, as NAME=FILE"
+            )
+        found.append(data)
+    return found
+
+
+def listed(sources: Sources) -> list[tuple[str | None, Source]]:
+    """Return sources one by one, with their names where they were given any."""
+    if isinstance(sources, Mapping):
+        return list(sources.items())
+    if not isinstance(sources, list | tuple) or not all(
+        isinstance(source, str | os.PathLike | Corpus) for source in sources
+    ):
+        return [(None, sources)]
+    if not sources:
+        raise InvalidInput("no data is named; give a file")
+    return [(None, source) for source in sources]

@@ -1,0 +1,200 @@
+"""Fine-tuning: a model, a task and data in; a checkpoint with its lineage out."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from layerlake.analyses.finetuning.data import Sources, read_dev, read_training
+from layerlake.analyses.finetuning.recipes import make_recipe
+from layerlake.analyses.finetuning.tasks.registry import task_named
+from layerlake.engine.checkpoints import require_transformers
+from layerlake.engine.progress import Progress, automatic
+from layerlake.engine.settings import check_seed
+from layerlake.store.errors import InvalidInput
+
+KEEP = ("last", "best")
+
+
+@dataclass(frozen=True)
+class FinetuneReport:
+    """What was done, or was found done."""
+
+    folder: str
+    task: str
+    seed: int
+    scores: dict[str, dict[str, float]]
+    """By file that was evaluated on, then by name; each from 0 to 1."""
+    epoch: int
+    """Whose weights were kept, from 1."""
+    n_steps: int
+    """Updates of the whole training."""
+    n_computed: int
+    """Of these, the ones that were made now; 0 where all was done before."""
+    n_examples: int
+    """Of the training data."""
+    seconds: float
+    """Time spent on all updates and evaluations, stops left out."""
+    weights_digest: str
+    """Of the encoder, as `layerlake extract` will know it."""
+    parent: dict[str, Any]
+    """What training began from."""
+    notes: tuple[str, ...] = ()
+    """What a person should know, a sentence each."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON has it: settings, identity and a record a score."""
+        return {
+            "settings": {"task": self.task, "seed": self.seed, "folder": self.folder},
+            "identity": {"weights_digest": self.weights_digest, "parent": self.parent},
+            "records": [
+                {
+                    "task": self.task,
+                    "seed": self.seed,
+                    "data": data,
+                    "measure": measure,
+                    "value": value,
+                    "epoch": self.epoch,
+                }
+                for data, scores in self.scores.items()
+                for measure, value in scores.items()
+            ],
+            "n_steps": self.n_steps,
+            "n_computed": self.n_computed,
+            "n_examples": self.n_examples,
+            "seconds": round(self.seconds, 3),
+            "notes": list(self.notes),
+        }
+
+
+def finetune(
+    task: str,
+    model: str | os.PathLike[str],
+    train: Sources,
+    dev: Sources | None = None,
+    *,
+    out: str | os.PathLike[str],
+    seed: int = 0,
+    freeze: int = -1,
+    truncate: int | None = None,
+    randomize: int | None = None,
+    train_sample: int | str | None = None,
+    keep: str = "last",
+    format: str | None = None,
+    text_field: str | None = None,
+    pair_field: str | None = None,
+    words_field: str | None = None,
+    token_budget: int | None = None,
+    save_steps: int | None = None,
+    memory: int | str = "8GiB",
+    device: str = "auto",
+    trust_remote_code: bool = False,
+    progress: Progress = automatic,
+    **recipe: Any,
+) -> FinetuneReport:
+    """Fine-tune an encoder for a task, and keep encoder, head and lineage in a folder.
+
+    The same call again goes on where it was stopped, or does nothing. On one kind of CPU, with as
+    many threads, a run that was stopped ends in the same weights as one that was not.
+
+    Parameters
+    ----------
+    task
+        `mnli`, `snli`, `squad`, `dep`, `classify` or `tag`.
+    model
+        A folder or a hub name with an optional `@revision`; one that was fine-tuned before too.
+    train
+        A file, `hf://...`, a `Corpus`, or several of them, which are trained on as one.
+    dev
+        What is evaluated on after every epoch: one source, several, or a mapping from the names
+        that their scores get. The first one selects where the best epoch is kept.
+    out
+        The folder that is written.
+    seed
+        Of the head's weights, the order of the examples and what drops out.
+    freeze
+        Keep the embeddings and the lowest so many blocks as they are; -1 keeps nothing, 0 the
+        embeddings alone.
+    truncate
+        Keep so many blocks, with the head on the last of them.
+    randomize
+        A seed: begin from random weights of that architecture.
+    train_sample
+        Train on so many of the examples, drawn at random: `12000` or `12000@SEED`.
+    keep
+        `last`: the weights after the last epoch; `best`: after the one that scored best.
+    format, text_field, pair_field, words_field
+        As `read_corpus`; by default the format of the task.
+    token_budget
+        Most pieces that are computed at a time, padding included; by default 2048 on a CPU, 16384
+        on a GPU. It decides memory, and not what is learned.
+    save_steps
+        Save the state after so many updates; by default after every epoch, and every ten minutes.
+    memory
+        Most that weights, gradients, moments and a micro-batch may take; more is refused.
+    device
+        `auto`, `cpu` or `cuda[:N]`. Started by `accelerate launch`, every process has its own.
+    trust_remote_code
+        Run code that comes with the model.
+    progress
+        Told of updates, with loss and score; see `engine.progress`.
+    **recipe
+        Entries of the task's recipe, such as `lr`, `epochs`, `batch`; see
+        `analyses.finetuning.recipes`.
+
+    Returns
+    -------
+    What was done: scores, updates, time.
+
+    Raises
+    ------
+    InvalidInput
+        Something given cannot be used.
+    NameConflict
+        The folder holds another run.
+    TrainingDiverged
+        The loss is no number any more.
+    StorageFailed
+        The disk is too small, which is said before anything is trained, or a write failed.
+    MemoryRefused, MissingExtra, LakeBusy
+        As their names say.
+    """
+    chosen = task_named(task)
+    entries = make_recipe(chosen.recipe_class, chosen.name, recipe)
+    seed = check_seed(seed)
+    if keep not in KEEP:
+        raise InvalidInput(f"keep is {keep!r}; choose one of {', '.join(KEEP)}")
+    if keep == "best" and dev is None:
+        raise InvalidInput("the best epoch is told by a score; give data to evaluate on")
+    if not callable(progress):
+        raise InvalidInput(
+            f"progress is {progress!r}; give silent, to_terminal, or what to_function returns"
+        )
+    require_transformers()
+    from layerlake.analyses.finetuning.run import Run, Settings
+
+    fields = {"text_field": text_field, "pair_field": pair_field, "words_field": words_field}
+    how: dict[str, Any] = {"format": format, "fields": fields, "progress": progress}
+    run = Run(
+        Settings(
+            task=chosen,
+            model=os.fspath(model),
+            out=Path(out).expanduser(),
+            seed=seed,
+            freeze=freeze,
+            truncate=truncate,
+            randomize=randomize,
+            keep=keep,
+            recipe=entries,
+            token_budget=token_budget,
+            save_steps=save_steps,
+            memory=memory,
+            device=device,
+            trust_remote_code=trust_remote_code,
+        ),
+        read_training(train, chosen, train_sample, **how),
+        read_dev(dev, chosen, **how),
+    )
+    return run.run(progress)
