@@ -17,9 +17,9 @@ from layerlake.engine.english.derivation import Derivation
 from layerlake.engine.english.draws import Draws
 from layerlake.engine.english.layers import annotated
 from layerlake.engine.english.meaning import Event, Situation, State
-from layerlake.engine.english.names import adjectives_for
+from layerlake.engine.english.names import adjectives_for, opposite
 from layerlake.engine.english.running_text import running_text
-from layerlake.engine.english.scene import Scene, opposite
+from layerlake.engine.english.scene import Scene
 from layerlake.engine.english.sentences import closed
 from layerlake.engine.english.tree import Layout
 from layerlake.engine.english.verbs import INTRANSITIVE, TRANSITIVE

@@ -197,3 +197,8 @@ NATURALLY = ["suddenly", "quickly", "slowly", "unexpectedly"]
 def adjectives_for(kind: str) -> tuple[Adjective, ...]:
     """Return the adjectives that nouns of a kind take."""
     return tuple(adjective for adjective in ADJECTIVES if kind in adjective.kinds)
+
+
+def opposite(adjective: Adjective) -> Adjective | None:
+    """Return the adjective that says the contrary, if there is one."""
+    return next((other for other in ADJECTIVES if other.form == adjective.opposite), None)

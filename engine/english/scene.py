@@ -13,23 +13,21 @@ from dataclasses import replace
 from layerlake.engine.english.draws import Draws
 from layerlake.engine.english.meaning import Event, Link, Place, Referent, State, Time
 from layerlake.engine.english.names import (
-    ADJECTIVES,
     BODIES,
     CITIES,
     COUNTRIES,
     FIRST_NAMES,
     MANNERS,
-    MONTHS,
     NATURALLY,
     NUMBERS,
     SURNAMES,
-    WEEKDAYS,
     Adjective,
     Name,
     adjectives_for,
 )
 from layerlake.engine.english.nouns import NOUNS, Noun
-from layerlake.engine.english.verbs import HAPPENING, INTRANSITIVE, TRANSITIVE, Verb
+from layerlake.engine.english.times import draw_time
+from layerlake.engine.english.verbs import INTRANSITIVE, TRANSITIVE, Verb, verbs_taking
 
 _MODALS = ["will", "can", "could", "must", "may", "would"]
 _PLACES = ("area", "area", "building", "room", "city")
@@ -71,7 +69,7 @@ class Scene:
         self.draws = draws
         self.referents: list[Referent] = []
         self._used: set[str] = set()
-        # Nouns, first names and verbs; those of the same form are as good as the same.
+        """Nouns, first names and verbs; those of the same form are as good as the same."""
 
     def referent(
         self,
@@ -258,31 +256,7 @@ class Scene:
 
     def time(self, tense: str) -> Time:
         """Draw a time that goes with a tense."""
-        draws = self.draws
-        day, month = draws.choice(WEEKDAYS), draws.choice(MONTHS)
-        if tense == "present":
-            unit = draws.choice(("day", "week", "month", "morning", "evening", day))
-            return Time(("every", unit), "DATE")
-        kind = draws.below(8)
-        if kind == 0:
-            return Time((day,), "DATE", "on")
-        if kind == 1:
-            return Time((month,), "DATE", "in")
-        if kind == 2:
-            return Time((month, str(1 + draws.below(28))), "DATE", "on")
-        if kind == 3:
-            hour = draws.choice(("noon", "midnight", "dawn", "dusk"))
-            return Time((hour,), "TIME", "at")
-        if kind == 4:
-            unit = draws.choice(("days", "weeks", "months", "years", "hours"))
-            label = "TIME" if unit == "hours" else "DATE"
-            return Time((draws.choice(NUMBERS), unit), label, "after")
-        if kind == 5 and tense == "past":
-            return Time((str(1900 + draws.below(120)),), "DATE", "in")
-        unit = draws.choice(("week", "month", "year", "summer", "winter", "spring", day))
-        if tense == "past":
-            return Time(("yesterday",) if draws.chance(0.3) else ("last", unit), "DATE")
-        return Time(("tomorrow",) if draws.chance(0.3) else ("next", unit), "DATE")
+        return draw_time(self.draws, tense)
 
     def place(self) -> Place:
         """Draw a place that a verb takes."""
@@ -337,11 +311,11 @@ class Scene:
 
     def has_verb(self, agent: Referent | None, patient: Referent | None) -> bool:
         """Say whether some verb takes what is given."""
-        return bool(_groups(agent, patient))
+        return bool(verbs_taking(_kind(agent), _kind(patient)))
 
     def _verb(self, agent: Referent | None, patient: Referent | None) -> Verb:
         """Draw a verb that takes what is given, one not told of yet if there is one."""
-        groups = _groups(agent, patient)
+        groups = verbs_taking(_kind(agent), _kind(patient))
         for _ in range(8):
             verb = self.draws.choice(self.draws.weighted(groups))
             if verb.lemma not in self._used:
@@ -415,19 +389,8 @@ class Scene:
         return state
 
 
-def _groups(agent: Referent | None, patient: Referent | None) -> list[tuple[list[Verb], float]]:
-    """Return the verbs that take what is given, in groups with their weights."""
-    found: list[tuple[list[Verb], float]] = []
-    for verbs, weight in ((TRANSITIVE, 72), (INTRANSITIVE, 18), (HAPPENING, 10)):
-        fitting = [
-            verb
-            for verb in verbs
-            if (agent is None or agent.kind in verb.agents)
-            and (patient is None or patient.kind in verb.patients)
-        ]
-        if fitting:
-            found.append((fitting, weight))
-    return found
+def _kind(referent: Referent | None) -> str | None:
+    return None if referent is None else referent.kind
 
 
 def _may_be(other: Referent, word: str) -> bool:
@@ -445,8 +408,3 @@ def _is_owned_by(event: Event) -> bool:
     """Say whether the object is somebody's by a pronoun, which must not come first."""
     patient = event.patient
     return patient is not None and patient.owner is not None and patient.owner.as_pronoun
-
-
-def opposite(adjective: Adjective) -> Adjective | None:
-    """Return the adjective that says the contrary, if there is one."""
-    return next((other for other in ADJECTIVES if other.form == adjective.opposite), None)

@@ -361,3 +361,21 @@ BE = Verb("be", "was", "been", effects=frozenset(["stative"]))
 
 VERB = {verb.lemma: verb for verb in reversed(TRANSITIVE + INTRANSITIVE + HAPPENING)}
 """Lemma -> its first sense."""
+
+
+def verbs_taking(agent: str | None, patient: str | None) -> list[tuple[list[Verb], float]]:
+    """Return the verbs that take kinds of subject and object, in groups with their weights.
+
+    None stands for any kind, or for no object at all.
+    """
+    found: list[tuple[list[Verb], float]] = []
+    for verbs, weight in ((TRANSITIVE, 72), (INTRANSITIVE, 18), (HAPPENING, 10)):
+        fitting = [
+            verb
+            for verb in verbs
+            if (agent is None or agent in verb.agents)
+            and (patient is None or patient in verb.patients)
+        ]
+        if fitting:
+            found.append((fitting, weight))
+    return found

@@ -21,7 +21,7 @@ from layerlake.store.errors import InvalidInput
 @pytest.fixture(scope="module")
 def pairs() -> list[dict[str, str]]:
     """Enough pairs for every construction to be there."""
-    return generate_entailment(3000, seed=5)
+    return generate_entailment(1800, seed=5)
 
 
 def test_labels_are_balanced(pairs: list[dict[str, str]]) -> None:
@@ -119,7 +119,7 @@ def test_a_longer_draw_begins_with_the_shorter(pairs: list[dict[str, str]]) -> N
 
 
 def test_other_seeds_give_other_pairs(pairs: list[dict[str, str]]) -> None:
-    others = {pair["hypothesis"] for pair in generate_entailment(1000, seed=6)}
+    others = {pair["hypothesis"] for pair in generate_entailment(600, seed=6)}
     assert len(others & {pair["hypothesis"] for pair in pairs}) < 20
 
 

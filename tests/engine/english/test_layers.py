@@ -24,7 +24,7 @@ SHARED = ("xcomp", "conj", "acl:relcl")
 @pytest.fixture(scope="module")
 def sentences() -> list[GeneratedSentence]:
     """Enough sentences for all constructions to be there."""
-    return generate_sentences(2000, seed=11)
+    return generate_sentences(1500, seed=11)
 
 
 def subtree(sentence: GeneratedSentence, word: int) -> set[int]:
@@ -265,7 +265,7 @@ def test_some_words_are_nouns_and_verbs(sentences: list[GeneratedSentence]) -> N
 def test_few_sentences_recur(sentences: list[GeneratedSentence]) -> None:
     texts = {sentence.text for sentence in sentences}
     assert len(texts) > 0.995 * len(sentences)
-    others = {sentence.text for sentence in generate_sentences(2000, seed=12)}
+    others = {sentence.text for sentence in generate_sentences(1500, seed=12)}
     assert len(texts & others) < 0.005 * len(texts)
 
 

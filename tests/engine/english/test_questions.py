@@ -18,7 +18,7 @@ from layerlake.store.errors import InvalidInput
 @pytest.fixture(scope="module")
 def passages() -> list[dict[str, Any]]:
     """Enough passages for all kinds of questions to be there."""
-    return generate_questions(1000, seed=4)
+    return generate_questions(600, seed=4)
 
 
 def test_answers_stand_where_they_say(passages: list[dict[str, Any]]) -> None:
