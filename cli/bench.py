@@ -34,6 +34,7 @@ def bench() -> None:
       layerlake bench rsa
       layerlake bench similarity
       layerlake bench extract MODEL wiki.raw.gz --format wikitext
+      layerlake bench finetune
       layerlake bench store
     """
 
@@ -298,6 +299,50 @@ def extract(
             memory=memory,
         )
     _say(result, as_json)
+
+
+@bench.command()
+@click.argument("model", required=False)
+@click.option(
+    "--task",
+    "tasks",
+    type=click.Choice(["mnli", "squad"]),
+    multiple=True,
+    default=("mnli", "squad"),
+    show_default=True,
+    help="What to train; give it several times for several.",
+)
+@click.option("--mnli", metavar="FILE", shell_complete=files, help="Pairs  [default: generated]")
+@click.option(
+    "--squad", metavar="FILE", shell_complete=files, help="Questions  [default: generated]"
+)
+@click.option(
+    "--examples", "n_examples", type=click.IntRange(min=1), default=320, show_default=True
+)
+@click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True)
+@click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), help="Of torch  [default: one a core]")
+@click.option(
+    "--memory/--no-memory",
+    default=True,
+    show_default=True,
+    help="Also the peak memory of each method, in a process of its own.",
+)
+@json_option()
+def finetune(model: str | None, as_json: bool, **settings: Any) -> None:
+    """An epoch of fine-tuning against the Trainer of transformers, on the CPU.
+
+    MODEL is that of the demo where it is not given.
+
+    \b
+    Example:
+      layerlake bench finetune
+      layerlake bench finetune MODEL --task squad --squad train-v1.1.json --examples 500
+    """
+    from layerlake.bench.finetune import run
+    from layerlake.cli.demo import model_folder
+
+    _say(run(model or str(model_folder()), **settings), as_json)
 
 
 @bench.command()

@@ -33,12 +33,22 @@ def test_the_demo_shows_what_it_promises_and_does_nothing_twice(
     assert [values["base-truncated-3", layer] for layer in range(4)] == [1, 1, 1, 1]
     assert ("base-truncated-3", 4) not in values
     assert values["random-s0", 6] < 0.6
-    assert [part["n_computed"] for part in first["sets"]] == [1, 1, 1]
+    parser = [values["parser-s0", layer] for layer in range(7)]
+    assert parser[0] > 0.99
+    assert parser[3] < 0.97
+    assert max(parser[5:]) < 0.75  # fine-tuning changes the top most
+    tuned = first["finetuned"]
+    scores = {record["measure"]: record["value"] for record in tuned["records"]}
+    assert scores["las_ud17"] > 0.85
+    assert tuned["n_computed"] == tuned["n_steps"] > 0
+    assert [part["n_computed"] for part in first["sets"]] == [1, 1, 1, 1]
     assert Path(first["figure"]).read_bytes().startswith(b"\x89PNG")
     Path(first["figure"]).unlink()
     assert run("--out", out, "--json") == 0
     second = json.loads(capsys.readouterr().out)
-    assert [part["n_computed"] for part in second["sets"]] == [0, 0, 0]
+    assert [part["n_computed"] for part in second["sets"]] == [0, 0, 0, 0]
+    assert second["finetuned"]["n_computed"] == 0
+    assert second["finetuned"]["records"] == tuned["records"]
     assert second["records"] == first["records"]
     assert Path(first["figure"]).exists()
     assert run("--out", out) == 0
