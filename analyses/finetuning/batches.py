@@ -30,7 +30,7 @@ def batches_of_epoch(n: int, batch: int, seed: int, epoch: int) -> list[NDArray[
     seed, epoch
         Another order for every two of these.
     """
-    generator = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+    generator = np.random.Generator(np.random.Philox(key=np.array([seed, epoch], np.uint64)))
     order = generator.permutation(n).astype(np.int64)
     return [order[start : start + batch] for start in range(0, n, batch)]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from layerlake.analyses.finetuning.heads import mean_of_pieces
+from layerlake.analyses.finetuning.heads import at_least_float32, mean_of_pieces
 
 SLOPE = 0.1
 """Of the leaky rectifier (Dozat & Manning 2017, table 2)."""
@@ -92,7 +92,7 @@ class BiaffineHead(nn.Module):
         scores = (dependents @ self.arcs.to(rows.dtype)) @ heads.transpose(1, 2)
         # How likely a word is to take dependents at all.
         scores = scores + (heads @ self.arc_prior.to(rows.dtype))[:, None, :]
-        scores = scores.float().masked_fill(~real[:, None, :], -torch.inf)
+        scores = at_least_float32(scores).masked_fill(~real[:, None, :], -torch.inf)
         return {
             "arcs": scores,
             "dependents": _with_one(self._vectors(self.label_dependent, rows))[places],
@@ -126,7 +126,7 @@ def relation_scores(
     n, width = dependents.shape
     table = outputs["relations"].to(dependents.dtype).permute(1, 0, 2).reshape(width, -1)
     turned = (dependents @ table).view(n, -1, width)
-    return torch.bmm(turned, heads[:, :, None])[:, :, 0].float()
+    return at_least_float32(torch.bmm(turned, heads[:, :, None])[:, :, 0])
 
 
 def _with_one(rows: torch.Tensor) -> torch.Tensor:

@@ -14,9 +14,10 @@ STANDARD_DEVIATION = 0.02
 def initialise(head: nn.Module, seed: int) -> None:
     """Draw the weights of a new head: truncated normal, norm layers and biases as usual.
 
-    The pooler of a pre-trained encoder, which a head may hold, keeps its weights.
+    The pooler of a pre-trained encoder, which a head may hold, keeps its weights. Of a
+    seed the lower 32 bits count, as in all that torch draws on a CPU.
     """
-    generator = torch.Generator().manual_seed(seed % 2**63)
+    generator = torch.Generator().manual_seed(seed)
     kept = {
         id(parameter)
         for part in head.modules()
@@ -105,7 +106,7 @@ class AnswerHead(nn.Module):
         targets: Mapping[str, torch.Tensor],
     ) -> dict[str, torch.Tensor]:
         """Return `start` and `end`, each (batch, piece); padding has the least logit there is."""
-        logits = self.ends(hidden).float()
+        logits = at_least_float32(self.ends(hidden))
         hidden_places = inputs["attention_mask"] == 0
         logits = logits.masked_fill(hidden_places[:, :, None], torch.finfo(logits.dtype).min)
         return {"start": logits[..., 0], "end": logits[..., 1]}
@@ -129,6 +130,11 @@ class WordHead(nn.Module):
         """Return `logits`, (word, label), of all words of the batch in order."""
         words = mean_of_pieces(hidden, targets["word_of_piece"], int(targets["n_words"].sum()))
         return {"logits": self.labels(self.dropout(words))}
+
+
+def at_least_float32(values: torch.Tensor) -> torch.Tensor:
+    """Return values in float32, or in what is wider if they are: losses need the digits."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def mean_of_pieces(hidden: torch.Tensor, word_of_piece: torch.Tensor, n: int) -> torch.Tensor:

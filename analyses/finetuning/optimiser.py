@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -9,8 +10,8 @@ from torch import nn
 
 from layerlake.analyses.finetuning.recipes import Recipe
 
-_FAR = 1e9
-"""Updates after which bias corrections are exactly 1 in float32 and float64."""
+_FAR = math.inf
+"""Updates after which bias corrections are exactly 1, whatever the constants."""
 
 
 def learning_rate(recipe: Recipe, step: int, n_steps: int) -> float:

@@ -96,7 +96,10 @@ class Classification(Task):
         """Return the sum of cross-entropies."""
         from torch.nn.functional import cross_entropy
 
-        return cross_entropy(outputs["logits"].float(), batch.targets["label"], reduction="sum")
+        from layerlake.analyses.finetuning.heads import at_least_float32
+
+        logits = at_least_float32(outputs["logits"])
+        return cross_entropy(logits, batch.targets["label"], reduction="sum")
 
     def answers(
         self, examples: Examples, inventory: Mapping[str, Any], recipe: Recipe
