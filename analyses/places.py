@@ -29,10 +29,9 @@ def check_place(file: str | Path, suffixes: Sequence[str], *, what: str, lacking
     """
     target = Path(file)
     if target.suffix.lower() not in suffixes:
-        listed = ", ".join(suffixes[:-1])
+        listed = " or ".join(filter(None, (", ".join(suffixes[:-1]), suffixes[-1])))
         raise InvalidInput(
-            f"{target.name or str(file)!r} does not {lacking}; give a name that ends in {listed} "
-            f"or {suffixes[-1]}"
+            f"{target.name or str(file)!r} does not {lacking}; give a name that ends in {listed}"
         )
     if not target.absolute().parent.is_dir():
         raise InvalidInput(

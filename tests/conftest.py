@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -60,6 +61,120 @@ def small_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(model_folder() / name, place / name)
     return place
+
+
+_ANIMALS = ("gull", "seal", "crab", "tern", "whelk", "eel")
+_PLACES = ("shore", "mast", "rock", "roof")
+
+
+@pytest.fixture(scope="session")
+def labelled_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two dozen examples a task: mnli.jsonl, squad.json, trees.conllu, ...
+
+    `classes.jsonl` holds texts with a `label`, `tags.jsonl` lists of `words` with their `labels`.
+    """
+    place = tmp_path_factory.mktemp("labelled")
+    pairs, classes, tags, trees, questions = [], [], [], [], []
+    for number in range(24):
+        animal, where = _ANIMALS[number % 6], _PLACES[number % 4]
+        words = ["the", animal, "sleeps", "on", "the", where]
+        text = " ".join(words)
+        label = ("entailment", "neutral", "contradiction")[number % 3]
+        pairs.append(
+            {
+                "gold_label": label,
+                "sentence1": text,
+                "sentence2": f"the {animal} is {label[:4]}",
+                "pairID": f"p{number}",
+            }
+        )
+        classes.append({"id": f"c{number}", "text": text, "label": f"class {number % 2}"})
+        tags.append({"id": f"t{number}", "words": words, "labels": ["D", "N", "V", "P", "D", "N"]})
+        arcs = [(2, "det"), (3, "nsubj"), (0, "root"), (6, "case"), (6, "det"), (3, "obl")]
+        trees.append(f"# sent_id = s{number}")
+        trees += [
+            f"{n}\t{word}\t{word}\tX\t_\t_\t{head}\t{relation}\t_\t_"
+            for n, (word, (head, relation)) in enumerate(zip(words, arcs, strict=True), start=1)
+        ]
+        trees.append("")
+        answer = {"text": f"the {where}", "answer_start": text.index(f"the {where}")}
+        asked = {"id": f"q{number}", "question": f"where is the {animal} ?", "answers": [answer]}
+        questions.append({"context": text, "qas": [asked]})
+    for name, records in (("mnli", pairs), ("classes", classes), ("tags", tags)):
+        lines = "".join(json.dumps(record) + "\n" for record in records)
+        (place / f"{name}.jsonl").write_text(lines)
+    (place / "trees.conllu").write_text("\n".join(trees) + "\n")
+    articles = [{"title": "shore", "paragraphs": questions}]
+    (place / "squad.json").write_text(json.dumps({"version": "1.1", "data": articles}))
+    return place
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a random BERT of two layers, 16 wide, whose pieces are letters and few words.
+
+    Much of what takes time over a model is its vocabulary.
+    """
+    torch = pytest.importorskip("torch")
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    letters = [chr(code) for code in range(33, 127)]
+    words = ["the", "is", "where", "sleeps", "on", *_ANIMALS, *_PLACES]
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *letters, *(f"##{one}" for one in letters)]
+    pieces += words
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    place = tmp_path_factory.mktemp("models") / "tiny"
+    special = {"unk_token": "[UNK]", "pad_token": "[PAD]"}
+    special |= {"cls_token": "[CLS]", "sep_token": "[SEP]"}
+    PreTrainedTokenizerFast(tokenizer_object=backend, **special).save_pretrained(place)
+    config = BertConfig(
+        vocab_size=len(pieces),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=64,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        BertModel(config, add_pooling_layer=False).save_pretrained(place)
+    return place
+
+
+@pytest.fixture(scope="session")
+def tiny_finetuned(
+    tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path, labelled_data: Path
+) -> Callable[[str], Path]:
+    """A function from a task to the folder of a tiny BERT that was fine-tuned for it."""
+    from layerlake.analyses.finetuning.finetune import finetune
+
+    files = {"classify": "classes.jsonl", "tag": "tags.jsonl", "mnli": "mnli.jsonl"}
+    files |= {"dep": "trees.conllu", "squad": "squad.json"}
+    recipes: dict[str, dict[str, Any]] = {
+        "dep": {"arc_width": 8, "label_width": 8},
+        "squad": {"length": 24, "stride": 4, "question_length": 10},
+    }
+    made: dict[str, Path] = {}
+
+    def folder(task: str) -> Path:
+        if task not in made:
+            made[task] = tmp_path_factory.mktemp("runs") / f"{task}-s0"
+            sizes: dict[str, Any] = {"epochs": 2, "batch": 8, "lr": 1e-3}
+            recipe = sizes | recipes.get(task, {})
+            train = labelled_data / files[task]
+            finetune(task, tiny_bert, train, out=made[task], device="cpu", **recipe)
+        return made[task]
+
+    return folder
 
 
 @pytest.fixture
