@@ -100,7 +100,7 @@ def write_lineage(folder: Path, lineage: Lineage) -> None:
     """
     document = {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(lineage)}
     try:
-        text = json.dumps(document, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
         raw = f"{text}\n".encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInput(

@@ -104,6 +104,9 @@ def family_order(names: Sequence[str], bases: Mapping[str, str]) -> list[tuple[s
     return list(ordered.items())
 
 
+_NOTHING_FROZEN: Final = -1
+
+
 def made_by(about: Mapping[str, Any]) -> str:
     """Return what training made a variant, in short; empty where it was not trained.
 
@@ -121,7 +124,7 @@ def made_by(about: Mapping[str, Any]) -> str:
         value = training.get(key)
         if value is None and isinstance(recipe, Mapping):
             value = recipe.get(key)
-        if value is not None:
+        if value is not None and value != _NOTHING_FROZEN:
             said.append(f"{key} {printable(value)}")
     if not _is_copy(about):
         said += _first_score(training.get("scores"))
