@@ -12,7 +12,7 @@ from torch import nn
 
 from layerlake.analyses.finetuning.heads import Pooler, initialise
 from layerlake.analyses.finetuning.recipes import Recipe
-from layerlake.analyses.finetuning.tasks.task import Batch, Task
+from layerlake.analyses.finetuning.tasks.task import INPUTS, Batch, Task
 from layerlake.engine.architectures import anatomy, find_trunk, first_present, truncate_blocks
 from layerlake.engine.capture import withheld_inputs
 from layerlake.engine.models import LoadedModel
@@ -30,7 +30,10 @@ class TaskModel(nn.Module):
         self.head = head
         self._frozen: list[nn.Module] = []
         self._frozen_dropout = False
-        self._accepted = _accepted_inputs(encoder)
+        accepted = inspect.signature(encoder.forward).parameters.keys() - withheld_inputs(encoder)
+        self._accepted = tuple(name for name in INPUTS if name in accepted)
+        # A decoder would otherwise keep the keys and values of every block.
+        self._options = {"use_cache": False} if "use_cache" in accepted else {}
 
     def freeze(self, n_blocks: int, *, dropout: bool) -> None:
         """Freeze the embeddings and the lowest blocks; -1 freezes nothing.
@@ -73,7 +76,7 @@ class TaskModel(nn.Module):
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Return what the head makes of a batch."""
         inputs = {name: batch.inputs[name] for name in self._accepted}
-        hidden = self.encoder(**inputs).last_hidden_state
+        hidden = self.encoder(**inputs, **self._options).last_hidden_state
         outputs: dict[str, torch.Tensor] = self.head(hidden, batch.inputs, batch.targets)
         return outputs
 
@@ -84,12 +87,6 @@ def _above_blocks(encoder: nn.Module) -> list[nn.Module]:
     known = anatomy(config.model_type)
     path = first_present(encoder, known.final_norm) if known else None
     return [] if path is None else [encoder.get_submodule(path)]
-
-
-def _accepted_inputs(encoder: nn.Module) -> tuple[str, ...]:
-    taken = inspect.signature(encoder.forward).parameters.keys() - withheld_inputs(encoder)
-    every = ("input_ids", "attention_mask", "token_type_ids")
-    return tuple(name for name in every if name in taken)
 
 
 @dataclass(frozen=True)
@@ -153,10 +150,7 @@ def task_model(
         truncate_blocks(encoder, shape.truncate)
     encoder.requires_grad_(True)
     if recipe.dropout is not None:
-        for part in encoder.modules():
-            if isinstance(part, nn.Dropout):
-                part.p = recipe.dropout
-        set_attention_dropout(encoder, recipe.dropout)
+        set_dropout(encoder, recipe.dropout)
     head = task.head(encoder, inventory, recipe)
     mine = next((part for part in head.modules() if isinstance(part, Pooler)), None)
     if mine is not None and pooler is not None and mine.pool == "first":
@@ -168,9 +162,11 @@ def task_model(
     return model
 
 
-def set_attention_dropout(encoder: nn.Module, dropout: float) -> None:
-    """Set the dropout of attention that modules keep as a number instead of a layer."""
+def set_dropout(encoder: nn.Module, dropout: float) -> None:
+    """Set the dropout of all layers, and that which modules keep as a number of that name."""
     for part in encoder.modules():
-        for name in ("attention_dropout", "dropout_prob", "attention_probs_dropout_prob"):
-            if isinstance(getattr(part, name, None), float):
+        if isinstance(part, nn.Dropout):
+            part.p = dropout
+        for name, value in vars(part).items():
+            if "dropout" in name and isinstance(value, int | float) and value is not True:
                 setattr(part, name, dropout)

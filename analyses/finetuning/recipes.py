@@ -48,7 +48,8 @@ class Recipe:
     frozen_dropout: bool = False
     """Whether frozen blocks drop out while the rest is trained, as in the reference."""
     long: str = "refuse"
-    """What to do with examples that the encoder has no positions for: `refuse` or `drop`."""
+    """What to do with examples that the encoder has no positions for: `refuse`, or for tasks
+    whose examples are never cut `drop`."""
     precision: str = "float32"
     """Of the forward pass; weights are float32."""
 
@@ -60,15 +61,25 @@ class Recipe:
                 whole = whole_number(value, field.name.replace("_", " "), _WHOLE[field.name])
                 object.__setattr__(self, field.name, whole)
             elif field.name in _REAL and not (value is None and field.default is None):
-                real = _real(value, field.name.replace("_", " "), *_REAL[field.name])
+                above = field.name in _ABOVE
+                real = _real(value, field.name.replace("_", " "), *_REAL[field.name], above)
                 object.__setattr__(self, field.name, real)
             elif field.name == "label" and not (is_a(value, str) and value):
                 raise InvalidInput(f"label is {value!r}; give the name of a column or annotation")
-            elif field.name in _CHOICES and value not in _CHOICES[field.name]:
+            elif field.name == "frozen_dropout":
+                if not is_a(value, bool):
+                    raise InvalidInput(f"frozen dropout is {value!r}; give True or False")
+            elif field.name in _CHOICES and not (
+                is_a(value, str) and value in _CHOICES[field.name]
+            ):
                 raise InvalidInput(
                     f"{field.name.replace('_', ' ')} is {value!r}; choose one of "
-                    f"{', '.join(map(str, _CHOICES[field.name]))}"
+                    f"{', '.join(_CHOICES[field.name])}"
                 )
+        if self.optimiser == "adam" and self.weight_decay:
+            raise InvalidInput(
+                f"weight decay is {self.weight_decay:g}, and adam has none; choose adamw, or give 0"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return every entry by name, ready for JSON."""
@@ -86,6 +97,11 @@ class SentenceRecipe(Recipe):
     pool: str = "auto"
     """Which piece stands for the input: `first`, `last` or the `mean`; `auto`: the first where
     the tokenizer puts a special piece there, else the last."""
+
+    def __post_init__(self) -> None:
+        """Check every number; see `Recipe`."""
+        super().__post_init__()
+        _check_cut(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +127,17 @@ class AnswerRecipe(Recipe):
     """Starts, and ends, of a window that are looked at."""
     max_answer: int = 30
     """Most pieces of an answer."""
+
+    def __post_init__(self) -> None:
+        """Check every number, and that windows hold more than a question; see `Recipe`."""
+        super().__post_init__()
+        _check_cut(self)
+        for name in ("stride", "question_length"):
+            if getattr(self, name) >= self.length:
+                raise InvalidInput(
+                    f"{name.replace('_', ' ')} is {getattr(self, name)}, and inputs have "
+                    f"{self.length} pieces; give less, or raise the length"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,19 +173,31 @@ _REAL: Final = {
 }  # fmt: skip
 """Other numbers of recipes, and between what they lie (the upper bound itself is out)."""
 
+_ABOVE: Final = ("lr", "head_lr", "epsilon")
+"""Those that the lower bound is out for too: a rate of 0 trains nothing."""
+
 _CHOICES: Final = {
     "schedule": SCHEDULES, "optimiser": OPTIMISERS, "long": LONG, "pool": POOLS, "root": ROOTS,
-    "precision": PRECISIONS, "frozen_dropout": (False, True),
+    "precision": PRECISIONS,
 }  # fmt: skip
 
 
-def _real(value: Any, what: str, low: float, high: float) -> float:
+def _real(value: Any, what: str, low: float, high: float, above: bool) -> float:
     known = is_a(value, int, float) and not is_a(value, bool)
-    # A rate of 0 trains nothing; a warm-up over everything never falls.
-    if not known or not (low <= value < high) or not math.isfinite(value):
-        above = f" and below {high:g}" if math.isfinite(high) else ""
-        raise InvalidInput(f"{what} is {value!r}; give a number of {low:g} or more{above}")
+    if not known or not (low < value < high if above else low <= value < high):
+        least = f"above {low:g}" if above else f"of {low:g} or more"
+        below = f" and below {high:g}" if math.isfinite(high) else ""
+        raise InvalidInput(f"{what} is {value!r}; give a number {least}{below}")
     return float(value)
+
+
+def _check_cut(recipe: SentenceRecipe | AnswerRecipe) -> None:
+    """Refuse to drop what is cut to a length and so is never too long."""
+    if recipe.long != "refuse":
+        raise InvalidInput(
+            f"long is {recipe.long!r}, which is for tagging and parsing; here texts are cut to "
+            "`length` pieces"
+        )
 
 
 def make_recipe(kind: type[Recipe], task: str, options: dict[str, Any]) -> Recipe:
@@ -171,7 +210,7 @@ def make_recipe(kind: type[Recipe], task: str, options: dict[str, Any]) -> Recip
     task
         Its name, for messages.
     options
-        Entries by name; None stands for the default.
+        Entries by name; None stands for the default. With `adam` that of `weight_decay` is 0.
 
     Raises
     ------
@@ -185,4 +224,6 @@ def make_recipe(kind: type[Recipe], task: str, options: dict[str, Any]) -> Recip
             f"{odd[0].replace('_', '-')} is no entry of the recipe of {task}; its entries are "
             f"{', '.join(name.replace('_', '-') for name in known)}"
         )
+    if given.get("optimiser") == "adam":
+        given.setdefault("weight_decay", 0.0)
     return kind(**given)

@@ -130,10 +130,14 @@ class Trainer:
             total += loss.detach()
         parameters = optimiser.parameters
         if team.size > 1:
-            for parameter in parameters:
+            # What no process has a gradient of is left as it is, decay and all, as by one alone.
+            has = torch.tensor([p.grad is not None for p in parameters]).to(total)
+            team.add([has])
+            used = [p for p, some in zip(parameters, has.tolist(), strict=True) if some]
+            for parameter in used:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
-            team.add([total, *(p.grad for p in parameters if p.grad is not None)])
+            team.add([total, *(p.grad for p in used if p.grad is not None)])
         bound = self.recipe.clip or math.inf
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, bound))
         mean = float(total)
