@@ -278,7 +278,7 @@ def variant_attributes(model: LoadedModel, tokenizer: str) -> dict[str, Any]:
     }
 
 
-_OF_NO_WEIGHT = frozenset(
+OF_NO_WEIGHT = frozenset(
     {
         "_commit_hash", "_name_or_path", "architectures", "chunk_size_feed_forward", "dtype",
         "finetuning_task", "gradient_checkpointing", "id2label", "initializer_range", "label2id",
@@ -312,7 +312,7 @@ def check_variant(lake: Lake, name: str, model: LoadedModel) -> None:
             f"variant {name!r} holds other weights (digest {str(kept)[:12]}, given {digest[:12]}); "
             f"{advice}"
         )
-    for key in sorted(config.keys() & model.config.keys() - _OF_NO_WEIGHT):
+    for key in sorted(config.keys() & model.config.keys() - OF_NO_WEIGHT):
         then, now = config[key], model.config[key]
         if "dropout" not in key and then != now:
             raise NameConflict(

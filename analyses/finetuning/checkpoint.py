@@ -12,6 +12,7 @@ FOLDER/
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Mapping
@@ -20,15 +21,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from torch import nn
 
 from layerlake.analyses.finetuning.heads import Pooler
 from layerlake.analyses.finetuning.model import TaskModel
 from layerlake.analyses.finetuning.recipes import Recipe, make_recipe
-from layerlake.analyses.finetuning.run_folder import WORK_FOLDER
-from layerlake.analyses.finetuning.saved_state import write_tensors
+from layerlake.analyses.finetuning.run_folder import BEGUN_FILE, WORK_FOLDER
+from layerlake.analyses.finetuning.saved_state import read_tensors, sync, write_tensors
 from layerlake.analyses.finetuning.tasks.registry import task_named
 from layerlake.analyses.finetuning.tasks.task import Task
+from layerlake.engine.adapters import base_of
 from layerlake.engine.checkpoints import Checkpoint, explained
 from layerlake.engine.lineage_record import LINEAGE_FILE, Lineage, write_lineage
 from layerlake.engine.models import LoadedModel, load_model
@@ -38,6 +39,12 @@ HEAD_FOLDER: Final = "head"
 WEIGHTS_FILE: Final = "model.safetensors"
 _HEAD_FORMAT: Final = "layerlake-head"
 _HEAD_VERSION: Final = 1
+_POOLER: Final = {"dense.weight": "pooler.dense.weight", "dense.bias": "pooler.dense.bias"}
+_POOLER_OF: Final = {
+    "albert": {"dense.weight": "pooler.weight", "dense.bias": "pooler.bias"},
+}
+"""What poolers' weights are called beside an encoder, by `config.model_type`, by our names."""
+_RESTORE: Final = "restore the folder"
 
 
 @dataclass(frozen=True)
@@ -55,14 +62,18 @@ def stored_pooler(checkpoint: Checkpoint) -> dict[str, torch.Tensor] | None:
     """Return the weights of the pooler that a checkpoint of a BERT has; None where it has none."""
     from safetensors import safe_open
 
+    if checkpoint.is_adapter:
+        checkpoint = base_of(checkpoint, None)
+    kind = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8"))
+    names = _POOLER_OF.get(kind.get("model_type"), _POOLER)
     found: dict[str, torch.Tensor] = {}
     for file in sorted(checkpoint.folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as weights:
-            for name in weights.keys():  # noqa: SIM118
-                ending = name.partition("pooler.")[2]
-                if ending in ("dense.weight", "dense.bias"):
-                    found[ending] = weights.get_tensor(name).float()
-    return found if len(found) == 2 else None
+            for stored in weights.keys():  # noqa: SIM118
+                for ours, name in names.items():
+                    if stored == name or stored.endswith(f".{name}"):
+                        found[ours] = weights.get_tensor(stored).float()
+    return found if len(found) == len(names) else None
 
 
 def write_checkpoint(
@@ -95,36 +106,55 @@ def write_checkpoint(
     """
     aside = folder / WORK_FOLDER / "checkpoint"
     encoder: Any = model.encoder
+    config = copy.deepcopy(encoder.config)
+    # What the parent was stored in would have the weights cast when they are loaded again.
+    config.dtype = next(encoder.parameters()).dtype
+    config.architectures = [type(encoder).__name__]
+    about = {
+        "format": _HEAD_FORMAT,
+        "format_version": _HEAD_VERSION,
+        "task": task.name,
+        "inventory": dict(inventory),
+        "recipe": recipe.to_dict(),
+        "encoder": lineage.weights_digest,
+    }
+    text = json.dumps(about, indent=1, sort_keys=True, ensure_ascii=False)
+    weights = dict(encoder.state_dict())
+    names = _POOLER_OF.get(config.model_type, _POOLER)
+    weights |= {names[name]: value for name, value in _pooler_of(model, pooler).items()}
     try:
         (folder / LINEAGE_FILE).unlink(missing_ok=True)
         shutil.rmtree(aside, ignore_errors=True)
         (aside / HEAD_FOLDER).mkdir(parents=True)
-        (folder / HEAD_FOLDER).mkdir(exist_ok=True)
-        encoder.config.save_pretrained(aside)
+        config.save_pretrained(aside)
         tokenizer.save_pretrained(aside)
-        about = {
-            "format": _HEAD_FORMAT,
-            "format_version": _HEAD_VERSION,
-            "task": task.name,
-            "inventory": dict(inventory),
-            "recipe": recipe.to_dict(),
-            "encoder": lineage.weights_digest,
-        }
-        text = json.dumps(about, indent=1, sort_keys=True, ensure_ascii=False)
         (aside / HEAD_FOLDER / "config.json").write_text(text + "\n", encoding="utf-8")
+        write_tensors(aside / WEIGHTS_FILE, _unshared(weights), {"format": "pt"}, checksums=False)
+        write_tensors(aside / HEAD_FOLDER / WEIGHTS_FILE, model.head.state_dict(), {"format": "pt"})
+        _move_into(folder, aside)
     except OSError as error:
-        raise StorageFailed(f"cannot write {folder}: {error.strerror}") from error
-    weights = dict(encoder.state_dict())
-    weights |= {f"pooler.{name}": value for name, value in _pooler_of(model, pooler).items()}
-    write_tensors(aside / WEIGHTS_FILE, _unshared(weights), {"format": "pt"})
-    write_tensors(aside / HEAD_FOLDER / WEIGHTS_FILE, model.head.state_dict(), {"format": "pt"})
-    try:
-        for file in sorted(path for path in aside.rglob("*") if path.is_file()):
-            file.replace(folder / file.relative_to(aside))
-        shutil.rmtree(aside)
-    except OSError as error:
-        raise StorageFailed(f"cannot write {folder}: {error.strerror}") from error
+        if isinstance(error, StorageFailed):
+            raise
+        raise StorageFailed(
+            f"cannot write {folder}: {error.strerror}; free some space and run the same line "
+            "again, it resumes"
+        ) from error
     write_lineage(folder, lineage)
+
+
+def _move_into(folder: Path, aside: Path) -> None:
+    """Move what was written aside into a folder, file by file, durably."""
+    files = sorted(path for path in aside.rglob("*") if path.is_file())
+    for file in files:
+        sync(file)
+    places = {folder / file.relative_to(aside) for file in files}
+    for place in places:
+        place.parent.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        file.replace(folder / file.relative_to(aside))
+    for parent in {folder} | {place.parent for place in places}:
+        sync(parent)
+    shutil.rmtree(aside)
 
 
 def _pooler_of(
@@ -185,10 +215,13 @@ def load_finetuned(
     if loaded.weights_digest != about["encoder"]:
         raise InvalidInput(
             f"the head of {folder} belongs to other weights (digest {about['encoder'][:12]}, and "
-            f"the encoder's is {loaded.weights_digest[:12]}); restore the folder"
+            f"the encoder's is {loaded.weights_digest[:12]}); {_RESTORE}"
         )
-    head = trained.head(loaded.module, about["inventory"], recipe)
-    _load_weights(head, place / HEAD_FOLDER / WEIGHTS_FILE)
+    file = place / HEAD_FOLDER / WEIGHTS_FILE
+    _, weights = read_tensors(file, _RESTORE)
+    with explained(f"the head of {folder} cannot be put together", _RESTORE):
+        head = trained.head(loaded.module, about["inventory"], recipe)
+        head.load_state_dict(weights)
     model = TaskModel(loaded.module, head.to(loaded.device))
     return Finetuned(loaded, model.eval(), trained, about["inventory"], recipe)
 
@@ -197,15 +230,17 @@ def _read_head(place: Path, given: str) -> dict[str, Any]:
     file = place / HEAD_FOLDER / "config.json"
     if not place.is_dir():
         raise InvalidInput(f"no folder {given}; give one that `layerlake finetune` wrote")
-    if not file.is_file():
-        unfinished = (place / WORK_FOLDER).is_dir()
-        advice = (
-            "its training is not finished; run the same line of `layerlake finetune` again"
-            if unfinished
-            else "fine-tune it for a task with `layerlake finetune`, or give a folder it wrote"
+    if not (place / LINEAGE_FILE).is_file() and (place / WORK_FOLDER / BEGUN_FILE).is_file():
+        raise InvalidInput(
+            f"the training of {given} is not finished; run the same line of `layerlake finetune` "
+            "again"
         )
-        raise InvalidInput(f"{given} has no head for any task; {advice}")
-    with explained(f"{file} cannot be read", "restore the folder"):
+    if not file.is_file():
+        raise InvalidInput(
+            f"{given} has no head for any task; fine-tune it for one with `layerlake finetune`, or "
+            "give a folder that it wrote"
+        )
+    with explained(f"{file} cannot be read", _RESTORE):
         about = json.loads(file.read_text(encoding="utf-8"))
     kinds = {"task": str, "inventory": dict, "recipe": dict, "encoder": str}
     if not isinstance(about, dict) or about.get("format") != _HEAD_FORMAT:
@@ -217,12 +252,5 @@ def _read_head(place: Path, given: str) -> dict[str, Any]:
         )
     for name, kind in kinds.items():
         if not isinstance(about.get(name), kind):
-            raise InvalidInput(f"{file} has no {name} as it should; restore the folder")
+            raise InvalidInput(f"{file} has no {name} as it should; {_RESTORE}")
     return about
-
-
-def _load_weights(module: nn.Module, file: Path) -> None:
-    from safetensors.torch import load_file
-
-    with explained(f"the weights {file} cannot be loaded", "restore the folder"):
-        module.load_state_dict(load_file(file))

@@ -4,12 +4,14 @@
 |-------------|-------------------------------------------------------------------------------------|
 | `started`   | `identity`, `settings`, `n_steps`                                                   |
 | `resumed`   | `step`: lines of later steps that stand above it are of work that was lost          |
-| `trained`   | `step`, `epoch`, `loss` (mean since the last such line), `rate`, `norm`,             |
+| `trained`   | `step`, `epoch`, `loss` (mean since the last such line), `rate`, `norm`,            |
 |             | `pieces_per_second`, `seconds_left`                                                 |
 | `evaluated` | `step`, `epoch`, `scores`: by file, by name                                         |
 | `saved`     | `step`                                                                              |
 | `finished`  | `step`, `scores`, `seconds`                                                         |
 | `failed`    | `error`                                                                             |
+
+A `trained` line is written every few seconds, and at the end of every epoch.
 """
 
 from __future__ import annotations
@@ -28,8 +30,19 @@ class EventLog:
     """Appends events to a file; one that writes nowhere takes them and does nothing."""
 
     def __init__(self, file: Path | None, run: str) -> None:
-        """Begin to append to a file; None writes nowhere."""
+        """Begin to append to a file, after its last whole line; None writes nowhere.
+
+        Raises
+        ------
+        StorageFailed
+            The file cannot be written.
+        """
         self._file, self._run = file, run
+        if file is not None:
+            try:
+                _drop_half_line(file)
+            except OSError as error:
+                raise self._failed(error) from error
 
     def add(self, event: str, **about: Any) -> None:
         """Append one event.
@@ -47,4 +60,19 @@ class EventLog:
             with self._file.open("a", encoding="utf-8") as out:
                 out.write(line + "\n")
         except OSError as error:
-            raise StorageFailed(f"cannot write {self._file}: {error.strerror}") from error
+            raise self._failed(error) from error
+
+    def _failed(self, error: OSError) -> StorageFailed:
+        return StorageFailed(
+            f"cannot write {self._file}: {error.strerror}; free some space and run the same line "
+            "again, it resumes"
+        )
+
+
+def _drop_half_line(file: Path) -> None:
+    """Cut off what a process left that was killed, or out of disk, while it wrote a line."""
+    if not file.exists():
+        return
+    with file.open("r+b") as log:
+        content = log.read()
+        log.truncate(content.rfind(b"\n") + 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from layerlake.analyses.finetuning.data import Sources, read_dev, read_training
 from layerlake.analyses.finetuning.recipes import make_recipe
 from layerlake.analyses.finetuning.tasks.registry import task_named
 from layerlake.engine.checkpoints import require_transformers
+from layerlake.engine.memory import parse_bytes
 from layerlake.engine.progress import Progress, automatic
-from layerlake.engine.settings import check_seed
-from layerlake.store.errors import InvalidInput
+from layerlake.engine.settings import check_seed, whole_number
+from layerlake.store.errors import InvalidInput, is_a
 
 KEEP = ("last", "best")
 
@@ -153,7 +155,7 @@ def finetune(
     InvalidInput
         Something given cannot be used.
     NameConflict
-        The folder holds another run.
+        The folder holds another run, or a model that is none of a run.
     TrainingDiverged
         The loss is no number any more.
     StorageFailed
@@ -164,16 +166,26 @@ def finetune(
     chosen = task_named(task)
     entries = make_recipe(chosen.recipe_class, chosen.name, recipe)
     seed = check_seed(seed)
+    if not is_a(model, str, os.PathLike):
+        raise InvalidInput(f"{model!r} names no model; give a model's folder or a hub name")
+    if not is_a(out, str, os.PathLike):
+        raise InvalidInput(f"out is {out!r}; give the folder that is to be written")
     if keep not in KEEP:
         raise InvalidInput(f"keep is {keep!r}; choose one of {', '.join(KEEP)}")
-    if keep == "best" and dev is None:
+    if keep == "best" and not _named(dev):
         raise InvalidInput("the best epoch is told by a score; give data to evaluate on")
     if not callable(progress):
         raise InvalidInput(
             f"progress is {progress!r}; give silent, to_terminal, or what to_function returns"
         )
+    if token_budget is not None:
+        token_budget = whole_number(token_budget, "token budget", 1)
+    if save_steps is not None:
+        save_steps = whole_number(save_steps, "save steps", 1)
+    allowed = parse_bytes(memory)
     require_transformers()
-    from layerlake.analyses.finetuning.run import Run, Settings
+    from layerlake.analyses.finetuning.run import Run
+    from layerlake.analyses.finetuning.run_record import Settings
 
     fields = {"text_field": text_field, "pair_field": pair_field, "words_field": words_field}
     how: dict[str, Any] = {"format": format, "fields": fields, "progress": progress}
@@ -190,7 +202,7 @@ def finetune(
             recipe=entries,
             token_budget=token_budget,
             save_steps=save_steps,
-            memory=memory,
+            memory=allowed,
             device=device,
             trust_remote_code=trust_remote_code,
         ),
@@ -198,3 +210,8 @@ def finetune(
         read_dev(dev, chosen, **how),
     )
     return run.run(progress)
+
+
+def _named(dev: Sources | None) -> bool:
+    """Say whether there is anything to evaluate on."""
+    return dev is not None and not (is_a(dev, Mapping, list, tuple) and not dev)

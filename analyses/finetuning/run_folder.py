@@ -1,20 +1,26 @@
-"""The folder of a run: who may write to it, and whether it has the room."""
+"""The folder of a run: whose it is, who may write to it, and whether it has the room."""
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from layerlake.store.amounts import format_bytes
-from layerlake.store.errors import LakeBusy, StorageFailed
+from layerlake.store.errors import InvalidInput, LakeBusy, StorageFailed
+from layerlake.store.folder import replace_durably
 
 if TYPE_CHECKING:
     from torch import nn
 
 WORK_FOLDER: Final = "training"
+BEGUN_FILE: Final = "run.json"
+PART: Final = ".part"
+"""Ends the names of files that are being written."""
 _SPARE_BYTES: Final = 32 * 2**20
 """For tokenizer, configs and log."""
 
@@ -29,13 +35,8 @@ class RunFolder:
         """What is there only while it is trained."""
 
     @contextmanager
-    def held(self, *, leads: bool) -> Iterator[None]:
+    def held(self) -> Iterator[None]:
         """Make the folder, and keep other runs out of it while this lasts.
-
-        Parameters
-        ----------
-        leads
-            Whether this process writes; others of its team only look on.
 
         Raises
         ------
@@ -44,25 +45,76 @@ class RunFolder:
         StorageFailed
             It cannot be made.
         """
-        if not leads:
-            yield
-            return
         import fcntl
 
         try:
-            self.work.mkdir(parents=True, exist_ok=True)
-            lock = (self.work / "lock").open("w")
+            self.out.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.out, os.O_RDONLY)
         except OSError as error:
-            raise StorageFailed(f"cannot write {self.out}: {error.strerror}") from error
-        with lock:
+            raise StorageFailed(
+                f"cannot write {self.out}: {error.strerror}; choose another --out"
+            ) from error
+        try:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise LakeBusy(
                     f"another process is training into {self.out}; wait for it, or choose another "
                     "--out"
                 ) from None
+            except OSError as error:
+                raise StorageFailed(
+                    f"cannot lock {self.out}: {error.strerror}; choose another --out"
+                ) from error
             yield
+        finally:
+            os.close(descriptor)
+
+    def begun(self) -> dict[str, Any] | None:
+        """Return what decides the run that was begun here; None where there is none.
+
+        Raises
+        ------
+        InvalidInput
+            What says so is damaged.
+        """
+        file = self.work / BEGUN_FILE
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "no JSON"
+            raise InvalidInput(
+                f"{file} cannot be read ({reason}); remove {self.work}, and the run begins anew"
+            ) from error
+        if not isinstance(found, dict):
+            raise InvalidInput(f"{file} is damaged; remove {self.work}, and the run begins anew")
+        return found
+
+    def begin(self, decides: dict[str, Any]) -> None:
+        """Say whose folder this is, and clear away what killed processes left half-written.
+
+        Raises
+        ------
+        StorageFailed, LakeReadOnly
+            It cannot be written to.
+        """
+        try:
+            self.work.mkdir(exist_ok=True)
+            for file in self.work.rglob(f"*{PART}"):
+                file.unlink()
+        except OSError as error:
+            raise StorageFailed(
+                f"cannot write {self.work}: {error.strerror}; choose another --out"
+            ) from error
+        if self.begun() is None:
+            text = json.dumps(decides, indent=1, sort_keys=True, ensure_ascii=False)
+            replace_durably(self.work / BEGUN_FILE, [f"{text}\n".encode()])
+
+    def clear(self) -> None:
+        """Remove what only a resume would need."""
+        shutil.rmtree(self.work, ignore_errors=True)
 
     def require_space(self, model: nn.Module, *, keeps_best: bool) -> None:
         """Refuse a disk that the state, the checkpoint and the best epoch do not fit on.
@@ -81,10 +133,13 @@ class RunFolder:
         """
         trained = sum(p.nbytes for p in model.parameters() if p.requires_grad)
         whole = sum(value.nbytes for value in model.state_dict().values())
-        # A new state lies beside the old one until it takes its place.
-        needed = 2 * 3 * trained + whole + (2 * trained if keeps_best else 0) + _SPARE_BYTES
+        # Weights and two moments. A new state, and a new best epoch, lie beside the old one until
+        # they take its place; the checkpoint lies beside the last state.
+        state, best = 3 * trained, trained if keeps_best else 0
+        needed = max(2 * state + 2 * best, state + best + whole) + _SPARE_BYTES
         there = sum(file.stat().st_size for file in self.work.rglob("*") if file.is_file())
-        free = shutil.disk_usage(self.out).free + there
+        place = next(place for place in (self.out, *self.out.absolute().parents) if place.is_dir())
+        free = shutil.disk_usage(place).free + there
         if needed > free:
             raise StorageFailed(
                 f"training into {self.out} needs {format_bytes(needed)} ({needed} bytes) for its "

@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
-import torch
-
 from layerlake.analyses.finetuning.event_log import EventLog
-from layerlake.analyses.finetuning.model import TaskModel
 from layerlake.analyses.finetuning.optimiser import Optimiser
 from layerlake.analyses.finetuning.run_folder import RunFolder
-from layerlake.analyses.finetuning.saved_state import (
-    Progressed,
-    save_state,
-    trained_weights,
-    write_tensors,
-)
+from layerlake.analyses.finetuning.saved_state import Progressed, save_best, save_state
 from layerlake.analyses.finetuning.tasks.task import Examples
 from layerlake.analyses.finetuning.training import Trainer, Update
 from layerlake.engine.progress import Stage
@@ -27,7 +18,6 @@ SAVE_SECONDS: Final = 600.0
 """Between two saves within an epoch, where no number of updates is named."""
 LOG_SECONDS: Final = 5.0
 """Between two lines of the log, and two notes of the progress bar."""
-BEST_FILE: Final = "best.safetensors"
 
 
 class Loop:
@@ -52,6 +42,7 @@ class Loop:
         self.keeps_best, self.save_steps = keeps_best, save_steps
         self._progressed = Progressed(0)
         self._since = self._saved_at = self._logged_at = time.monotonic()
+        # The last shifts over evaluations and saves: rates in the log are those of training.
         self._losses: list[float] = []
         self._pieces = 0
         self._score = ""
@@ -62,18 +53,9 @@ class Loop:
         self._progressed = progressed
         self._began = progressed.step
         self._score = _score_text(progressed.history[-1]["scores"]) if progressed.history else ""
-        done = progressed.step
-        if self._owes_evaluation():
-            self._on_epoch(done // self.trainer.steps_of_epoch)
-        for update in self.trainer.updates(self.optimiser, done, self._on_epoch):
+        for update in self.trainer.updates(self.optimiser, progressed.step, self._on_epoch):
             self._on_update(update)
         return self._progressed
-
-    def _owes_evaluation(self) -> bool:
-        """Whether an epoch ended right at the saved state, and its evaluation was not kept."""
-        epochs, rest = divmod(self._progressed.step, self.trainer.steps_of_epoch)
-        evaluated = len(self._progressed.history)
-        return bool(self.dev) and not rest and epochs > evaluated
 
     def _on_update(self, update: Update) -> None:
         self._progressed = replace(self._progressed, step=update.step)
@@ -81,10 +63,9 @@ class Loop:
         self._pieces += update.n_pieces
         self.stage.advance(1)
         now = time.monotonic()
-        last = update.step == self.trainer.n_steps
-        if now - self._logged_at >= LOG_SECONDS or last:
-            self._report(update, now)
         ends_epoch = update.step % self.trainer.steps_of_epoch == 0
+        if ends_epoch or now - self._logged_at >= LOG_SECONDS:
+            self._report(update, now)
         if ends_epoch:
             return  # saved with its evaluation
         if self.save_steps is not None:
@@ -99,8 +80,8 @@ class Loop:
         """Write a line of the log, and the note of the bar."""
         loss = sum(self._losses) / len(self._losses)
         seconds = now - self._logged_at
-        left = (self._seconds(now)) / (update.step - self._began)
-        left *= self.trainer.n_steps - update.step
+        seconds_an_update = (now - self._since) / (update.step - self._began)
+        left = seconds_an_update * (self.trainer.n_steps - update.step)
         self.log.add(
             "trained",
             step=update.step,
@@ -114,13 +95,10 @@ class Loop:
         self.stage.note(f"loss {loss:.3f}" + (f", {self._score}" if self._score else ""))
         self._losses, self._pieces, self._logged_at = [], 0, now
 
-    def _seconds(self, now: float) -> float:
-        return now - self._since
-
     def _on_epoch(self, epoch: int) -> None:
         """Evaluate on all of dev, and save."""
         if self.dev:
-            trainer = self.trainer
+            trainer, began = self.trainer, time.monotonic()
             scores = {}
             for examples in self.dev:
                 answers = trainer.task.answers(examples, trainer.inventory, trainer.recipe)
@@ -134,29 +112,28 @@ class Loop:
             self.stage.note(self._score)
             if self.keeps_best and _is_best(self._progressed.history):
                 self._progressed = replace(self._progressed, best=epoch)
-                if trainer.team.leads:
-                    self.folder.work.mkdir(parents=True, exist_ok=True)
-                    weights = trained_weights(trainer.model)
-                    write_tensors(self.folder.work / BEST_FILE, weights, {"epoch": str(epoch)})
+                trainer.team.lead(lambda: save_best(self.folder.work, trainer.model, epoch))
+            self._logged_at += time.monotonic() - began
         self._save()
 
     def _save(self) -> None:
         now = time.monotonic()
-        spent = self._progressed.seconds + self._seconds(now)
+        spent = self._progressed.seconds + now - self._since
         self._progressed = replace(self._progressed, seconds=spent)
         self._since = now
         self._began = self._progressed.step
-        if self.trainer.team.leads:
-            save_state(
+        self.trainer.team.lead(
+            lambda: save_state(
                 self.folder.work,
                 self.identity,
                 self.trainer.model,
                 self.optimiser,
                 self._progressed,
             )
-            self.log.add("saved", step=self._progressed.step)
-        self.trainer.team.wait()
+        )
+        self.log.add("saved", step=self._progressed.step)
         self._saved_at = time.monotonic()
+        self._logged_at += self._saved_at - now
 
 
 def _first_score(scores: dict[str, dict[str, float]]) -> tuple[str, float]:
@@ -174,13 +151,3 @@ def _is_best(history: tuple[dict[str, Any], ...]) -> bool:
     """Say whether the last epoch is better than all before it; the first of equals is kept."""
     values = [_first_score(past["scores"])[1] for past in history]
     return all(values[-1] > value for value in values[:-1])
-
-
-def load_best(model: TaskModel, work: Path) -> None:
-    """Put the weights of the best epoch into a model."""
-    from safetensors.torch import load_file
-
-    stored = load_file(work / BEST_FILE)
-    with torch.no_grad():
-        for name, parameter in trained_weights(model).items():
-            parameter.copy_(stored[name])

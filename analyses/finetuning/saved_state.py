@@ -2,7 +2,8 @@
 
 One file of tensors holds the weights that are trained, the optimiser's moments and, as metadata,
 how far it is. It is written whole beside the old one and renamed over it, so at any moment one of
-the two is there and sound.
+the two is there and sound. The weights of the best epoch lie in a file of their own, which bears
+its number: the state says which of them counts.
 """
 
 from __future__ import annotations
@@ -18,9 +19,13 @@ import torch
 
 from layerlake.analyses.finetuning.model import TaskModel
 from layerlake.analyses.finetuning.optimiser import Optimiser
+from layerlake.analyses.finetuning.run_folder import PART
 from layerlake.store.errors import InvalidInput, StorageFailed
+from layerlake.store.identity import checksum
 
 STATE_FILE: Final = "state.safetensors"
+_CHECKSUMS: Final = "checksums"
+"""Metadata: the crc32c of each tensor's bytes, by name."""
 _ADVICE: Final = "free some space and run the same line again, it resumes"
 
 
@@ -38,8 +43,25 @@ class Progressed:
     """Time spent on these updates, by all processes that had a part in them one after another."""
 
 
-def write_tensors(file: Path, tensors: Mapping[str, torch.Tensor], about: dict[str, str]) -> None:
+def write_tensors(
+    file: Path,
+    tensors: Mapping[str, torch.Tensor],
+    about: dict[str, str],
+    *,
+    checksums: bool = True,
+) -> None:
     """Write tensors to a file, whole or not at all.
+
+    Parameters
+    ----------
+    file
+        Whose folder is there.
+    tensors
+        By name; no two share memory.
+    about
+        Metadata.
+    checksums
+        Whether to say of each tensor what its bytes are, for `read_tensors` to look.
 
     Raises
     ------
@@ -48,20 +70,52 @@ def write_tensors(file: Path, tensors: Mapping[str, torch.Tensor], about: dict[s
     """
     from safetensors.torch import save_file
 
-    aside = file.with_name(f"{file.name}.{os.getpid()}.part")
+    aside = file.with_name(file.name + PART)
     ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    if checksums:
+        sums = {name: _sum_of(tensor) for name, tensor in ready.items()}
+        about = about | {_CHECKSUMS: json.dumps(sums)}
     try:
         save_file(ready, aside, metadata=about)
         aside.chmod(0o666 & ~_umask())  # safetensors lets only the owner read
-        _sync(aside)
+        sync(aside)
         aside.replace(file)
-        _sync(file.parent)
+        sync(file.parent)
     except Exception as error:
         aside.unlink(missing_ok=True)
         if isinstance(error, OSError) or type(error).__name__ == "SafetensorError":
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise StorageFailed(f"cannot write {file}: {reason}; {_ADVICE}") from error
         raise
+
+
+def read_tensors(file: Path, advice: str) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    """Return the metadata and the tensors of a file that `write_tensors` wrote with checksums.
+
+    Raises
+    ------
+    InvalidInput
+        It is not there, or damaged; the sentence ends in the advice.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not file.is_file():
+        raise InvalidInput(f"{file} is missing; {advice}")
+    damaged = InvalidInput(f"{file} is damaged; {advice}")
+    try:
+        with safe_open(file, framework="pt") as saved:
+            about = dict(saved.metadata() or {})
+            tensors = {name: saved.get_tensor(name) for name in saved.keys()}  # noqa: SIM118
+        sums = json.loads(about[_CHECKSUMS])
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise damaged from error
+    if sums != {name: _sum_of(tensor) for name, tensor in tensors.items()}:
+        raise damaged
+    return about, tensors
+
+
+def _sum_of(tensor: torch.Tensor) -> int:
+    return checksum(tensor.reshape(-1).view(torch.uint8).numpy())
 
 
 def _umask() -> int:
@@ -71,7 +125,8 @@ def _umask() -> int:
     return mask
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Make a file or the entries of a folder durable."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -98,6 +153,11 @@ def save_state(
         Their state after `progressed.step` updates.
     progressed
         What is said of it.
+
+    Raises
+    ------
+    StorageFailed
+        It cannot be written; what was saved before is still there.
     """
     tensors = {f"weight/{name}": value for name, value in trained_weights(model).items()}
     tensors |= optimiser.moments()
@@ -108,8 +168,10 @@ def save_state(
         "best": json.dumps(progressed.best),
         "seconds": json.dumps(progressed.seconds),
     }
-    folder.mkdir(parents=True, exist_ok=True)
     write_tensors(folder / STATE_FILE, tensors, about)
+    for file in folder.glob(_best_file(folder, "*").name):
+        if progressed.best is None or file != _best_file(folder, progressed.best):
+            file.unlink()
 
 
 def trained_weights(model: TaskModel) -> dict[str, torch.Tensor]:
@@ -127,37 +189,60 @@ def load_state(
     InvalidInput
         What is saved is another run's, or damaged.
     """
-    from safetensors import SafetensorError, safe_open
-
     file = folder / STATE_FILE
     if not file.exists():
         return None
-    unusable = InvalidInput(
-        f"the saved state {file} is damaged; remove it, and the run begins anew"
-    )
+    advice = f"remove {folder}, and the run begins anew"
+    about, tensors = read_tensors(file, advice)
+    if about.get("identity") != identity:
+        raise InvalidInput(f"{file} is the state of another run; {advice}")
     try:
-        with safe_open(file, framework="pt") as saved:
-            about = saved.metadata() or {}
-            names = set(saved.keys())
-            tensors = {name: saved.get_tensor(name) for name in names}
-        if about.get("identity") != identity:
-            raise InvalidInput(
-                f"{folder.parent} holds the beginning of another run (other data, recipe, seed or "
-                "model); choose another --out, or remove it"
-            )
         progressed = Progressed(
             step=int(about["step"]),
             history=tuple(json.loads(about["history"])),
             best=json.loads(about["best"]),
             seconds=json.loads(about["seconds"]),
         )
-        weights = trained_weights(model)
-        with torch.no_grad():
-            for name, parameter in weights.items():
-                parameter.copy_(tensors[f"weight/{name}"])
+        _put(tensors, model, "weight/")
         optimiser.restore(tensors, progressed.step)
-    except InvalidInput:
-        raise
-    except (SafetensorError, KeyError, ValueError, RuntimeError, TypeError) as error:
-        raise unusable from error
+    except (KeyError, ValueError, RuntimeError, TypeError) as error:
+        raise InvalidInput(f"{file} is damaged; {advice}") from error
     return progressed
+
+
+def _put(tensors: Mapping[str, torch.Tensor], model: TaskModel, prefix: str = "") -> None:
+    with torch.no_grad():
+        for name, parameter in trained_weights(model).items():
+            parameter.copy_(tensors[f"{prefix}{name}"])
+
+
+def _best_file(folder: Path, epoch: int | str) -> Path:
+    return folder / f"best-{epoch}.safetensors"
+
+
+def save_best(folder: Path, model: TaskModel, epoch: int) -> None:
+    """Save the weights of an epoch that is the best so far; it counts once the state says so.
+
+    Raises
+    ------
+    StorageFailed
+        They cannot be written.
+    """
+    write_tensors(_best_file(folder, epoch), trained_weights(model), {"epoch": str(epoch)})
+
+
+def load_best(folder: Path, model: TaskModel, epoch: int) -> None:
+    """Put the weights of the best epoch into a model.
+
+    Raises
+    ------
+    InvalidInput
+        They are missing or damaged.
+    """
+    file = _best_file(folder, epoch)
+    advice = f"remove {folder}, and the run begins anew"
+    _, tensors = read_tensors(file, advice)
+    try:
+        _put(tensors, model)
+    except (KeyError, RuntimeError) as error:
+        raise InvalidInput(f"{file} is damaged; {advice}") from error

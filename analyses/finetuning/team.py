@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import os
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import torch
 
 from layerlake.engine.placement import resolve_device
-from layerlake.store.errors import InvalidInput, MissingExtra
+from layerlake.store.errors import InvalidInput, LayerLakeError, MissingExtra
+
+Found = TypeVar("Found")
 
 
 class Team:
@@ -28,11 +31,12 @@ class Team:
             Of a process that is alone, as `engine.placement.resolve_device`; with others, `auto`
             gives each a GPU of its own where there are any, and `cpu` none.
         """
-        self.size = int(os.environ.get("WORLD_SIZE", "1"))
+        self.size = _size()
         self.rank = 0
         if self.size == 1:
             self.device = resolve_device(device)
             return
+        device = str(device)  # a torch.device says its own name
         if device not in ("auto", "cpu"):
             raise InvalidInput(
                 f"device {device!r} is for one process, and {self.size} train together; leave it "
@@ -44,7 +48,11 @@ class Team:
             raise MissingExtra(
                 "training on several devices needs accelerate: pip install 'layerlake[models]'"
             ) from error
+        alone = not torch.distributed.is_initialized()
         state = PartialState(cpu=device == "cpu")
+        if alone:
+            # Further runs of this process join the same group, so that it is left at the end.
+            atexit.register(state.destroy_process_group)
         self.rank, self.size, self.device = state.process_index, state.num_processes, state.device
 
     @property
@@ -77,9 +85,32 @@ class Team:
         dist.all_gather_object(found, value)
         return found
 
-    def wait(self) -> None:
-        """Wait until every process is here."""
-        if self.size > 1:
-            import torch.distributed as dist
+    def lead(self, action: Callable[[], Found]) -> Found:
+        """Let the one that writes do something; return in every process what it found.
 
-            dist.barrier()
+        What it raises on purpose is raised in all of them, so that none waits for it. All others
+        wait until it is done.
+        """
+        if self.size == 1:
+            return action()
+        outcome: tuple[Any, LayerLakeError | None] = (None, None)
+        if self.leads:
+            try:
+                outcome = (action(), None)
+            except LayerLakeError as error:
+                outcome = (None, error)
+        found, refusal = self.gather(outcome)[0]
+        if refusal is not None:
+            raise refusal
+        return found  # type: ignore[no-any-return]
+
+
+def _size() -> int:
+    """Return how many processes the launcher says there are."""
+    told = os.environ.get("WORLD_SIZE", "1")
+    if not told.isdecimal() or int(told) < 1:
+        raise InvalidInput(
+            f"the variable WORLD_SIZE is {told!r}, which accelerate launch sets to the number of "
+            "processes; unset it"
+        )
+    return int(told)

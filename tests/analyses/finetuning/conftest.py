@@ -1,7 +1,8 @@
-"""Small made-up examples of every task, cut into pieces for the small random BERT."""
+"""Small made-up examples of every task: cut into pieces, and as files with calls of `finetune`."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -141,5 +142,172 @@ def made(small_loaded: Any, tmp_path: Path) -> Callable[..., Made]:
         inventory = task.inventory(corpus, entries)
         examples = task.encode(corpus, small_loaded.tokenizer, 32, entries, inventory, "made up")
         return Made(task, entries, inventory, examples)
+
+    return make
+
+
+KINDS = ("mnli", "squad", "dep", "classify", "tag")
+
+_WORDS = [
+    "the",
+    "tide",
+    "turned",
+    "while",
+    "a",
+    "small",
+    "boat",
+    "left",
+    "harbour",
+    "and",
+    "nobody",
+    "on",
+    "shore",
+    "saw",
+    "it",
+    "go",
+]
+_TAGS = ("NOUN", "VERB", "DET")
+
+
+def _sentence(rng: np.random.Generator, low: int, high: int) -> list[str]:
+    return [str(word) for word in rng.choice(_WORDS, int(rng.integers(low, high)))]
+
+
+def _mnli(rng: np.random.Generator, n: int) -> str:
+    labels = ("entailment", "neutral", "contradiction")
+    return "".join(
+        json.dumps(
+            {
+                "pairID": f"p{i}",
+                "sentence1": " ".join(_sentence(rng, 3, 9)),
+                "sentence2": " ".join(_sentence(rng, 2, 6)),
+                "gold_label": labels[i % 3],
+            }
+        )
+        + "\n"
+        for i in range(n)
+    )
+
+
+def _squad(rng: np.random.Generator, n: int) -> str:
+    questions = []
+    for i in range(n):
+        words = _sentence(rng, 6, 20)
+        answer = int(rng.integers(len(words)))
+        begin = len(" ".join([*words[:answer], ""]))
+        questions.append(
+            {
+                "context": " ".join(words),
+                "qas": [
+                    {
+                        "id": f"q{i}",
+                        "question": " ".join(_sentence(rng, 2, 5)) + "?",
+                        "answers": [{"text": words[answer], "answer_start": begin}],
+                    }
+                ],
+            }
+        )
+    return json.dumps({"version": "1.1", "data": [{"title": "t", "paragraphs": questions}]})
+
+
+def _dep(rng: np.random.Generator, n: int) -> str:
+    lines = []
+    for i in range(n):
+        words = _sentence(rng, 2, 9)
+        lines.append(f"# sent_id = s{i}")
+        for number, word in enumerate(words, start=1):
+            head = 0 if number == 1 else int(rng.integers(1, number))
+            relation = "root" if number == 1 else ("obj", "det", "nsubj")[int(rng.integers(3))]
+            tag = _TAGS[int(rng.integers(3))]
+            fields = (number, word, "_", tag, "_", "_", head, relation, "_", "_")
+            lines.append("\t".join(map(str, fields)))
+        lines.append("")
+    return "\n".join(lines) + "\n"
+
+
+def _classify(rng: np.random.Generator, n: int) -> str:
+    return "".join(
+        json.dumps({"id": f"c{i}", "text": " ".join(_sentence(rng, 2, 12)), "label": "ab"[i % 2]})
+        + "\n"
+        for i in range(n)
+    )
+
+
+def _tag(rng: np.random.Generator, n: int) -> str:
+    lines = []
+    for i in range(n):
+        words = _sentence(rng, 2, 10)
+        labels = [_TAGS[int(rng.integers(3))] for _ in words]
+        lines.append(json.dumps({"id": f"t{i}", "words": words, "labels": labels}) + "\n")
+    return "".join(lines)
+
+
+_WRITERS: dict[str, tuple[str, Callable[[np.random.Generator, int], str], dict[str, Any]]] = {
+    "mnli": ("jsonl", _mnli, {"length": 32}),
+    "squad": ("json", _squad, {"length": 28, "stride": 8, "question_length": 8}),
+    "dep": ("conllu", _dep, {"arc_width": 16, "label_width": 8}),
+    "classify": ("jsonl", _classify, {"length": 32}),
+    "tag": ("jsonl", _tag, {}),
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a random BERT with a pooler: three layers, 16 wide, for 40 pieces.
+
+    Its small vocabulary makes it much quicker to load and save than `small_bert`.
+    """
+    torch = pytest.importorskip("torch")
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    pieces = [*specials, *dict.fromkeys(_WORDS[:10]), *letters, *(f"##{x}" for x in letters), "?"]
+    place = tmp_path_factory.mktemp("models") / "tiny"
+    BertTokenizerFast(vocab={piece: n for n, piece in enumerate(pieces)}).save_pretrained(place)
+    config = BertConfig(
+        vocab_size=len(pieces),
+        hidden_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=40,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        BertModel(config).save_pretrained(place)
+    return place
+
+
+@pytest.fixture
+def small_call(tmp_path: Path, tiny_bert: Path) -> Callable[..., dict[str, Any]]:
+    """A function that writes data of a kind, and returns a call of `finetune` on it.
+
+    `small_call(kind, **changes)` gives keywords that JSON can say: two epochs of batches of four on
+    24 examples, on the CPU, into `tmp_path / "out"`.
+    """
+
+    def make(kind: str, **changes: Any) -> dict[str, Any]:
+        ending, text_of, recipe = _WRITERS[kind]
+        files = {}
+        for part, n, seed in (("train", 24, 1), ("dev", 10, 2)):
+            file = tmp_path / f"{kind}-{part}.{ending}"
+            if not file.exists():
+                text = text_of(np.random.default_rng(seed), n)
+                file.write_text(text, encoding="utf-8")
+            files[part] = str(file)
+        return {
+            "task": kind,
+            "model": str(tiny_bert),
+            "train": files["train"],
+            "dev": files["dev"],
+            "out": str(tmp_path / "out"),
+            "epochs": 2,
+            "batch": 4,
+            "lr": 1e-3,
+            "device": "cpu",
+            **recipe,
+            **changes,
+        }
 
     return make
