@@ -9,6 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from layerlake.analyses.finetuning.evaluate import evaluate
+    from layerlake.analyses.finetuning.finetune import finetune
     from layerlake.analyses.similarity.compare_arrays import compare_arrays
     from layerlake.analyses.similarity.lake_compare import compare, plan_compare, rsa
     from layerlake.analyses.similarity.lake_profile import profile
@@ -37,8 +39,10 @@ __all__ = [
     "add_corpus",
     "compare",
     "compare_arrays",
+    "evaluate",
     "extract",
     "extract_many",
+    "finetune",
     "gc",
     "import_activations",
     "open_lake",
@@ -64,8 +68,10 @@ _HOMES = {
     "add_corpus": "layerlake.engine.catalogue",
     "compare": "layerlake.analyses.similarity.lake_compare",
     "compare_arrays": "layerlake.analyses.similarity.compare_arrays",
+    "evaluate": "layerlake.analyses.finetuning.evaluate",
     "extract": "layerlake.engine.extraction",
     "extract_many": "layerlake.engine.many_variants",
+    "finetune": "layerlake.analyses.finetuning.finetune",
     "gc": "layerlake.store.removal",
     "import_activations": "layerlake.engine.importing",
     "open_lake": "layerlake.store.reader",

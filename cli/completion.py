@@ -176,6 +176,22 @@ def formats(
     return [CompletionItem(name) for name in FORMATS if name.startswith(incomplete)]
 
 
+def tasks(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Offer the tasks that models are fine-tuned for."""
+    from layerlake.analyses.finetuning.tasks.registry import TASKS
+
+    return [CompletionItem(name) for name in TASKS if name.startswith(incomplete)]
+
+
+def named_files(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Let the shell offer files, but not behind `NAME=`, where it knows of none."""
+    return [] if "=" in incomplete else files(context, parameter, incomplete)
+
+
 def sites(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:

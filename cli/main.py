@@ -41,6 +41,12 @@ COMMANDS = {
     "extract": CommandHome(
         "layerlake.cli.extract", "extract", "Run a model over a corpus and store its layers."
     ),
+    "finetune": CommandHome(
+        "layerlake.cli.finetune", "finetune", "Fine-tune a model for a task, with its lineage."
+    ),
+    "evaluate": CommandHome(
+        "layerlake.cli.evaluate", "evaluate", "Score a fine-tuned model on other data."
+    ),
     "corpus": CommandHome("layerlake.cli.corpus", "corpus", "Add a corpus to a lake."),
     "import": CommandHome(
         "layerlake.cli.importing", "import_", "Bring activations that another program wrote."

@@ -54,8 +54,8 @@ def unit_option(*units: str, default: str | None, help: str) -> Decorator:
     )
 
 
-def reading_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say how to read a corpus file."""
+def field_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that name the fields of a corpus file."""
     for option in (
         click.option(
             "--words-field", metavar="NAME", help="jsonl, parquet: the field of a word list."
@@ -64,6 +64,15 @@ def reading_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--text-field", metavar="NAME", help="jsonl, tsv, csv, parquet: the field of the text."
         ),
+    ):
+        function = option(function)
+    return function
+
+
+def reading_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say how to read a corpus file."""
+    function = field_options(function)
+    for option in (
         click.option(
             "--segment",
             type=click.Choice(["sentence", "paragraph"]),

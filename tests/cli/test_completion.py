@@ -91,6 +91,15 @@ def test_names_of_the_lake(offered: Callable[..., Offered]) -> None:
     for option in ("--all-pairs", "--ceilings", "--permutations", "--reference-layer", "--dry-run"):
         assert offered("compare", option[:-2]) == offered("rsa", option[:-2]) == plain(option)
     assert offered("demo", "--out", "d") == [("dir", "d")]
+    assert offered("finetune", "s") == plain("snli", "squad")
+    assert offered("finetune", "mnli", "mo") == [("dir", "mo")]
+    assert offered("finetune", "mnli", "m", "--train", "t") == [("file", "t")]
+    assert offered("finetune", "mnli", "m", "--dev", "d") == [("file", "d")]
+    assert offered("finetune", "mnli", "m", "--dev", "matched=d") == []
+    assert offered("finetune", "dep", "m", "--optimiser", "adam") == plain("adamw", "adam")
+    assert offered("evaluate", "r") == [("dir", "r")]
+    assert offered("evaluate", "run", "d") == [("file", "d")]
+    assert offered("evaluate", "run", "--task", "c") == plain("classify")
 
 
 @pytest.mark.parametrize("command", ["ls", "info", "verify", "rm"])
