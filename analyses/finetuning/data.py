@@ -15,6 +15,7 @@ from layerlake.engine.catalogue import Source, read_named
 from layerlake.engine.corpora import guess_format
 from layerlake.engine.corpora.corpus import Corpus
 from layerlake.engine.corpora.hub import is_hub_name
+from layerlake.engine.corpora.objects import FORMATS_OF_ROWS
 from layerlake.engine.corpora.subset import join_corpora, take_examples
 from layerlake.engine.progress import Progress
 from layerlake.engine.seeded_draw import draw
@@ -85,6 +86,8 @@ def read_data(
         )
     if kind is None and is_file:
         kind = _format_of(Path(os.fspath(source)), task)  # type: ignore[arg-type]
+    elif kind is None and not is_a(source, Corpus) and not options:
+        kind = task.formats[0] if task.formats[0] in FORMATS_OF_ROWS else None
     if kind is not None:
         options["format"] = kind
     called, corpus = read_named(name or _name_of(source), source, progress=progress, **options)
@@ -104,7 +107,7 @@ def _format_of(path: Path, task: Task) -> str:
 
 
 def _name_of(source: Source) -> str | None:
-    """Return a name for what has none of its own."""
+    """Return a name for what may have none of its own."""
     named = is_a(source, str, os.PathLike)
     return None if named else "data"
 
@@ -127,7 +130,17 @@ def read_training(
         None for all, or how many examples: `12000`, or `12000@SEED` for another draw.
     **how
         As `read_data`.
+
+    Raises
+    ------
+    InvalidInput
+        The sources have names, cannot be joined, or are fewer examples than the sample.
     """
+    if isinstance(sources, Mapping):
+        raise InvalidInput(
+            f"what is trained on has no names, and {', '.join(map(repr, list(sources)[:3]))} were "
+            "given; give one source, or a list of several"
+        )
     parts = [read_data(source, task, **how) for _, source in listed(sources)]
     corpus = join_corpora([part.corpus for part in parts])
     files = tuple(file for part in parts for file in part.files)
@@ -173,13 +186,21 @@ def read_dev(sources: Sources | None, task: Task, **how: Any) -> list[Data]:
 
 
 def listed(sources: Sources) -> list[tuple[str | None, Source]]:
-    """Return sources one by one, with their names where they were given any."""
+    """Return sources one by one, with their names where they were given any.
+
+    A list is one of sources, unless it holds examples: mappings from fields to values, or pairs.
+    """
+    several = isinstance(sources, list | tuple | Mapping)
+    if several and not sources:
+        raise InvalidInput("no data is named; give a file")
     if isinstance(sources, Mapping):
         return list(sources.items())
-    if not isinstance(sources, list | tuple) or not all(
-        isinstance(source, str | os.PathLike | Corpus) for source in sources
-    ):
+    if not isinstance(sources, list | tuple) or _is_example(sources[0]):
         return [(None, sources)]
-    if not sources:
-        raise InvalidInput("no data is named; give a file")
     return [(None, source) for source in sources]
+
+
+def _is_example(entry: Any) -> bool:
+    """Say whether an entry of a list is fields with values, or a pair of texts."""
+    pair = isinstance(entry, list | tuple) and all(isinstance(part, str) for part in entry)
+    return pair or isinstance(entry, Mapping)

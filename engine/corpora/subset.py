@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,7 +54,8 @@ def join_corpora(corpora: Sequence[Corpus]) -> Corpus:
     Parameters
     ----------
     corpora
-        One or more, of single texts or of pairs all of them. Where two examples have the same id,
+        One or more, of single texts or of pairs all of them. A column that is JSON text in one is
+        so in the whole; where values are of different types they become text. Where two examples have the same id,
         all ids are numbered by corpus: `1/ID`, `2/ID`.
 
     Raises
@@ -76,6 +78,8 @@ def join_corpora(corpora: Sequence[Corpus]) -> Corpus:
             for number, corpus in enumerate(corpora, start=1)
             for name in corpus.columns["id"].tolist()
         ]
+    encoded = {name for corpus in corpora for name in corpus.source.get("json_columns", ())}
+    columns = _shared([_encoded(corpus, encoded) for corpus in corpora])
     counts = np.concatenate([np.diff(corpus.word_offsets) for corpus in corpora])
     pairs = [text for corpus in corpora for text in corpus.pair_texts or ()]
     sources = [corpus.source for corpus in corpora]
@@ -88,9 +92,25 @@ def join_corpora(corpora: Sequence[Corpus]) -> Corpus:
         word_segment=np.concatenate([corpus.word_segment for corpus in corpora]),
         words_given=first.words_given,
         annotations=_shared([corpus.annotations for corpus in corpora]),
-        columns={**_shared([corpus.columns for corpus in corpora]), "id": string_array(ids)},
-        source={"format": "joined", "sources": sources},
+        columns={**columns, "id": string_array(ids)},
+        source={
+            "format": "joined",
+            "sources": sources,
+            "json_columns": sorted(encoded & columns.keys()),
+        },
+        licence=first.licence if len({corpus.licence for corpus in corpora}) == 1 else None,
     )
+
+
+def _encoded(corpus: Corpus, names: set[str]) -> dict[str, NDArray[Any]]:
+    """Return the columns of a corpus, those of some names as JSON text."""
+    already = corpus.source.get("json_columns", ())
+    return {
+        name: string_array([json.dumps(value) for value in values.tolist()])
+        if name in names and name not in already
+        else values
+        for name, values in corpus.columns.items()
+    }
 
 
 def _shared(tables: Sequence[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:

@@ -122,13 +122,34 @@ def _check_answered(corpus: Corpus, named: str) -> None:
         )
     for example, answers in enumerate(corpus.columns["answers"].tolist()):
         name = f"question {corpus.example_name(example)!r} of {named}"
-        if not json.loads(answers):
+        found = _read_answers(answers)
+        if found is None:
+            raise InvalidInput(
+                f"{name} has answers that are no list of text and answer_start; give a JSON file "
+                "of SQuAD v1.1, or rows with format squad"
+            )
+        if not found:
             raise InvalidInput(
                 f"{name} has no answer, as in SQuAD 2.0; leave such questions out, or give a file "
                 "of SQuAD v1.1"
             )
-        for answer in json.loads(answers):
+        for answer in found:
             check_answer(answer["text"], answer["answer_start"], corpus.pair_texts[example], name)
+
+
+def _read_answers(given: Any) -> list[dict[str, Any]] | None:
+    """Return the answers to a question; None where they are not as `read_squad` gives them."""
+    try:
+        found = json.loads(given)
+    except (TypeError, ValueError):
+        return None
+    kinds = {"text": str, "answer_start": int}
+    whole = isinstance(found, list) and all(
+        isinstance(answer, dict)
+        and all(isinstance(answer.get(name), kind) for name, kind in kinds.items())
+        for answer in found
+    )
+    return found if whole else None
 
 
 def _characters(

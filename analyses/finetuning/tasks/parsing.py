@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from layerlake.analyses.finetuning.parsing_metrics import CONVENTIONS, count_att
 from layerlake.analyses.finetuning.recipes import ParsingRecipe, Recipe
 from layerlake.analyses.finetuning.tasks.task import Answers, Batch, Examples, Task
 from layerlake.engine.corpora.corpus import Corpus, string_array
+from layerlake.engine.corpora.files import read_lines
 from layerlake.engine.tokenization import tokenize
 from layerlake.store.errors import InvalidInput
 
@@ -251,20 +252,14 @@ class ParsingAnswers(Answers):
             example: [(int(h), names[int(r)]) for h, r in zip(*tree, strict=True)]
             for example, tree in self._found.items()
         }
-        lines = _lines_of_corpus(self.examples.corpus) if source is None else _lines_of_file(source)
+        corpus = self.examples.corpus
+        lines = _lines_of_corpus(corpus) if source is None else (at for _, at in read_lines(source))
         with file.open("w", encoding="utf-8") as out:
             for line in _replaced(lines, by_sentence):
                 out.write(line + "\n")
 
 
-def _lines_of_file(source: Path) -> Any:
-    opened = gzip.open if source.suffix == ".gz" else open
-    with opened(source, "rt", encoding="utf-8") as lines:
-        for line in lines:
-            yield line.rstrip("\n\r")
-
-
-def _lines_of_corpus(corpus: Corpus) -> Any:
+def _lines_of_corpus(corpus: Corpus) -> Iterator[str]:
     """Yield a corpus as lines of CoNLL-U, with what it knows of its words."""
     columns = [
         corpus.annotations[name].tolist() if name in corpus.annotations else ["_"] * corpus.n_words
@@ -280,17 +275,18 @@ def _lines_of_corpus(corpus: Corpus) -> Any:
         yield ""
 
 
-def _replaced(lines: Any, trees: Mapping[int, list[tuple[int, str]]]) -> Any:
+def _replaced(lines: Iterable[str], trees: Mapping[int, list[tuple[int, str]]]) -> Iterator[str]:
     """Yield lines with heads and relations in place; sentences without a tree are left out."""
     sentence = number = 0
     kept: list[str] = []
-    for line in (*lines, ""):
+    for line in itertools.chain(lines, [""]):
         if not line.strip():
-            if number:
-                if sentence in trees:
-                    yield from kept
-                    yield ""
-                sentence, number, kept = sentence + 1, 0, []
+            # Comments without words are no sentence, and stay.
+            if kept and (not number or sentence in trees):
+                yield from kept
+                yield ""
+            sentence += number > 0
+            number, kept = 0, []
             continue
         fields = line.split("\t")
         if not line.startswith("#") and fields[0].isdecimal():

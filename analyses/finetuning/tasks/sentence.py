@@ -162,14 +162,30 @@ def head_dropout(encoder: nn.Module, recipe: Recipe) -> float:
 
 
 def labels_of(corpus: Corpus, recipe: Recipe, named: str) -> list[str]:
-    """Return the label of every example, as text."""
+    """Return the label of every example, as text.
+
+    Raises
+    ------
+    InvalidInput
+        There is no such column, or an example has no label or several (it is named).
+    """
     assert isinstance(recipe, SentenceRecipe)
     if recipe.label not in corpus.columns:
         raise InvalidInput(
             f"{named} has no field {recipe.label!r}; its fields are: "
             f"{', '.join(sorted(corpus.columns))}"
         )
-    return [str(label) for label in corpus.columns[recipe.label].tolist()]
+    given = corpus.columns[recipe.label].tolist()
+    if recipe.label in corpus.source.get("json_columns", ()):
+        given = [json.loads(value) if value else None for value in given]
+    for example, label in enumerate(given):
+        if label is None or label == "" or isinstance(label, list | dict):
+            held = "no label" if not label else f"{str(label)[:40]} for a label"
+            raise InvalidInput(
+                f"example {corpus.example_name(example)!r} of {named} has {held} in "
+                f"{recipe.label!r}; give each example one, or leave it out"
+            )
+    return [str(label) for label in given]
 
 
 def _listed(labels: Mapping[str, int]) -> str:

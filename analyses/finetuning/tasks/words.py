@@ -39,7 +39,12 @@ class Tagging(Task):
     def inventory(self, train: Corpus, recipe: Recipe) -> dict[str, Any]:
         """Return the labels of the training data, in order."""
         assert isinstance(recipe, WordRecipe)
-        return {"labels": sorted(set(word_labels(train, recipe.label, "the training data")))}
+        labels = sorted(set(word_labels(train, recipe.label, "the training data")))
+        if len(labels) < 2:
+            raise InvalidInput(
+                f"the training data has one label, {labels[0]!r}; give data with two or more"
+            )
+        return {"labels": labels}
 
     def encode(
         self,
