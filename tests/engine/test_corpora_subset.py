@@ -66,7 +66,7 @@ def test_chosen_pairs_keep_both_texts() -> None:
 
 
 def test_to_choose_nothing_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="^no example of the corpus is chosen"):
+    with pytest.raises(InvalidInput, match=r"^no example of the corpus is chosen"):
         take_examples(corpus_from_texts(["a"]), np.empty(0, np.int64))
 
 
@@ -142,9 +142,9 @@ def test_columns_kept_as_json_stay_so() -> None:
 
 def test_what_is_of_different_kinds_is_not_joined(conllu: Callable[..., Corpus]) -> None:
     single, pair = corpus_from_texts(["a"]), corpus_from_texts(["a"], ["b"])
-    with pytest.raises(InvalidInput, match="^single texts and pairs of texts cannot be joined"):
+    with pytest.raises(InvalidInput, match=r"^single texts and pairs of texts cannot be joined"):
         join_corpora([single, pair])
-    with pytest.raises(InvalidInput, match="^raw texts and given words cannot be joined"):
+    with pytest.raises(InvalidInput, match=r"^raw texts and given words cannot be joined"):
         join_corpora([single, conllu(["a"])])
 
 

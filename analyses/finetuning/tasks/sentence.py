@@ -154,10 +154,11 @@ def head_dropout(encoder: nn.Module, recipe: Recipe) -> float:
         return recipe.dropout
     config: Any = encoder.config
     text = config.get_text_config()
-    for name in ("classifier_dropout", "hidden_dropout_prob", "dropout", "resid_pdrop"):
+    names = ("classifier_dropout", "hidden_dropout_prob", "dropout", "dropout_rate", "resid_pdrop")
+    for name in names:
         value = getattr(text, name, None)
-        if isinstance(value, float):
-            return value
+        if isinstance(value, int | float):
+            return float(value)
     return 0.1
 
 

@@ -50,7 +50,7 @@ def ids(data: Data) -> list[str]:
 def test_every_task_is_found_by_its_name() -> None:
     assert sorted(TASKS) == ["classify", "dep", "mnli", "snli", "squad", "tag"]
     assert all(task_named(name).name == name for name in TASKS)
-    with pytest.raises(InvalidInput, match="^there is no task 'pos'; choose one of mnli, snli"):
+    with pytest.raises(InvalidInput, match=r"^there is no task 'pos'; choose one of mnli, snli"):
         task_named("pos")
 
 
@@ -160,7 +160,7 @@ def test_a_sample_is_a_function_of_its_seed(tmp_path: Path) -> None:
     drawn = [ids(read_training(file, MNLI, f"10@{seed}", **HOW)) for seed in (0, 1, 2)]
     assert len({tuple(names) for names in drawn}) == 3
     assert ids(read_training(file, MNLI, 10, **HOW)) == drawn[0]
-    with pytest.raises(InvalidInput, match="^a sample of 31 was asked of 30 training examples"):
+    with pytest.raises(InvalidInput, match=r"^a sample of 31 was asked of 30 training examples"):
         read_training(file, MNLI, 31, **HOW)
 
 
@@ -184,7 +184,7 @@ def test_samples_are_a_number_and_a_seed(given: int | str, expected: tuple[int, 
     "given", ["", "many", "-3", "3@", "@3", "3@-1", "3@x", "1.5", 2.0, True, "1e3", "3@4@5", " 3"]
 )
 def test_what_is_no_sample_is_refused(given: Any) -> None:
-    with pytest.raises(InvalidInput, match="^train sample .* is not understood; give a number"):
+    with pytest.raises(InvalidInput, match=r"^train sample .* is not understood; give a number"):
         parse_sample(given)
 
 
@@ -209,7 +209,7 @@ def test_dev_data_are_called_as_they_are_named_or_as_their_files(tmp_path: Path)
 def test_two_of_the_same_name_are_refused(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     files = [a_file(tmp_path, "dev.jsonl", [1]), a_file(tmp_path / "x", "dev.jsonl", [2])]
-    with pytest.raises(InvalidInput, match="^two files to evaluate on are called dev; name them"):
+    with pytest.raises(InvalidInput, match=r"^two files to evaluate on are called dev; name them"):
         read_dev(files, MNLI, **HOW)
 
 
@@ -225,7 +225,7 @@ def test_a_list_is_of_sources_unless_it_holds_examples() -> None:
     frame = np.array([["a", "b"]])
     assert listed([frame])[0][1] is frame
     for nothing in ([], (), {}):
-        with pytest.raises(InvalidInput, match="^no data is named; give a file"):
+        with pytest.raises(InvalidInput, match=r"^no data is named; give a file"):
             listed(nothing)
 
 
