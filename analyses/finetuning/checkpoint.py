@@ -130,7 +130,8 @@ def write_checkpoint(
         tokenizer.save_pretrained(aside)
         (aside / HEAD_FOLDER / "config.json").write_text(text + "\n", encoding="utf-8")
         write_tensors(aside / WEIGHTS_FILE, _unshared(weights), {"format": "pt"}, checksums=False)
-        write_tensors(aside / HEAD_FOLDER / WEIGHTS_FILE, model.head.state_dict(), {"format": "pt"})
+        # One entry of metadata alone: several would come in any order, and no two files be alike.
+        write_tensors(aside / HEAD_FOLDER / WEIGHTS_FILE, model.head.state_dict(), {})
         _move_into(folder, aside)
     except OSError as error:
         if isinstance(error, StorageFailed):

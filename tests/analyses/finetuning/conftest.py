@@ -279,35 +279,46 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.fixture(scope="session")
+def calls_in(tiny_bert: Path) -> Callable[[Path], Callable[..., dict[str, Any]]]:
+    """A function that returns what `small_call` is, for a folder other than the test's own."""
+
+    def made_for(place: Path) -> Callable[..., dict[str, Any]]:
+        def make(kind: str, **changes: Any) -> dict[str, Any]:
+            ending, text_of, recipe = _WRITERS[kind]
+            files = {}
+            for part, n, seed in (("train", 24, 1), ("dev", 10, 2)):
+                file = place / f"{kind}-{part}.{ending}"
+                if not file.exists():
+                    text = text_of(np.random.default_rng(seed), n)
+                    file.write_text(text, encoding="utf-8")
+                files[part] = str(file)
+            return {
+                "task": kind,
+                "model": str(tiny_bert),
+                "train": files["train"],
+                "dev": files["dev"],
+                "out": str(place / "out"),
+                "epochs": 2,
+                "batch": 4,
+                "lr": 1e-3,
+                "device": "cpu",
+                **recipe,
+                **changes,
+            }
+
+        return make
+
+    return made_for
+
+
 @pytest.fixture
-def small_call(tmp_path: Path, tiny_bert: Path) -> Callable[..., dict[str, Any]]:
+def small_call(
+    tmp_path: Path, calls_in: Callable[[Path], Callable[..., dict[str, Any]]]
+) -> Callable[..., dict[str, Any]]:
     """A function that writes data of a kind, and returns a call of `finetune` on it.
 
     `small_call(kind, **changes)` gives keywords that JSON can say: two epochs of batches of four on
     24 examples, on the CPU, into `tmp_path / "out"`.
     """
-
-    def make(kind: str, **changes: Any) -> dict[str, Any]:
-        ending, text_of, recipe = _WRITERS[kind]
-        files = {}
-        for part, n, seed in (("train", 24, 1), ("dev", 10, 2)):
-            file = tmp_path / f"{kind}-{part}.{ending}"
-            if not file.exists():
-                text = text_of(np.random.default_rng(seed), n)
-                file.write_text(text, encoding="utf-8")
-            files[part] = str(file)
-        return {
-            "task": kind,
-            "model": str(tiny_bert),
-            "train": files["train"],
-            "dev": files["dev"],
-            "out": str(tmp_path / "out"),
-            "epochs": 2,
-            "batch": 4,
-            "lr": 1e-3,
-            "device": "cpu",
-            **recipe,
-            **changes,
-        }
-
-    return make
+    return calls_in(tmp_path)
