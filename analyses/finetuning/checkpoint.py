@@ -110,6 +110,9 @@ def write_checkpoint(
     # What the parent was stored in would have the weights cast when they are loaded again.
     config.dtype = next(encoder.parameters()).dtype
     config.architectures = [type(encoder).__name__]
+    if type(encoder).__name__.endswith("EncoderModel"):
+        # The encoder of a T5 says that it is none of a pair, and would be taken for a whole one.
+        config.is_encoder_decoder = type(config)().is_encoder_decoder
     about = {
         "format": _HEAD_FORMAT,
         "format_version": _HEAD_VERSION,
