@@ -220,7 +220,7 @@ class Run:
             self.team.gather(None)
         lineage = self._lineage(trainer.model, trainer.n_steps, progressed, epoch, notes)
 
-        def write() -> None:
+        def write() -> FinetuneReport:
             write_checkpoint(
                 self.settings.out,
                 trainer.model,
@@ -239,9 +239,9 @@ class Run:
                 seconds=finished["seconds"],
             )
             self.folder.clear()
+            return self._report(lineage, n_computed=trainer.n_steps - began)
 
-        self.team.lead(write)
-        return self._report(lineage, n_computed=trainer.n_steps - began)
+        return self.team.lead(write)
 
     def _lineage(
         self,
