@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from layerlake.analyses.finetuning.evaluate import evaluate
     from layerlake.analyses.finetuning.finetune import finetune
+    from layerlake.analyses.finetuning.many_runs import finetune_many
     from layerlake.analyses.similarity.compare_arrays import compare_arrays
     from layerlake.analyses.similarity.lake_compare import compare, plan_compare, rsa
     from layerlake.analyses.similarity.lake_profile import profile
@@ -43,6 +44,7 @@ __all__ = [
     "extract",
     "extract_many",
     "finetune",
+    "finetune_many",
     "gc",
     "import_activations",
     "open_lake",
@@ -72,6 +74,7 @@ _HOMES = {
     "extract": "layerlake.engine.extraction",
     "extract_many": "layerlake.engine.many_variants",
     "finetune": "layerlake.analyses.finetuning.finetune",
+    "finetune_many": "layerlake.analyses.finetuning.many_runs",
     "gc": "layerlake.store.removal",
     "import_activations": "layerlake.engine.importing",
     "open_lake": "layerlake.store.reader",

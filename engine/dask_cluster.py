@@ -22,7 +22,8 @@ ANSWER_SECONDS: Final = 5.0
 """How long an address may take to answer."""
 WORKERLESS_SECONDS: Final = 30.0
 """How long a cluster may have no worker: adaptive ones start theirs once there is work."""
-_LOOK_SECONDS: Final = 1.0
+LOOK_SECONDS: Final = 1.0
+"""Between two looks at whether any worker is left."""
 
 
 def reduce_on_cluster(
@@ -40,8 +41,8 @@ def reduce_on_cluster(
     over the same states after a worker has died, and the cluster knows how large they are.
     """
     functions = packed(summarise, "this comparison"), packed(merge, "this comparison")
-    with _connected(address) as client:
-        _check_workers(client, address, resources)
+    with connected(address) as client:
+        check_workers(client, address, resources)
         whole, ticks = _graph(functions, parts, needed, resources)
         # Large graphs are warned of, and the rows chosen of a large corpus are large.
         with _setting("distributed.admin.large-graph-warning-threshold", "1TiB"):
@@ -65,7 +66,7 @@ def _setting(name: str, value: object) -> Iterator[None]:
 
 
 @contextmanager
-def _connected(address: str) -> Iterator[Any]:
+def connected(address: str) -> Iterator[Any]:
     """Connect to a scheduler; what was computed there is forgotten in the end."""
     try:
         from distributed import Client
@@ -113,7 +114,7 @@ def _identity(address: str) -> None:
         raise ValueError(f"a {found.get('type')} answers")
 
 
-def _check_workers(client: Any, address: str, resources: Mapping[str, float]) -> None:
+def check_workers(client: Any, address: str, resources: Mapping[str, float]) -> None:
     """Refuse workers on which the work cannot run, as far as they are there yet."""
     here = importlib.metadata.version("layerlake")
     versions = client.run(importlib.metadata.version, "layerlake", on_error="return")
@@ -240,9 +241,9 @@ def _as_done(client: Any, address: str, futures: Sequence[Any]) -> Iterator[Any]
     left, workerless = len(futures), 0.0
     while left:
         try:
-            future = done.get(timeout=_LOOK_SECONDS)
+            future = done.get(timeout=LOOK_SECONDS)
         except queue.Empty:
-            workerless = 0.0 if _has_workers(client, address) else workerless + _LOOK_SECONDS
+            workerless = 0.0 if _has_workers(client, address) else workerless + LOOK_SECONDS
             if workerless >= WORKERLESS_SECONDS:
                 raise WorkersFailed(
                     f"the Dask cluster at {address} has had no worker for "
@@ -260,10 +261,10 @@ def _has_workers(client: Any, address: str) -> bool:
     try:
         return bool(client.nthreads())
     except (OSError, TimeoutError, RuntimeError) as error:
-        raise _gone(address) from error
+        raise scheduler_gone(address) from error
 
 
-def _gone(address: str) -> WorkersFailed:
+def scheduler_gone(address: str) -> WorkersFailed:
     """Return the error that says that the scheduler has gone."""
     return WorkersFailed(f"the Dask scheduler at {address} went away; start it, and this, again")
 
@@ -284,4 +285,4 @@ def _result(future: Any, address: str) -> Any:
             "read fewer rows at a time"
         ) from error
     except CancelledError as error:
-        raise _gone(address) from error
+        raise scheduler_gone(address) from error

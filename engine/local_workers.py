@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from layerlake.engine.blas_threads import SINGLE_THREADED, one_blas_thread
@@ -41,7 +41,14 @@ def workers_here(workers: int | None) -> int:
 
 
 def finished_parts(
-    parts: Sequence[P], summarise: Callable[[P], S], workers: int, *, kind: str
+    parts: Sequence[P],
+    summarise: Callable[[P], S],
+    workers: int,
+    *,
+    kind: str,
+    ahead: int | None = None,
+    on_death: Callable[[P], S] | None = None,
+    environments: Sequence[Mapping[str, str]] = (),
 ) -> Generator[tuple[int, S], None, None]:
     """Yield the number and the state of every part, in the order in which they are done.
 
@@ -55,6 +62,14 @@ def finished_parts(
         How many work at a time.
     kind
         `threads` or `processes`.
+    ahead
+        Parts that may be begun from the first one on that is not done; by default two a worker, so
+        that few states lie about.
+    on_death
+        Returns what stands for the state of a part that killed several processes; by default that
+        ends all the others too.
+    environments
+        Variables of the environment of each process, over those of this one.
 
     Raises
     ------
@@ -67,12 +82,13 @@ def finished_parts(
     """
     if kind == "processes":
         function = packed(summarise, "this comparison")
-        processes = [_Process(function) for _ in range(workers)]
+        own = [*environments, *([{}] * (workers - len(environments)))]
+        processes = [_Process(function, own[number]) for number in range(workers)]
         runs: list[Callable[[P], S]] = list(processes)
     else:
         processes = []
         runs = [summarise] * workers
-    numbers = _Numbers(len(parts), AHEAD * workers)
+    numbers = _Numbers(len(parts), AHEAD * workers if ahead is None else ahead)
     arrived: queue.SimpleQueue[tuple[int, S | None, BaseException | None] | None]
     arrived = queue.SimpleQueue()
 
@@ -81,6 +97,12 @@ def finished_parts(
         while (number := numbers.take()) is not None:
             try:
                 arrived.put((number, run(parts[number]), None))
+            except _Killed as error:
+                if on_death is not None:
+                    arrived.put((number, on_death(parts[number]), None))
+                    continue
+                numbers.stop()
+                arrived.put((number, None, error))
             except BaseException as error:  # noqa: BLE001 - raised by whoever waits
                 numbers.stop()
                 arrived.put((number, None, error))
@@ -163,12 +185,17 @@ class _Numbers:
             self._change.notify_all()
 
 
+class _Killed(WorkersFailed):
+    """Several processes died over one part."""
+
+
 class _Process:
     """A worker process, and the one that takes its place when it dies; of one thread."""
 
-    def __init__(self, function: bytes) -> None:
-        """Take what turns a part into its state, packed."""
+    def __init__(self, function: bytes, environment: Mapping[str, str]) -> None:
+        """Take what turns a part into its state, packed, and variables of the environment."""
         self._function = function
+        self._environment = environment
         self._lock = threading.Lock()
         self._killed = False
         self._child: subprocess.Popen[bytes] | None = None
@@ -186,7 +213,7 @@ class _Process:
                 if fine:
                     return found
                 raise found
-        raise WorkersFailed(
+        raise _Killed(
             f"{death} worker processes died over the same rows ({_ending(code)}), as happens where "
             "memory runs out; allow fewer workers, or read fewer rows at a time"
         )
@@ -211,7 +238,7 @@ class _Process:
                 raise EOFError
             self._child = subprocess.Popen(
                 [sys.executable, "-P", "-c", BOOT, *sys.path],
-                env={**os.environ, **SINGLE_THREADED},
+                env={**os.environ, **SINGLE_THREADED, **self._environment},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
             )

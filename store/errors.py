@@ -16,8 +16,11 @@ LayerLakeError
 ├── MemoryRefused     (MemoryError)      a pass would need more than is allowed
 ├── WorkersFailed     (ConnectionError)  workers cannot be reached, or died over their work
 ├── TrainingDiverged  (ArithmeticError)  a loss or a gradient is no number
+├── RunsFailed        (RuntimeError)     of several runs some failed; the others are done
 └── MissingExtra      (ImportError)      an optional dependency is not installed
 """
+
+from typing import Any
 
 
 def is_a(value: object, *kinds: type) -> bool:
@@ -126,6 +129,16 @@ class TrainingDiverged(LayerLakeError, ArithmeticError):
     """A loss or a gradient is no number any more."""
 
     kind = "training-diverged"
+
+
+class RunsFailed(LayerLakeError, RuntimeError):
+    """Of several runs some failed, and all the others are done."""
+
+    kind = "runs-failed"
+    reports: tuple[Any, ...] = ()
+    """Of the runs that are done."""
+    failures: tuple[Any, ...] = ()
+    """What became of each of the others."""
 
 
 class MissingExtra(LayerLakeError, ImportError):

@@ -396,7 +396,7 @@ def test_a_cluster_without_workers_is_told(
     own_cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dask_cluster, "WORKERLESS_SECONDS", 0.2)
-    monkeypatch.setattr(dask_cluster, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(dask_cluster, "LOOK_SECONDS", 0.1)
     with own_cluster(0) as cluster:
         address = cluster.scheduler_address
         with pytest.raises(WorkersFailed, match=f"cluster at {address} has had no worker for 0 s"):
@@ -429,7 +429,7 @@ class Answering:
 
 def test_workers_with_another_version_are_refused_and_dying_ones_are_not() -> None:
     here = importlib.metadata.version("layerlake")
-    check = partial(dask_cluster._check_workers, address="tcp://10.0.0.9:9", resources={})
+    check = partial(dask_cluster.check_workers, address="tcp://10.0.0.9:9", resources={})
     check(Answering(here, ConnectionResetError("closed"), OSError("timed out")))
     with pytest.raises(WorkersFailed, match=r"10\.0\.0\.1:9 has no LayerLake, and this process"):
         check(Answering(here, importlib.metadata.PackageNotFoundError("layerlake")))

@@ -1,0 +1,335 @@
+"""Several runs at once: the same as one by one, whoever does them and whoever dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from layerlake.analyses.finetuning import many_runs
+from layerlake.analyses.finetuning.finetune import FinetuneReport
+from layerlake.analyses.finetuning.grid import grid
+from layerlake.analyses.finetuning.many_runs import finetune_many
+from layerlake.engine.corpora import read_corpus
+from layerlake.engine.progress import ProgressEvent, to_function
+from layerlake.store.errors import InvalidInput, RunsFailed, WorkersFailed
+
+Runs = list[dict[str, Any]]
+
+
+def two_tasks(model: Path, data: Path, under: Path, seeds: str = "0-1", **more: Any) -> Runs:
+    """Return two tasks by some seeds, in folders below one."""
+    tasks = {
+        "classify": {"train": data / "classes.jsonl"},
+        "tag": {"train": data / "tags.jsonl", "batch": 12},
+    }
+    sizes = {"epochs": 1, "batch": 8, "device": "cpu", **more}
+    return grid(tasks, seeds=seeds, out=under / "{name}-s{seed}", model=model, **sizes)
+
+
+@pytest.fixture
+def runs(tiny_bert: Path, labelled_data: Path, tmp_path: Path) -> Callable[..., Runs]:
+    """A function from the name of a folder (and seeds, and arguments) to runs below it."""
+
+    def make(under: str, seeds: str = "0-1", **more: Any) -> Runs:
+        return two_tasks(tiny_bert, labelled_data, tmp_path / under, seeds, **more)
+
+    return make
+
+
+def digests(reports: list[FinetuneReport]) -> list[tuple[str, str]]:
+    """Return the folder's name and the weights of every run."""
+    return [(Path(report.folder).name, report.weights_digest) for report in reports]
+
+
+@pytest.fixture(scope="module")
+def expected(
+    tiny_bert: Path, labelled_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> list[tuple[str, str]]:
+    """The weights of runs that were done one by one, with one thread of torch."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        alone = tmp_path_factory.mktemp("alone")
+        return digests(finetune_many(two_tasks(tiny_bert, labelled_data, alone)))
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_grid_is_tasks_by_seeds() -> None:
+    found = grid(
+        {"mnli": {"train": "m"}, "short": {"task": "mnli", "train": "m", "epochs": 1}},
+        seeds="3,5",
+        out="runs/{name}-{task}-s{seed}",
+        model="bert",
+        epochs=2,
+    )
+    assert [run["out"] for run in found] == [
+        "runs/mnli-mnli-s3",
+        "runs/mnli-mnli-s5",
+        "runs/short-mnli-s3",
+        "runs/short-mnli-s5",
+    ]
+    assert [(run["task"], run["seed"], run["epochs"]) for run in found] == [
+        ("mnli", 3, 2),
+        ("mnli", 5, 2),
+        ("mnli", 3, 1),
+        ("mnli", 5, 1),
+    ]
+    assert found[0] == {
+        "task": "mnli",
+        "model": "bert",
+        "train": "m",
+        "seed": 3,
+        "epochs": 2,
+        "out": "runs/mnli-mnli-s3",
+    }
+
+
+@pytest.mark.parametrize(
+    ("how", "sentence"),
+    [
+        ({"seeds": "0-2", "out": "runs/a"}, "3 seeds cannot all be written to runs/a; put {seed}"),
+        ({"seeds": 0, "out": "runs/{lr}"}, "the folder 'runs/{lr}' cannot be read; {name}, {task}"),
+        ({"seeds": "none,1", "out": "r{seed}"}, "seed 'none,1' not understood"),
+        ({"seeds": "2-1", "out": "r{seed}"}, "seed '2-1' not understood"),
+        ({"seeds": -1, "out": "r{seed}"}, "seed is -1"),
+    ],
+)
+def test_grids_that_cannot_be_told_apart_are_refused(how: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        grid({"mnli": {}}, **how)
+    assert str(caught.value).startswith(sentence)
+
+
+def test_runs_are_done_once_in_order(runs: Callable[..., Runs]) -> None:
+    seen: list[FinetuneReport] = []
+    events: list[ProgressEvent] = []
+    reports = finetune_many(
+        runs("here"), on_report=seen.append, progress=to_function(events.append)
+    )
+    assert seen == reports
+    assert [Path(report.folder).name for report in reports] == [
+        "classify-s0",
+        "classify-s1",
+        "tag-s0",
+        "tag-s1",
+    ]
+    assert [report.n_computed for report in reports] == [3, 3, 2, 2]
+    assert len({report.weights_digest for report in reports}) == 4
+    assert "run 3 of 4: tag, seed 0" in {event.label for event in events}
+    again = finetune_many(runs("here"))
+    assert [report.n_computed for report in again] == [0, 0, 0, 0]
+    assert digests(again) == digests(reports)
+
+
+def test_processes_give_the_same_weights(
+    runs: Callable[..., Runs], expected: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(many_runs, "workers_here", lambda workers: workers or 2)
+    events: list[ProgressEvent] = []
+    reports = finetune_many(
+        runs("there"), scheduler="processes", workers=2, progress=to_function(events.append)
+    )
+    assert digests(reports) == expected
+    assert (events[-1].done, events[-1].total, events[-1].unit) == (4, 4, "runs")
+    told = json.loads((Path(reports[0].folder) / "layerlake.json").read_text())
+    assert told["training"]["versions"]["threads"] == "1"
+
+
+def test_a_cluster_gives_the_same_weights_and_loses_no_run_with_a_worker(
+    runs: Callable[..., Runs], expected: list[tuple[str, str]], cluster: Any
+) -> None:
+    killed: list[int] = []
+
+    def kill_one(report: FinetuneReport) -> None:
+        if not killed:
+            killed.extend(worker.process.pid for worker in cluster.workers.values())
+            os.kill(killed[0], signal.SIGKILL)
+
+    reports = finetune_many(
+        runs("far", save_steps=1), scheduler=cluster.scheduler_address, on_report=kill_one
+    )
+    assert killed
+    assert digests(reports) == expected
+
+
+def test_runs_on_gpus_need_workers_with_gpus(runs: Callable[..., Runs], cluster: Any) -> None:
+    with pytest.raises(WorkersFailed, match="has 1 GPU; start some with"):
+        finetune_many(runs("gpu", device="cuda"), scheduler=cluster.scheduler_address)
+
+
+def test_a_process_that_dies_goes_on_from_its_saved_state(
+    runs: Callable[..., Runs],
+) -> None:
+    (first, *_) = runs("dying", save_steps=1)
+    log = Path(first["out"]) / "log.jsonl"
+    events: list[str] = []
+
+    def kill_when_saved() -> None:
+        while not log.exists() or '"saved"' not in log.read_text():
+            if done.wait(0.002):
+                return
+        tasks = Path(f"/proc/{os.getpid()}/task").iterdir()
+        children = [c for task in tasks for c in (task / "children").read_text().split()]
+        for child in children:
+            if "worker_process" in Path(f"/proc/{child}/cmdline").read_text():
+                os.kill(int(child), signal.SIGKILL)
+                events.append(child)
+
+    if not Path("/proc").is_dir():
+        pytest.skip("there is no /proc here")
+    done = threading.Event()
+    killer = threading.Thread(target=kill_when_saved)
+    killer.start()
+    try:
+        long = first | {"epochs": 8}
+        (report,) = finetune_many([long], scheduler="processes", workers=1)
+    finally:
+        done.set()
+        killer.join()
+    told = [json.loads(line)["event"] for line in log.read_text().splitlines()]
+    assert events
+    assert "resumed" in told
+    assert report.n_steps == 24
+    assert report.n_computed < 24
+
+
+def test_a_run_that_fails_stops_no_other(
+    runs: Callable[..., Runs], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = runs("some", seeds="0")
+    bad = asked[0] | {"freeze": 9, "out": tmp_path / "bad"}
+    seen: list[FinetuneReport] = []
+    with pytest.raises(RunsFailed) as caught:
+        finetune_many([bad, *asked], on_report=seen.append)
+    (failure,) = caught.value.failures
+    assert failure.folder == str(tmp_path / "bad")
+    assert failure.sentence.startswith("freeze is 9; give a whole number from -1 to 2")
+    assert str(caught.value) == f"1 of 3 runs failed: {tmp_path / 'bad'}: {failure.sentence}"
+    assert list(caught.value.reports) == seen
+    assert [report.task for report in seen] == ["classify", "tag"]
+
+
+def test_an_error_that_nobody_expects_is_kept_with_its_trace(
+    runs: Callable[..., Runs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(task: str, **_arguments: Any) -> FinetuneReport:
+        raise ZeroDivisionError(f"{task} by nought\nand more")
+
+    asked = runs("broken", seeds="0")
+    jobs = many_runs._checked(asked)
+    monkeypatch.setattr(many_runs, "finetune", broken)
+    outcome = many_runs._outcome(jobs[0], many_runs.silent)
+    assert isinstance(outcome, many_runs.RunFailure)
+    assert outcome.sentence == "ZeroDivisionError: classify by nought"
+    assert "in broken" in outcome.trace
+
+
+def test_a_run_that_kills_every_process_stops_no_other(
+    runs: Callable[..., Runs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(many_runs, "_in_process", dies_over_tags)
+    with pytest.raises(RunsFailed, match=r"^1 of 2 runs failed: .*tag-s0: 3 workers died over it"):
+        finetune_many(runs("kills", seeds="0"), scheduler="processes", workers=2)
+
+
+def dies_over_tags(job: Any, threads: int) -> many_runs.RunFailure | FinetuneReport:
+    """Die over a run of one task, and report the others as done."""
+    if job.arguments["task"] == "tag":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return FinetuneReport(job.folder, "classify", 0, {}, 1, 1, 1, 1, 0.0, "w", {})
+
+
+def test_a_run_that_nobody_waits_for_ends_and_is_not_called_failed(
+    runs: Callable[..., Runs], tmp_path: Path
+) -> None:
+    (job, _) = many_runs._checked(runs("left", seeds="0", save_steps=1))
+    outcome = many_runs._on_worker(job, 1, lambda: (Path(job.folder) / "log.jsonl").exists())
+    assert isinstance(outcome, many_runs.RunFailure)
+    assert outcome.sentence == "nobody waits for it any more"
+    told = [json.loads(line)["event"] for line in (Path(job.folder) / "log.jsonl").open()]
+    assert told == ["started"]
+
+
+def test_each_process_has_a_gpu_of_its_own(
+    runs: Callable[..., Runs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = many_runs._checked(runs("gpus", device="auto"))
+    given: dict[str, Any] = {}
+
+    def finished(*parts: Any, **how: Any) -> Any:
+        given.update(how, count=parts[2])
+        yield from ()
+
+    monkeypatch.setattr(many_runs, "finished_parts", finished)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    scheduler = many_runs.scheduler_named("processes")
+    assert list(many_runs._in_processes(jobs, scheduler, None)) == []
+    assert given["environments"] == [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}]
+    assert given["count"] == 2
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b,GPU-c")
+    list(many_runs._in_processes(jobs, scheduler, 4))
+    named = [own["CUDA_VISIBLE_DEVICES"] for own in given["environments"]]
+    assert named == ["GPU-a", "GPU-b", "GPU-c", "GPU-a"]
+    chosen = many_runs._checked(runs("gpus", device="cuda:1"))
+    list(many_runs._in_processes(chosen, scheduler, 2))
+    assert given["environments"] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"out": None}, "run 1 has no out; give one"),
+        ({"task": "spam"}, "run 1: there is no task 'spam'"),
+        ({"stride": 3}, "run 1: stride is no entry of the recipe of classify"),
+        ({"lr": "much"}, "run 1: lr is 'much'"),
+        ({"out": 3}, "run 1 has no folder, but out is 3; name one"),
+        ({"progress": print}, "run 1: progress is no entry of the recipe"),
+    ],
+)
+def test_runs_that_cannot_be_are_refused_before_any_is_begun(
+    runs: Callable[..., Runs], change: dict[str, Any], sentence: str, tmp_path: Path
+) -> None:
+    first, *others = runs("refused", seeds="0")
+    with pytest.raises(InvalidInput) as caught:
+        finetune_many([first | change, *others])
+    assert str(caught.value).startswith(sentence)
+    assert not (tmp_path / "refused").exists()
+
+
+def test_ways_that_cannot_be_are_refused(
+    runs: Callable[..., Runs], labelled_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = runs("ways", seeds="0")
+    with pytest.raises(InvalidInput, match="runs 1 and 3 would both be written to"):
+        finetune_many([*asked, asked[0]])
+    with pytest.raises(InvalidInput, match="there are no runs"):
+        finetune_many([])
+    with pytest.raises(InvalidInput, match="runs are no list of mappings"):
+        finetune_many({"run": 1})  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="choose the scheduler processes"):
+        finetune_many(asked, scheduler="threads")
+    with pytest.raises(InvalidInput, match="scheduler 'dask' is not one of"):
+        finetune_many(asked, scheduler="dask")
+    with pytest.raises(InvalidInput, match="2 workers need a scheduler"):
+        finetune_many(asked, workers=2)
+    with pytest.raises(InvalidInput, match="progress is 3"):
+        finetune_many(asked, progress=3)  # type: ignore[arg-type]
+    live = asked[0] | {"train": read_corpus(labelled_data / "classes.jsonl")}
+    live["train"].source["lock"] = threading.Lock()
+    with pytest.raises(InvalidInput, match="run 1 holds what cannot be sent to another process"):
+        finetune_many([live], scheduler="processes")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InvalidInput, match="is for one process, and several were launched"):
+        finetune_many(asked, scheduler="processes")
