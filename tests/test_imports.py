@@ -133,10 +133,11 @@ def dotted(path: Path) -> str:
             for path in modules("store")
             if (name := dotted(path)) not in NEED_TORCH
         ),
+        "import layerlake.analyses.finetuning.finetune",
         "import layerlake.cli.main",
         "from layerlake.cli.main import commands; commands(['--help'], standalone_mode=False)",
     ],
-    ids=["layerlake", "layerlake.store", "layerlake.cli.main", "layerlake --help"],
+    ids=["layerlake", "layerlake.store", "finetune", "layerlake.cli.main", "layerlake --help"],
 )
 def test_heavy_packages_wait_until_they_are_used(code: str) -> None:
     assert loaded_by(code) == set()

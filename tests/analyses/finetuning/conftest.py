@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import string
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,14 @@ WORDS = (
     "'s",
     "barked",
 )
+WHOLE = [
+    "the", "cat", "sat", "quietly", "on", "un", "##bel", "##iev", "##able", "mats", "nobody",
+    "bark", "##ed", "mat", "a", "who", "it", "is", "don", "didn", "leo", "japanese", "anti",
+    "##dis", "##establish", "one", "two", "three", "four", "ten", "eleven", "cafe", "yes", "no",
+    "dogs", "dog", "they", "see", "premise", "1990", "1895", "1943", "naive",
+]  # fmt: skip
+"""Pieces beside single letters of the small BERT's vocabulary."""
+
 RELATIONS = ("det", "nsubj", "obl", "punct")
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -124,11 +133,38 @@ def made_corpus(name: str, n: int, folder: Path, seed: int = 0) -> Corpus:
 
 
 @pytest.fixture(scope="session")
-def small_loaded(small_bert: Path) -> Any:
-    """The small BERT as it is loaded; whoever changes it copies it first."""
+def small_loaded(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A random BERT of three layers and few pieces, loaded; whoever changes it copies it first."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
     from layerlake.engine.models import load_model
 
-    return load_model(str(small_bert), device="cpu", compute_dtype="float32")
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    letters = string.ascii_lowercase + string.digits
+    pieces = [*specials, *WHOLE, *letters, *(f"##{c}" for c in letters), *string.punctuation]
+    vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", sep_token="[SEP]"
+    ).save_pretrained(folder)
+    config = transformers.BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=48,
+        max_position_embeddings=32,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        transformers.BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    return load_model(str(folder), device="cpu", compute_dtype="float32")
 
 
 @pytest.fixture
