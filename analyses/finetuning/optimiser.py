@@ -117,7 +117,8 @@ class Optimiser:
         done = _FAR if self._recipe.optimiser == "bert-adamw" else float(step)
         for parameter in self.parameters:
             self._adam.state[parameter] = {
-                "step": torch.tensor(done, dtype=torch.float32),
+                # The fused kernel reads it where the parameter lies.
+                "step": torch.tensor(done, dtype=torch.float32, device=parameter.device),
                 "exp_avg": torch.zeros_like(parameter),
                 "exp_avg_sq": torch.zeros_like(parameter),
             }

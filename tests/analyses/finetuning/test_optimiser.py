@@ -256,3 +256,16 @@ def test_rates_of_short_trainings_are_shares(schedule: str, n_steps: int, warmup
     found = [learning_rate(entries, step, n_steps) for step in range(n_steps)]
     assert all(0 <= factor <= 1 for factor in found)
     assert found[-1] > 0
+
+
+def test_counters_of_updates_lie_where_their_parameters_do() -> None:
+    optimiser = Optimiser([(a_net(), "", 1.0)], Recipe(), STEPS)
+    # No GPU is needed to see on which device something would be made.
+    optimiser.names = ["one"]
+    optimiser.parameters = [torch.nn.Parameter(torch.zeros(2, device="meta"))]
+    zeros = torch.zeros(2)
+    optimiser.restore({"first/one": zeros, "second/one": zeros}, 3)
+    (state,) = (optimiser._adam.state[parameter] for parameter in optimiser.parameters)
+    assert {name: value.device.type for name, value in state.items()} == dict.fromkeys(
+        ("step", "exp_avg", "exp_avg_sq"), "meta"
+    )
