@@ -98,6 +98,26 @@ def write_lineage(folder: Path, lineage: Lineage) -> None:
     LakeReadOnly, StorageFailed
         The folder cannot be written to.
     """
+    raw = _serialised(lineage)
+    try:
+        replace_durably(folder / LINEAGE_FILE, [raw])
+    except FileNotFoundError as error:
+        raise InvalidInput(f"no folder {folder}; save the model before its lineage") from error
+
+
+def check_lineage(lineage: Lineage) -> None:
+    """Refuse what `write_lineage` would, so that nothing is trained that cannot be recorded.
+
+    Raises
+    ------
+    InvalidInput
+        Something in it is no JSON (a NaN too), or it is too large.
+    """
+    _serialised(lineage)
+
+
+def _serialised(lineage: Lineage) -> bytes:
+    """Return a lineage as the bytes of its file, checked as a reader will."""
     document = {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(lineage)}
     try:
         text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
@@ -111,10 +131,7 @@ def write_lineage(folder: Path, lineage: Lineage) -> None:
         _parsed(raw)
     except InvalidInput as error:
         raise InvalidInput(f"the lineage {error}; record less of the training") from error
-    try:
-        replace_durably(folder / LINEAGE_FILE, [raw])
-    except FileNotFoundError as error:
-        raise InvalidInput(f"no folder {folder}; save the model before its lineage") from error
+    return raw
 
 
 def _parsed(raw: bytes) -> Lineage:

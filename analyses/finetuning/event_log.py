@@ -24,6 +24,8 @@ from typing import Any, Final
 from layerlake.store.errors import StorageFailed
 
 LOG_FILE: Final = "log.jsonl"
+_OPENING: Final = b'{"event": '
+"""Begins every line of ours."""
 
 
 class EventLog:
@@ -75,4 +77,9 @@ def _drop_half_line(file: Path) -> None:
         return
     with file.open("r+b") as log:
         content = log.read()
-        log.truncate(content.rfind(b"\n") + 1)
+        whole = content.rfind(b"\n") + 1
+        tail = content[whole:]
+        if tail[: len(_OPENING)] == _OPENING[: len(tail)]:
+            log.truncate(whole)
+        else:
+            log.write(b"\n")  # somebody else's

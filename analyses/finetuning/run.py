@@ -31,7 +31,7 @@ from layerlake.analyses.finetuning.tasks.task import Examples
 from layerlake.analyses.finetuning.team import Team
 from layerlake.analyses.finetuning.training import Trainer
 from layerlake.engine.checkpoints import locate
-from layerlake.engine.lineage_record import Lineage, read_lineage
+from layerlake.engine.lineage_record import Lineage, check_lineage, read_lineage
 from layerlake.engine.models import load_model
 from layerlake.engine.placement import weights_digest
 from layerlake.engine.progress import Progress
@@ -155,6 +155,9 @@ class Run:
         for each in (examples, *dev):
             if not each.n_inputs:
                 raise InvalidInput(f"{each.named} holds no example that can be used; give others")
+        # A name of a file may be no text; that is to be said now, and not when all is trained.
+        about = record.training() | {"finished": {"of": self.decides}}
+        check_lineage(Lineage(loaded.weights_digest, record.parent(), record.shape.truncate, about))
         model = task_model(
             loaded, task, inventory, record.recipe, record.shape, settings.seed, record.pooler
         )

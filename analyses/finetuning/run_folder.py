@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from layerlake.store.amounts import format_bytes
-from layerlake.store.errors import InvalidInput, LakeBusy, StorageFailed
+from layerlake.store.errors import InvalidInput, LakeBusy, NameConflict, StorageFailed
 from layerlake.store.folder import replace_durably
 
 if TYPE_CHECKING:
@@ -23,6 +25,10 @@ PART: Final = ".part"
 """Ends the names of files that are being written."""
 _SPARE_BYTES: Final = 32 * 2**20
 """For tokenizer, configs and log."""
+_OWN: Final = re.compile(
+    r"checkpoint|\.?run\.json(-[0-9a-f]+)?|(state|best-[0-9]+)\.safetensors(\.part)?"
+)
+"""What runs write into their work folder; whatever else lies there is somebody else's."""
 
 
 class RunFolder:
@@ -97,24 +103,40 @@ class RunFolder:
 
         Raises
         ------
+        NameConflict
+            The work folder holds what no run wrote.
         StorageFailed, LakeReadOnly
             It cannot be written to.
         """
         try:
             self.work.mkdir(exist_ok=True)
-            for file in self.work.rglob(f"*{PART}"):
+            odd = sorted(file.name for file in self.work.iterdir() if not _is_own(file))
+            for file in () if odd else self.work.rglob(f"*{PART}"):
                 file.unlink()
         except OSError as error:
             raise StorageFailed(
                 f"cannot write {self.work}: {error.strerror}; choose another --out"
             ) from error
+        if odd:
+            raise NameConflict(
+                f"{self.work} holds {odd[0]}, which no run wrote, and a run removes that folder "
+                "when it is done; choose another --out"
+            )
         if self.begun() is None:
             text = json.dumps(decides, indent=1, sort_keys=True, ensure_ascii=False)
             replace_durably(self.work / BEGUN_FILE, [f"{text}\n".encode()])
 
     def clear(self) -> None:
-        """Remove what only a resume would need."""
-        shutil.rmtree(self.work, ignore_errors=True)
+        """Remove what only a resume would need, and nothing that no run wrote."""
+        with contextlib.suppress(OSError):
+            for file in self.work.iterdir():
+                if not _is_own(file):
+                    continue
+                if file.is_dir():
+                    shutil.rmtree(file, ignore_errors=True)
+                else:
+                    file.unlink()
+            self.work.rmdir()
 
     def require_space(self, model: nn.Module, *, keeps_best: bool) -> None:
         """Refuse a disk that the state, the checkpoint and the best epoch do not fit on.
@@ -146,3 +168,8 @@ class RunFolder:
                 f"state and checkpoint, and the disk has {format_bytes(free)} ({free} bytes) left; "
                 "free some space, or choose another --out"
             )
+
+
+def _is_own(file: Path) -> bool:
+    """Say whether an entry of a work folder is one that runs write."""
+    return _OWN.fullmatch(file.name) is not None

@@ -216,6 +216,21 @@ class TestAnotherRunsFolder:
         with pytest.raises(NameConflict, match="holds a model that was trained otherwise"):
             finetune(**call)
 
+    def test_a_folder_of_ones_own_called_training_is_left_alone(self, small_call: Call) -> None:
+        call = small_call("tag", epochs=1, dev=None)
+        mine = Path(call["out"]) / "training"
+        mine.mkdir(parents=True)
+        (mine / "thesis.part").write_text("mine")
+        with pytest.raises(NameConflict, match=r"training holds thesis\.part, which no run wrote"):
+            finetune(**call)
+        assert files_of(Path(call["out"])).keys() == {"training/thesis.part"}
+        shutil.rmtree(mine)
+        finetune(**call)
+        mine.mkdir()
+        (mine / "later.txt").write_text("mine")
+        assert finetune(**call).n_computed == 0
+        assert (mine / "later.txt").read_text() == "mine"
+
     def test_a_file_in_the_way_is_named(self, small_call: Call) -> None:
         call = small_call("classify")
         Path(call["out"]).write_text("mine")
@@ -283,6 +298,16 @@ class TestRefusals:
             finetune(**call)
         assert "\n" not in str(refused.value)
         assert not isinstance(call["out"], str) or not Path(call["out"]).exists()
+
+    def test_what_lineage_cannot_say_is_told_before_anything_is_trained(
+        self, small_call: Call
+    ) -> None:
+        call = small_call("tag")
+        odd = Path(call["out"]).parent / os.fsdecode(b"caf\xe9.jsonl")
+        shutil.copy(call["train"], odd)
+        with pytest.raises(InvalidInput, match=r"cannot be written as JSON .*udce9"):
+            finetune(**call | {"train": str(odd)})
+        assert not Path(call["out"]).exists()
 
     def test_a_file_without_examples(self, small_call: Call) -> None:
         call = small_call("classify")
@@ -419,6 +444,23 @@ class TestLog:
         assert [event["step"] for event in trained] == [6, 12]
         means = [np.mean(losses[:6]), np.mean(losses[6:])]
         assert [event["loss"] for event in trained] == pytest.approx(means, abs=1e-6)
+
+    @pytest.mark.parametrize(
+        ("there", "then"),
+        [
+            (b'{"a": 1}', b'{"a": 1}\n'),
+            (b'x\n{"event": "sav', b"x\n"),
+            (b'x\n{"ev', b"x\n"),
+            (b"x\n", b"x\n"),
+        ],
+    )
+    def test_of_what_lies_there_half_a_line_of_ours_alone_is_cut_off(
+        self, there: bytes, then: bytes, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "log.jsonl"
+        file.write_bytes(there)
+        event_log.EventLog(file, "run").add("saved", step=1)
+        assert file.read_bytes().startswith(then + b'{"event": "saved"')
 
     def test_one_that_cannot_be_written_is_one_sentence(
         self, small_call: Call, tmp_path: Path
