@@ -45,6 +45,8 @@ _POOLER_OF: Final = {
 }
 """What poolers' weights are called beside an encoder, by `config.model_type`, by our names."""
 _RESTORE: Final = "restore the folder"
+_MOST_BYTES: Final = 16 * 2**20
+"""Of the config of a head, most of which are its labels."""
 
 
 @dataclass(frozen=True)
@@ -224,8 +226,12 @@ def load_finetuned(
     file = place / HEAD_FOLDER / WEIGHTS_FILE
     _, weights = read_tensors(file, _RESTORE)
     with explained(f"the head of {folder} cannot be put together", _RESTORE):
-        head = trained.head(loaded.module, about["inventory"], recipe)
-        head.load_state_dict(weights)
+        # Its config may ask for any width: memory is taken for what lies in the file alone.
+        with torch.device("meta"):
+            head = trained.head(loaded.module, about["inventory"], recipe)
+        head.load_state_dict(weights, assign=True)
+    if odd := [name for name, value in head.named_parameters() if value.dtype != torch.float32]:
+        raise InvalidInput(f"{odd[0]} in {file} is not float32; {_RESTORE}")
     model = TaskModel(loaded.module, head.to(loaded.device))
     return Finetuned(loaded, model.eval(), trained, about["inventory"], recipe)
 
@@ -244,8 +250,11 @@ def _read_head(place: Path, given: str) -> dict[str, Any]:
             f"{given} has no head for any task; fine-tune it for one with `layerlake finetune`, or "
             "give a folder that it wrote"
         )
-    with explained(f"{file} cannot be read", _RESTORE):
-        about = json.loads(file.read_text(encoding="utf-8"))
+    with explained(f"{file} cannot be read", _RESTORE), file.open("rb") as opened:
+        raw = opened.read(_MOST_BYTES + 1)
+        if len(raw) > _MOST_BYTES:
+            raise InvalidInput(f"{file} is larger than {_MOST_BYTES // 2**20} MiB; {_RESTORE}")
+        about = json.loads(raw.decode())
     kinds = {"task": str, "inventory": dict, "recipe": dict, "encoder": str}
     if not isinstance(about, dict) or about.get("format") != _HEAD_FORMAT:
         raise InvalidInput(f"{file} is no head of LayerLake; give a folder that it wrote")
@@ -257,4 +266,8 @@ def _read_head(place: Path, given: str) -> dict[str, Any]:
     for name, kind in kinds.items():
         if not isinstance(about.get(name), kind):
             raise InvalidInput(f"{file} has no {name} as it should; {_RESTORE}")
+    for name, labels in about["inventory"].items():
+        texts = isinstance(labels, list) and all(isinstance(label, str) for label in labels)
+        if not texts or len(set(labels)) < len(labels):
+            raise InvalidInput(f"the {name} in {file} are no list of different texts; {_RESTORE}")
     return about

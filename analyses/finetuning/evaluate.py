@@ -265,9 +265,10 @@ def _write(answers: Answers, target: Path, source: Path | None) -> None:
 
 def _seen_in_training(lineage: Lineage | None, sources: list[Data]) -> list[str]:
     """Return a sentence for each source that the model was trained on."""
-    trained = None if lineage is None else (lineage.training.get("data") or {}).get("train") or {}
-    if trained is None:
-        return []
+    data = None if lineage is None else lineage.training.get("data")
+    trained = data.get("train") if isinstance(data, dict) else None
+    if not isinstance(trained, dict):
+        return []  # what a folder from elsewhere says need not be said as ours is
     return [
         f"{one.name} is what the model was trained on; its scores say nothing of new examples"
         for one in sources

@@ -153,7 +153,9 @@ def task_model(
         set_dropout(encoder, recipe.dropout)
     head = task.head(encoder, inventory, recipe)
     mine = next((part for part in head.modules() if isinstance(part, Pooler)), None)
-    if mine is not None and pooler is not None and mine.pool == "first":
+    shapes = {} if mine is None else {name: own.shape for name, own in mine.state_dict().items()}
+    fits = pooler is not None and shapes == {name: own.shape for name, own in pooler.items()}
+    if mine is not None and pooler is not None and mine.pool == "first" and fits:
         mine.load_state_dict(pooler)
         mine.trained = True
     initialise(head, seed)

@@ -275,6 +275,9 @@ class TestRefusals:
             ({"task": "chess"}, "there is no task 'chess'"),
             ({"inventory": {}}, "cannot be put together"),
             ({"inventory": {"labels": ["a", "b"]}}, "cannot be put together"),
+            ({"inventory": {"labels": ["a", "a"]}}, "no list of different texts"),
+            ({"inventory": {"labels": [["a"], 1]}}, "no list of different texts"),
+            ({"padding": "x" * 2**24}, "is larger than 16 MiB"),
         ],
     )
     def test_a_head_that_says_nonsense(self, change: Any, said: str, copied: Path) -> None:
@@ -283,6 +286,35 @@ class TestRefusals:
         file.write_text(change if isinstance(change, str) else json.dumps(about | change))
         with pytest.raises(InvalidInput, match=said):
             load_finetuned(str(copied), device="cpu")
+
+
+def test_a_head_takes_the_memory_of_its_file_whatever_its_config_says(
+    runs: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "wide"
+    shutil.copytree(runs["dep"][0]["out"], folder)
+    file = folder / "head" / "config.json"
+    about = json.loads(file.read_text())
+    # Petabytes, which no machine gives.
+    file.write_text(json.dumps(about | {"recipe": about["recipe"] | {"arc_width": 2**25}}))
+    with pytest.raises(InvalidInput, match=r"cannot be put together .*size mismatch"):
+        load_finetuned(str(folder), device="cpu")
+
+
+def test_a_pooler_of_another_shape_is_no_beginning_of_ours(
+    small_call: Call, tiny_bert: Path, tmp_path: Path
+) -> None:
+    from safetensors.torch import save_file
+
+    parent = tmp_path / "parent"
+    shutil.copytree(tiny_bert, parent)
+    weights = load_file(parent / "model.safetensors")
+    weights["pooler.dense.weight"] = torch.zeros(7, 16)
+    weights["pooler.dense.bias"] = torch.zeros(7)
+    save_file(weights, parent / "model.safetensors", metadata={"format": "pt"})
+    report = finetune(**small_call("mnli", epochs=1, dev=None, model=str(parent)))
+    stored = load_file(Path(report.folder) / "model.safetensors")
+    assert stored["pooler.dense.weight"].shape == (16, 16)
 
 
 def test_what_was_made_of_a_corpus_in_memory_is_recorded_as_such(

@@ -270,3 +270,15 @@ def test_a_report_says_what_was_dropped(
     report: EvaluationReport = evaluate(tiny_finetuned("mnli"), file, device="cpu")
     assert report.notes == ("1 pairs of mnli-dev have no gold label: left out",)
     assert (report.data["mnli-dev"]["n_examples"], report.data["mnli-dev"]["n"]) == (5, 4)
+
+
+@pytest.mark.parametrize("data", ["x", ["a"], {"train": "s"}, {"train": ["f"]}, None])
+def test_lineage_from_elsewhere_may_say_of_the_data_what_it_likes(
+    data: Any, tiny_finetuned: Finetuned, fresh: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "said"
+    shutil.copytree(tiny_finetuned("classify"), folder)
+    lineage = json.loads((folder / "layerlake.json").read_text())
+    lineage["training"]["data"] = data
+    (folder / "layerlake.json").write_text(json.dumps(lineage))
+    assert evaluate(folder, fresh, device="cpu").notes == ()
