@@ -6,6 +6,7 @@ variants that are made from each other in a circle stand beside each other.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -138,7 +139,8 @@ def _first_score(scores: Any) -> Iterable[str]:
             return
         for name, value in scores.items():
             if isinstance(value, int | float) and not isinstance(value, bool):
-                yield f"{printable(name)} {value:.3g}"
+                with contextlib.suppress(OverflowError):  # a whole number may be of any size
+                    yield f"{printable(name)} {value:.3g}"
                 return
         scores = next((inner for inner in scores.values() if isinstance(inner, Mapping)), None)
 

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from layerlake.store.errors import LayerLakeError
-from layerlake.store.lineage import called, family_order, made_by, own_bases, parent_of
+from layerlake.store.lineage import (
+    called,
+    family_order,
+    made_by,
+    own_bases,
+    parent_of,
+    printable,
+)
 
 if TYPE_CHECKING:
     from layerlake.store.reader import Lake
@@ -89,11 +96,11 @@ def _entry(
     if about.get("source") == "brought":
         lineage.append("brought from elsewhere")
     if about.get("randomize") is not None:
-        lineage.append(f"random weights, seed {about['randomize']}")
+        lineage.append(f"random weights, seed {printable(about['randomize'])}")
     if about.get("truncate") is not None:
-        lineage.append(f"first {about['truncate']} blocks")
+        lineage.append(f"first {printable(about['truncate'])} blocks")
     if about.get("revision"):
-        lineage.append(f"revision {str(about['revision'])[:12]}")
+        lineage.append(f"revision {printable(about['revision'])[:12]}")
     digest = about.get("weights_digest")
     if digest:
         twin = twins.setdefault(str(digest), name)
@@ -110,12 +117,13 @@ def _entry(
 
 
 def _size_text(about: Mapping[str, Any]) -> str:
-    said = [str(about["architecture"])] if about.get("architecture") else []
+    hidden = printable(about.get("hidden"))
+    said = [printable(about["architecture"])] if about.get("architecture") else []
     if isinstance(about.get("layers"), list) and about.get("hidden") is not None:
         # Brought activations: how many layers their model has is not known.
-        said.append(f"layers {', '.join(map(str, about['layers']))} of {about['hidden']}")
+        said.append(f"layers {', '.join(map(printable, about['layers']))} of {hidden}")
     elif about.get("n_layers") is not None and about.get("hidden") is not None:
-        said.append(f"{about['n_layers']} layers of {about['hidden']}")
+        said.append(f"{printable(about['n_layers'])} layers of {hidden}")
     return ", ".join(said)
 
 

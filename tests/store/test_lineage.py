@@ -137,6 +137,7 @@ def test_a_chain_of_thousands_is_followed() -> None:
             "dep, truncate 6, freeze 0",
         ),
         ({"training": {"task": "t", "scores": {"f1": 1}}, "truncate": 2}, "t"),
+        ({"training": {"task": "t", "scores": {"f1": 10**400}}}, "t"),
         ({"training": {"task": "t", "scores": {"good": True, "dev": [1]}}}, "t"),
         ({"training": {"task": "a\x1b[2J\n" + "x" * 99}}, "a?[2J?" + "x" * 51 + "..."),
     ],

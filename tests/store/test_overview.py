@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from layerlake.store.overview import MOST_VARIANTS, OPEN_VARIANTS
+from layerlake.store.overview import MOST_VARIANTS, OPEN_VARIANTS, overview
 from layerlake.store.reader import Lake, open_lake
 from layerlake.store.schema import ActivationLayout
 from layerlake.store.sets import SetPlan
@@ -144,9 +144,12 @@ def test_lineage_of_anybody_is_shown_as_text(lake, plan, fill):
     nasty = "<b>\x1b[2J"
     variant(lake, "tuned", parent={"source": nasty}, training={"task": nasty, "seed": [nasty]})
     variant(lake, "odd", parent=[1], training={"scores": {nasty: 1.0}})
-    for name in ("tuned", "odd"):
+    variant(lake, "raw", randomize=nasty, truncate=nasty, revision=nasty)
+    variant(lake, "shape", architecture=nasty, n_layers=nasty, hidden=nasty)
+    for name in ("tuned", "odd", "raw", "shape"):
         fill(lake, plan(variant=name))
     assert "\x1b" not in lake.summary()
+    assert not any("\x1b" in entry.about for entry in overview(lake).variants)
     page = Page(lake._repr_html_())
     assert "b" not in page.tags[page.tags.index("table") :]
     assert "made from <b>?[2J, which is not here" in page.text
