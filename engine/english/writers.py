@@ -10,6 +10,7 @@ from typing import Any
 
 from layerlake.engine.english.layers import GeneratedSentence
 from layerlake.store.errors import InvalidInput
+from layerlake.store.folder import replace_durably
 
 TASKS = (
     "pos",
@@ -227,5 +228,6 @@ def _json_line(value: Any) -> str:
 
 
 def _write(file: str | Path, parts: Iterable[str]) -> None:
-    # Bytes, so that no platform writes line ends of its own.
-    Path(file).write_bytes("".join(parts).encode())
+    # Bytes, so that no platform writes line ends of its own; and whole, since who finds a file
+    # takes it as it is.
+    replace_durably(Path(file), ["".join(parts).encode()])

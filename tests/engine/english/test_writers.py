@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from layerlake.engine.english import (
     write_squad,
 )
 from layerlake.engine.english.writers import constituents
-from layerlake.store.errors import InvalidInput
+from layerlake.store.errors import InvalidInput, StorageFailed
 
 N = 60
 
@@ -116,6 +117,18 @@ def test_files_have_the_same_line_ends_everywhere(
     for path in tmp_path.iterdir():
         assert b"\r" not in path.read_bytes()
         assert path.read_bytes().isascii()
+
+
+def test_a_full_disk_leaves_no_half_of_a_file(
+    tmp_path: Path, sentences: list[GeneratedSentence], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(StorageFailed, match="the disk is full"):
+        write_conllu(sentences, tmp_path / "train.conllu")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_brackets_give_spans_and_heights() -> None:
