@@ -205,19 +205,15 @@ def _places(
 def _second_texts(cut: Tokenization) -> NDArray[np.bool_]:
     """Return (piece,) whether each piece is of the second text of its input.
 
-    Not every tokenizer tells texts apart by segments, but all put a special piece between them.
+    Not every tokenizer tells texts apart by segments, but all put a special piece between them; so
+    as many specials are before the second text as open the input and part the two.
     """
-    special = cut.special.copy()
-    first = cut.input_offsets[:-1]
+    opening, between = (len(part) for part in cut.settings["specials"][:2])
     input_of = np.repeat(np.arange(cut.n_inputs), cut.lengths)
-    # The number of runs of specials that are behind a piece of text, within its input.
-    opens = special.copy()
-    opens[1:] &= ~special[:-1]
-    opens[first] = special[first]
-    seen = np.cumsum(opens)
-    before: NDArray[np.int64] = seen - (seen[first] - opens[first])[input_of]
-    leading = special[first].astype(np.int64)[input_of]
-    return ~special & (before - leading >= 1)
+    seen = np.cumsum(cut.special)
+    before = seen - (seen - cut.special)[cut.input_offsets[:-1]][input_of]
+    second: NDArray[np.bool_] = ~cut.special & (before == opening + between)
+    return second
 
 
 def _targets(

@@ -67,9 +67,12 @@ class Parsing(Task):
         notes = []
         if (relations == UNKNOWN).any():
             unknown = sorted({r for r, n in zip(given, relations, strict=True) if n == UNKNOWN})
+            trunks = {relation.partition(":")[0] for relation in numbers}
+            shared = any(relation.partition(":")[0] in trunks for relation in unknown)
+            but = ", under ud17 only where what is before the colon differs" if shared else ""
             notes.append(
                 f"{int((relations == UNKNOWN).sum())} words of {named} have relations that the "
-                f"training data lacks ({', '.join(unknown[:5])}), which count as errors"
+                f"training data lacks ({', '.join(unknown[:5])}), which count as errors{but}"
             )
         if cut.settings.get("dropped"):
             notes.append(f"{cut.settings['dropped']} sentences of {named} are too long: left out")
@@ -242,7 +245,8 @@ class ParsingAnswers(Answers):
                 upos,
                 convention,
             )
-            found |= {f"las_{convention}": counts.las, f"uas_{convention}": counts.uas}
+            if counts.n_words:  # of punctuation alone there is no score under `ptb`
+                found |= {f"las_{convention}": counts.las, f"uas_{convention}": counts.uas}
         return found
 
     def write(self, file: Path, source: Path | None) -> None:

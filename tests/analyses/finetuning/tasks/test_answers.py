@@ -518,3 +518,13 @@ def test_the_two_texts_are_told_apart_by_any_tokenizer_with_a_piece_between_them
                 ]
         assert sorted(set(passage[passage >= 0].tolist())) == list(range(int(counts[1])))
         assert (examples.targets["start"] > 0).any()
+
+
+def test_a_question_without_a_piece_leaves_the_passage_where_it_is(
+    encoded: Callable[..., Any], small_loaded: Any
+) -> None:
+    row = question("The cat sat.", "cat", 4, question="\u200b")
+    ((window,),) = windows_of(encoded(of_rows([row])), small_loaded)
+    assert window.passage[:2] == [-1, -1]
+    assert [place for place in window.passage if place >= 0] == list(range(len(window.passage) - 3))
+    assert window.pieces[window.start : window.end + 1] == ["cat"]

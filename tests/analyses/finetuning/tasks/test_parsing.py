@@ -336,3 +336,32 @@ def test_the_gold_trees_of_ewt_come_back_as_they_were(
         assert again.annotations[name].tolist() == values[words].tolist()
     for name in ("id", "text", "has_empty_nodes"):
         assert again.columns[name].tolist() == corpus.columns[name][chosen].tolist()
+
+
+def test_punctuation_alone_has_no_score_where_punctuation_does_not_count(
+    encoded: Callable[..., Any], tmp_path: Path
+) -> None:
+    file = tmp_path / "dots.conllu"
+    file.write_text("1\t.\t.\tPUNCT\t_\t_\t0\troot\t_\t_\n\n")
+    examples = encoded(read_corpus(file), {"relations": ["root"]})
+    answers = DEP.answers(examples, {"relations": ["root"]}, RECIPE)
+    answers.join({0: (np.zeros(1, np.int64), np.zeros(1, np.int64))})
+    # No NaN, which neither JSON nor lineage can say.
+    assert answers.scores() == {"las_ud17": 1.0, "uas_ud17": 1.0}
+
+
+def test_under_ud17_another_subtype_of_a_relation_that_is_unknown_counts(
+    encoded: Callable[..., Any], tmp_path: Path
+) -> None:
+    file = tmp_path / "subtype.conllu"
+    file.write_text("1\ta\ta\tX\t_\t_\t0\troot:odd\t_\t_\n\n")
+    examples = encoded(read_corpus(file), {"relations": ["root"]})
+    (note,) = examples.notes
+    assert note == (
+        "1 words of made up have relations that the training data lacks (root:odd), which count "
+        "as errors, under ud17 only where what is before the colon differs"
+    )
+    answers = DEP.answers(examples, {"relations": ["root"]}, RECIPE)
+    answers.join({0: (np.zeros(1, np.int64), np.zeros(1, np.int64))})
+    scores = answers.scores()
+    assert (scores["las_ud17"], scores["las_ptb"]) == (1, 0)
