@@ -211,7 +211,7 @@ def _second_texts(cut: Tokenization) -> NDArray[np.bool_]:
     opening, between = (len(part) for part in cut.settings["specials"][:2])
     input_of = np.repeat(np.arange(cut.n_inputs), cut.lengths)
     seen = np.cumsum(cut.special)
-    before = seen - (seen - cut.special)[cut.input_offsets[:-1]][input_of]
+    before: NDArray[np.int64] = seen - (seen - cut.special)[cut.input_offsets[:-1]][input_of]
     second: NDArray[np.bool_] = ~cut.special & (before == opening + between)
     return second
 
