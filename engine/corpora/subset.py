@@ -55,7 +55,8 @@ def join_corpora(corpora: Sequence[Corpus]) -> Corpus:
     ----------
     corpora
         One or more, of single texts or of pairs all of them. A column that is JSON text in one is
-        so in the whole; where values are of different types they become text. Where two examples have the same id,
+        so in the whole; where values are of different types they become text, unless all are
+        numbers. Where two examples have the same id,
         all ids are numbered by corpus: `1/ID`, `2/ID`.
 
     Raises
@@ -114,13 +115,17 @@ def _encoded(corpus: Corpus, names: set[str]) -> dict[str, NDArray[Any]]:
 
 
 def _shared(tables: Sequence[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-    """Return the columns that all tables have, end to end; as text where their types differ."""
+    """Return the columns that all tables have, end to end; as text where their types differ.
+
+    Whole numbers beside others become such: 1 and 1.0 are the same, which "1" and "1.0" are not.
+    """
     found = {}
     for name in tables[0]:
         columns = [table[name] for table in tables if name in table]
         if len(columns) < len(tables):
             continue
-        if len({column.dtype.kind for column in columns}) > 1:
+        kinds = {column.dtype.kind for column in columns}
+        if len(kinds) > 1 and kinds != {"i", "f"}:
             columns = [string_array([str(v) for v in column.tolist()]) for column in columns]
         found[name] = np.concatenate(columns)
     return found

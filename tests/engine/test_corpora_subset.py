@@ -118,7 +118,7 @@ def test_columns_of_different_types_become_text() -> None:
     two = of_rows([{"id": "b", "text": "y", "label": "one", "score": 0.5, "more": 3}])
     joined = join_corpora([one, two])
     assert joined.columns["label"].tolist() == ["1", "one"]
-    assert joined.columns["score"].tolist() == ["1", "0.5"]
+    assert joined.columns["score"].tolist() == [1.0, 0.5]
     assert "more" not in joined.columns
 
 

@@ -180,8 +180,9 @@ def labels_of(corpus: Corpus, recipe: Recipe, named: str) -> list[str]:
     if recipe.label in corpus.source.get("json_columns", ()):
         given = [json.loads(value) if value else None for value in given]
     for example, label in enumerate(given):
-        if label is None or label == "" or isinstance(label, list | dict):
-            held = "no label" if not label else f"{str(label)[:40]} for a label"
+        missing = label is None or label == "" or label != label  # noqa: PLR0124 - NaN
+        if missing or isinstance(label, list | dict):
+            held = "no label" if missing or not label else f"{str(label)[:40]} for a label"
             raise InvalidInput(
                 f"example {corpus.example_name(example)!r} of {named} has {held} in "
                 f"{recipe.label!r}; give each example one, or leave it out"

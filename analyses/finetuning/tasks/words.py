@@ -152,7 +152,15 @@ def word_labels(corpus: Corpus, label: str, named: str) -> list[str]:
                 f"example {corpus.example_name(example)!r} of {named} has {held} in {label!r} for "
                 f"{counts[example]} words; give one for each word"
             )
-        found += [str(one) for one in labels]
+        for place, one in enumerate(labels, start=1):
+            missing = one is None or one == "" or one != one  # noqa: PLR0124 - NaN
+            if missing or isinstance(one, list | dict):
+                held = "no label" if missing else f"{str(one)[:40]} for a label"
+                raise InvalidInput(
+                    f"word {place} of example {corpus.example_name(example)!r} of {named} has "
+                    f"{held} in {label!r}; give each word one"
+                )
+            found.append(str(one))
     return found
 
 

@@ -126,6 +126,18 @@ def test_an_example_without_one_label_is_refused_by_name(value: Any) -> None:
         labels_of(of_rows(rows), RECIPE, "dev")
 
 
+def test_a_number_that_is_none_is_no_label() -> None:
+    rows = [{"text": "x", "label": value} for value in (1.0, float("nan"))]
+    with pytest.raises(InvalidInput, match=r"has no label in 'label'; give each example one"):
+        CLASSIFY.inventory(of_rows(rows), RECIPE)
+
+
+def test_the_same_numbers_written_with_a_point_are_the_same_labels() -> None:
+    one, two = ([{"text": "x", "label": label} for label in labels] for labels in ([1, 0], [1.0]))
+    joined = join_corpora([of_rows(one), of_rows(two)])
+    assert labels_of(joined, RECIPE, "train") == ["1.0", "0.0", "1.0"]
+
+
 def test_labels_of_joined_data_are_those_of_its_parts() -> None:
     one = of_rows([{"id": "a", "text": "x", "label": "1"}, {"id": "b", "text": "x", "label": 2}])
     two = of_rows([{"id": "c", "text": "x", "label": "1"}])

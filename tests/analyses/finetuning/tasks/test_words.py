@@ -82,6 +82,17 @@ def test_a_wrong_number_of_labels_is_refused_by_name(labels: Any, held: str) -> 
         word_labels(of_rows(rows), "labels", "dev")
 
 
+@pytest.mark.parametrize(
+    ("label", "held"),
+    [(None, "no label"), ("", "no label"), (float("nan"), "no label"), (["O"], ".* for a label")],
+)
+def test_a_word_without_one_label_is_refused_by_name(label: Any, held: str) -> None:
+    rows = [ROWS[0], {"id": "b", "words": ["no", "yes"], "labels": ["O", label]}]
+    said = f"^word 2 of example 'b' of dev has {held} in 'labels'; give each word one"
+    with pytest.raises(InvalidInput, match=said):
+        word_labels(of_rows(rows), "labels", "dev")
+
+
 def test_columns_that_are_no_lists_are_refused() -> None:
     rows = [{"id": "a", "words": ["no"], "labels": "O"}, {"id": "b", "words": ["no"], "labels": 3}]
     with pytest.raises(InvalidInput, match=r"^example 'a' of dev has no list of labels"):
