@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from layerlake.cli.completion import files, folders, named_files, tasks
 from layerlake.cli.options import field_options, json_option
@@ -17,6 +20,7 @@ from layerlake.cli.scored import (
     say_notes,
     score_table,
     seconds_text,
+    table,
 )
 
 if TYPE_CHECKING:
@@ -24,12 +28,11 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=WithRecipe)
-@click.argument("task", shell_complete=tasks)
-@click.argument("model", shell_complete=folders)
+@click.argument("task", required=False, metavar="TASK", shell_complete=tasks)
+@click.argument("model", required=False, metavar="MODEL", shell_complete=folders)
 @click.option(
     "--train",
     multiple=True,
-    required=True,
     metavar="FILE",
     shell_complete=files,
     help="What it is trained on; several times for several, trained on as one.",
@@ -42,9 +45,18 @@ if TYPE_CHECKING:
     help="What it is scored on after every epoch; several times for several.",
 )
 @click.option(
-    "--out", required=True, metavar="FOLDER", shell_complete=folders, help="What is written."
+    "--out",
+    metavar="FOLDER",
+    shell_complete=folders,
+    help="What is written; {seed} and {task} stand for what they say.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of head, order and dropout.")
+@click.option(
+    "--seed",
+    default="0",
+    show_default=True,
+    metavar="LIST",
+    help="Of head, order and dropout; 0-2 or 0,3,7 are several runs.",
+)
 @click.option(
     "--freeze",
     type=int,
@@ -85,13 +97,37 @@ if TYPE_CHECKING:
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:N].")
 @click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the model.")
+@click.option(
+    "--runs",
+    metavar="FILE",
+    shell_complete=files,
+    help="Do the runs of a TOML file instead: [defaults] and [[run]], with these options.",
+)
+@click.option(
+    "--scheduler",
+    metavar="WHERE",
+    help="Of several runs: processes, or tcp://HOST:PORT of a Dask cluster  [default: none]",
+)
+@click.option(
+    "--workers",
+    type=int,
+    help="Runs at a time  [default: one a GPU, a core, or a worker of the cluster]",
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Train a few updates, say what all would take; write nothing."
+)
 @json_option()
 @recipe_options
+@click.pass_context
 def finetune(
-    task: str,
-    model: str,
-    train: tuple[str, ...],
-    dev: tuple[str, ...],
+    context: click.Context,
+    /,
+    task: str | None,
+    model: str | None,
+    runs: str | None,
+    scheduler: str | None,
+    workers: int | None,
+    dry_run: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -103,30 +139,134 @@ def finetune(
     \b
     Example:
       layerlake finetune mnli MODEL --train multinli_1.0_train.jsonl \\
-          --dev matched=dev_matched.jsonl --dev mismatched=dev_mismatched.jsonl --out runs/mnli-s0
-      layerlake finetune squad MODEL --train train-v1.1.json --dev dev-v1.1.json --out runs/squad-s0
+          --dev matched=dev_matched.jsonl --dev mismatched=dev_mismatched.jsonl --out runs/mnli
+      layerlake finetune squad MODEL --train train-v1.1.json --dev dev-v1.1.json \\
+          --seed 0-2 --out 'runs/squad-s{seed}' --scheduler processes
       layerlake finetune dep MODEL --train en_ewt-ud-train.conllu --dev en_ewt-ud-dev.conllu \\
           --out runs/dep-frozen-8 --freeze 8 --keep best
       layerlake finetune classify MODEL --train train.tsv --label topic --out runs/topic --lr 1e-4
+      layerlake finetune --runs runs.toml --scheduler tcp://HOST:8786
 
     On several devices: accelerate launch -m layerlake.cli finetune ...
     """
+    if runs is not None:
+        _refuse_others(context)
+        from layerlake.cli.runs_file import read_runs
+
+        every = read_runs(runs)
+    else:
+        every = _of_line(context, task, model, options)
+    if dry_run:
+        _forecast(every, as_json)
+    elif len(every) == 1 and scheduler is None and workers is None:
+        _run_one(every[0][1], as_json)
+    else:
+        _run_several(every, scheduler, workers, as_json)
+
+
+_WITH_RUNS = ("runs", "scheduler", "workers", "dry_run", "as_json")
+
+
+def _refuse_others(context: click.Context) -> None:
+    """Refuse what a line says of a run where a file says it all."""
+    for parameter in context.command.params:
+        given = context.get_parameter_source(str(parameter.name))
+        if given is ParameterSource.COMMANDLINE and parameter.name not in _WITH_RUNS:
+            raise click.UsageError(
+                f"{parameter.get_error_hint(context)} is for a run of the line, and --runs names "
+                "a file of runs; write it there"
+            )
+
+
+def _of_line(
+    context: click.Context, task: str | None, model: str | None, options: dict[str, Any]
+) -> list[tuple[str, dict[str, Any]]]:
+    """Return the runs of a line, each with the pattern of its folder."""
+    from layerlake.analyses.finetuning.grid import by_seed
+
+    given = {"task": task, "model": model, **options}
+    for parameter in context.command.params:
+        if parameter.name in ("task", "model", "train", "out") and not given[parameter.name]:
+            raise click.MissingParameter(ctx=context, param=parameter)
+    given["train"] = list(given["train"])
+    given["dev"] = named_sources(given["dev"]) if given["dev"] else None
+    return [(str(given["out"]), run) for run in by_seed(given, str(task))]
+
+
+def _run_one(arguments: dict[str, Any], as_json: bool) -> None:
+    """Do one run, and say what was done."""
     from layerlake.analyses.finetuning.finetune import finetune as finetune_model
 
-    report = finetune_model(
-        task,
-        model,
-        list(train),
-        named_sources(dev) if dev else None,
-        progress=progress_of_leader(),
-        **options,
-    )
+    report = finetune_model(**arguments, progress=progress_of_leader())
     if not leads():
         return
     if as_json:
         click.echo(json.dumps(report.to_dict()))
+    else:
+        _say(report)
+
+
+def _run_several(
+    every: list[tuple[str, dict[str, Any]]],
+    scheduler: str | None,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Do several runs; say what was done in each, how seeds differ, and what failed."""
+    from layerlake.analyses.finetuning.many_runs import finetune_many
+    from layerlake.store.errors import RunsFailed
+
+    speaks = leads()
+    failures: tuple[Any, ...] = ()
+    try:
+        reports = finetune_many(
+            [run for _, run in every],
+            scheduler=scheduler,
+            workers=workers,
+            on_report=_say if speaks and not as_json else None,
+            progress=progress_of_leader(),
+        )
+    except RunsFailed as error:
+        reports, failures = list(error.reports), error.failures
+    if speaks and as_json:
+        failed = [{"folder": one.folder, "error": one.sentence} for one in failures]
+        documents = [report.to_dict() for report in reports]
+        click.echo(json.dumps({"runs": documents, "failed": failed}))
+    elif speaks:
+        _say_seeds({_folder(run): pattern for pattern, run in every}, reports)
+    for failure in failures:
+        if failure.trace:
+            click.echo(failure.trace, err=True)
+        click.echo(f"error: {failure.folder}: {failure.sentence}", err=True)
+    if failures:
+        click.get_current_context().exit(1)
+
+
+def _folder(run: dict[str, Any]) -> str:
+    """Return the folder of a run as its report says it."""
+    return str(Path(run["out"]).expanduser())
+
+
+def _forecast(every: list[tuple[str, dict[str, Any]]], as_json: bool) -> None:
+    """Say what runs would take."""
+    from layerlake.analyses.finetuning.forecast import plan_finetune
+
+    found = []
+    for _, run in every:
+        found.append(plan_finetune(**run, progress=progress_of_leader()))
+        if leads() and not as_json:
+            click.echo(found[-1].table())
+            say_notes(found[-1].notes)
+    if not leads():
         return
-    _say(report)
+    if as_json:
+        documents = [forecast.to_dict() for forecast in found]
+        click.echo(json.dumps(documents[0] if len(documents) == 1 else {"runs": documents}))
+        return
+    if len(found) > 1:
+        seconds = seconds_text(sum(forecast.seconds for forecast in found))
+        click.echo(f"{len(found)} runs, about {seconds} one after another")
+    click.echo("nothing was written")
 
 
 def _say(report: FinetuneReport) -> None:
@@ -139,3 +279,20 @@ def _say(report: FinetuneReport) -> None:
     if report.scores:
         click.echo(score_table(report.scores))
     say_notes(report.notes)
+
+
+def _say_seeds(patterns: dict[str, str], reports: list[FinetuneReport]) -> None:
+    """Print means over the seeds of runs that differ in nothing else."""
+    values: dict[tuple[str, str, str], list[float]] = {}
+    for report in reports:
+        for data, scores in report.scores.items():
+            for measure, value in scores.items():
+                values.setdefault((patterns[report.folder], data, measure), []).append(value)
+    rows = [
+        (*named, str(len(found)), f"{100 * mean(found):.1f} %", f"{100 * stdev(found):.2f}")
+        for named, found in values.items()
+        if len(found) > 1
+    ]
+    if rows:
+        click.echo("over seeds:")
+        click.echo(table([("runs", "data", "measure", "n", "mean", "sd"), *rows]))

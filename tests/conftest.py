@@ -110,8 +110,8 @@ def labelled_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a random BERT of two layers, 16 wide, whose pieces are letters and few words.
+def shore_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a random BERT of two layers, 16 wide: its pieces are letters, and few words.
 
     Much of what takes time over a model is its vocabulary.
     """
@@ -152,7 +152,7 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_finetuned(
-    tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path, labelled_data: Path
+    tmp_path_factory: pytest.TempPathFactory, shore_bert: Path, labelled_data: Path
 ) -> Callable[[str], Path]:
     """A function from a task to the folder of a tiny BERT that was fine-tuned for it."""
     from layerlake.analyses.finetuning.finetune import finetune
@@ -171,7 +171,7 @@ def tiny_finetuned(
             sizes: dict[str, Any] = {"epochs": 2, "batch": 8, "lr": 1e-3}
             recipe = sizes | recipes.get(task, {})
             train = labelled_data / files[task]
-            finetune(task, tiny_bert, train, out=made[task], device="cpu", **recipe)
+            finetune(task, shore_bert, train, out=made[task], device="cpu", **recipe)
         return made[task]
 
     return folder

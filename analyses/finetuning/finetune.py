@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from layerlake.analyses.finetuning.data import Sources, read_dev, read_training
 from layerlake.analyses.finetuning.recipes import make_recipe
@@ -16,6 +16,9 @@ from layerlake.engine.memory import parse_bytes
 from layerlake.engine.progress import Progress, automatic
 from layerlake.engine.settings import check_seed, whole_number
 from layerlake.store.errors import InvalidInput, is_a
+
+if TYPE_CHECKING:
+    from layerlake.analyses.finetuning.run import Run
 
 KEEP = ("last", "best")
 
@@ -163,6 +166,59 @@ def finetune(
     MemoryRefused, MissingExtra, LakeBusy
         As their names say.
     """
+    run = run_of(
+        task,
+        model,
+        train,
+        dev,
+        out=out,
+        seed=seed,
+        freeze=freeze,
+        truncate=truncate,
+        randomize=randomize,
+        train_sample=train_sample,
+        keep=keep,
+        format=format,
+        text_field=text_field,
+        pair_field=pair_field,
+        words_field=words_field,
+        token_budget=token_budget,
+        save_steps=save_steps,
+        memory=memory,
+        device=device,
+        trust_remote_code=trust_remote_code,
+        progress=progress,
+        recipe=recipe,
+    )
+    return run.run(progress)
+
+
+def run_of(
+    task: str,
+    model: str | os.PathLike[str],
+    train: Sources,
+    dev: Sources | None,
+    *,
+    out: str | os.PathLike[str],
+    seed: int,
+    freeze: int,
+    truncate: int | None,
+    randomize: int | None,
+    train_sample: int | str | None,
+    keep: str,
+    format: str | None,
+    text_field: str | None,
+    pair_field: str | None,
+    words_field: str | None,
+    token_budget: int | None,
+    save_steps: int | None,
+    memory: int | str,
+    device: str,
+    trust_remote_code: bool,
+    progress: Progress,
+    recipe: dict[str, Any],
+) -> Run:
+    """Return a run that is ready to be done, with its model and data read; as `finetune`."""
     chosen = task_named(task)
     entries = make_recipe(chosen.recipe_class, chosen.name, recipe)
     seed = check_seed(seed)
@@ -189,7 +245,7 @@ def finetune(
 
     fields = {"text_field": text_field, "pair_field": pair_field, "words_field": words_field}
     how: dict[str, Any] = {"format": format, "fields": fields, "progress": progress}
-    run = Run(
+    return Run(
         Settings(
             task=chosen,
             model=os.fspath(model),
@@ -209,7 +265,6 @@ def finetune(
         read_training(train, chosen, train_sample, **how),
         read_dev(dev, chosen, **how),
     )
-    return run.run(progress)
 
 
 def _named(dev: Sources | None) -> bool:

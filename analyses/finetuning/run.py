@@ -16,8 +16,9 @@ from layerlake.analyses.finetuning.checkpoint import (
 from layerlake.analyses.finetuning.data import Data
 from layerlake.analyses.finetuning.event_log import LOG_FILE, EventLog
 from layerlake.analyses.finetuning.finetune import FinetuneReport
+from layerlake.analyses.finetuning.forecast import TrainingForecast, forecast_training
 from layerlake.analyses.finetuning.model import TaskModel, check_shape, task_model
-from layerlake.analyses.finetuning.run_folder import RunFolder
+from layerlake.analyses.finetuning.run_folder import RunFolder, bytes_written
 from layerlake.analyses.finetuning.run_loop import Loop
 from layerlake.analyses.finetuning.run_record import (
     RunRecord,
@@ -30,8 +31,10 @@ from layerlake.analyses.finetuning.saved_state import Progressed, load_best, loa
 from layerlake.analyses.finetuning.tasks.task import Examples
 from layerlake.analyses.finetuning.team import Team
 from layerlake.analyses.finetuning.training import Trainer
+from layerlake.analyses.finetuning.training_memory import memory_plan
 from layerlake.engine.checkpoints import locate
 from layerlake.engine.lineage_record import Lineage, check_lineage, read_lineage
+from layerlake.engine.memory import MemoryPlan
 from layerlake.engine.models import load_model
 from layerlake.engine.placement import weights_digest
 from layerlake.engine.progress import Progress
@@ -89,7 +92,7 @@ class Run:
             on_gpu = [self.team.device] if self.team.device.type == "cuda" else []
             # Training seeds torch anew for every micro-batch, which is no affair of the caller's.
             stack.enter_context(torch.random.fork_rng(devices=on_gpu))
-            trainer, dev = self._prepared()
+            trainer, dev, _ = self._prepared()
             self.team.lead(lambda: stack.enter_context(self.folder.held()))
             # Another process may have been at it until now.
             done = self.team.lead(self._found)
@@ -105,6 +108,37 @@ class Run:
                 with suppress(StorageFailed):
                     log.add("failed", error=str(error) or type(error).__name__)
                 raise
+
+    def forecast(self) -> TrainingForecast:
+        """Say what `run` would do, after a few updates; nothing is written."""
+        settings = self.settings
+        done = self.team.lead(self._found)
+        on_gpu = [self.team.device] if self.team.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=on_gpu):
+            trainer, dev, plan = self._prepared()
+            optimiser = trainer.optimiser()
+            step = trainer.n_steps
+            if done is None:
+                saved = load_state(self.folder.work, self.identity, trainer.model, optimiser)
+                step = 0 if saved is None else saved.step
+            seconds = forecast_training(trainer, dev, optimiser, step)
+        cut = trainer.examples.tokenization
+        trained = [p.numel() for p in trainer.model.parameters() if p.requires_grad]
+        return TrainingForecast(
+            folder=str(settings.out),
+            task=settings.task.name,
+            seed=settings.seed,
+            n_examples=self.record.train.corpus.n_examples,
+            n_inputs=cut.n_inputs,
+            n_pieces=cut.n_pieces,
+            n_steps=trainer.n_steps,
+            n_done=step,
+            n_weights=sum(trained),
+            memory=plan.parts,
+            disk=bytes_written(trainer.model, keeps_best=settings.keep == "best"),
+            seconds=seconds,
+            notes=_notes(trainer, dev),
+        )
 
     def _found(self) -> FinetuneReport | None:
         """Return the report of this run where it lies there done; refuse what is of another one."""
@@ -144,7 +178,7 @@ class Run:
                 "it"
             )
 
-    def _prepared(self) -> tuple[Trainer, list[Examples]]:
+    def _prepared(self) -> tuple[Trainer, list[Examples], MemoryPlan]:
         """Cut the data into inputs and put the model together; refuse what has not the room."""
         settings, record, team = self.settings, self.record, self.team
         task, loaded = settings.task, record.loaded
@@ -175,7 +209,13 @@ class Run:
         )
         team.lead(lambda: self.folder.require_space(model, keeps_best=settings.keep == "best"))
         model.to(team.device)
-        return trainer, dev
+        plan = memory_plan(trainer)
+        plan.within(
+            settings.memory,
+            "training",
+            "lower --token-budget, freeze some layers with --freeze, or allow more --memory",
+        )
+        return trainer, dev, plan
 
     def _run(
         self, trainer: Trainer, dev: list[Examples], progress: Progress, log: EventLog
@@ -209,8 +249,7 @@ class Run:
                 f"{self.team.device} has not the memory for micro-batches of "
                 f"{trainer.most_pieces} pieces; lower --token-budget"
             ) from error
-        notes = [*trainer.examples.notes, *(note for each in dev for note in each.notes)]
-        return self._finish(trainer, progressed, log, began, list(dict.fromkeys(notes)))
+        return self._finish(trainer, progressed, log, began, list(_notes(trainer, dev)))
 
     def _finish(
         self, trainer: Trainer, progressed: Progressed, log: EventLog, began: int, notes: list[str]
@@ -294,3 +333,9 @@ class Run:
             parent=lineage.parent,
             notes=tuple(finished["notes"]),
         )
+
+
+def _notes(trainer: Trainer, dev: list[Examples]) -> tuple[str, ...]:
+    """Return what a person should know of the data."""
+    notes = [*trainer.examples.notes, *(note for each in dev for note in each.notes)]
+    return tuple(dict.fromkeys(notes))

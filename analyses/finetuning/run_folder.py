@@ -153,12 +153,7 @@ class RunFolder:
         StorageFailed
             There is too little room; the sentence says how many bytes are needed.
         """
-        trained = sum(p.nbytes for p in model.parameters() if p.requires_grad)
-        whole = sum(value.nbytes for value in model.state_dict().values())
-        # Weights and two moments. A new state, and a new best epoch, lie beside the old one until
-        # they take its place; the checkpoint lies beside the last state.
-        state, best = 3 * trained, trained if keeps_best else 0
-        needed = max(2 * state + 2 * best, state + best + whole) + _SPARE_BYTES
+        needed = bytes_written(model, keeps_best=keeps_best)
         there = sum(file.stat().st_size for file in self.work.rglob("*") if file.is_file())
         place = next(place for place in (self.out, *self.out.absolute().parents) if place.is_dir())
         free = shutil.disk_usage(place).free + there
@@ -173,3 +168,13 @@ class RunFolder:
 def _is_own(file: Path) -> bool:
     """Say whether an entry of a work folder is one that runs write."""
     return _OWN.fullmatch(file.name) is not None
+
+
+def bytes_written(model: nn.Module, *, keeps_best: bool) -> int:
+    """Return the most bytes that lie on the disk while a model is trained."""
+    trained: int = sum(p.nbytes for p in model.parameters() if p.requires_grad)
+    whole: int = sum(value.nbytes for value in model.state_dict().values())
+    # Weights and two moments. A new state, and a new best epoch, lie beside the old one until
+    # they take its place; the checkpoint lies beside the last state.
+    state, best = 3 * trained, trained if keeps_best else 0
+    return max(2 * state + 2 * best, state + best + whole) + _SPARE_BYTES

@@ -38,11 +38,11 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 @pytest.fixture
-def line(tiny_bert: Path, labelled_data: Path, tmp_path: Path) -> tuple[Any, ...]:
+def line(shore_bert: Path, labelled_data: Path, tmp_path: Path) -> tuple[Any, ...]:
     """A line that fine-tunes a tiny model for two classes."""
     file = labelled_data / "classes.jsonl"
     out = tmp_path / "run"
-    return ("finetune", "classify", tiny_bert, "--train", file, "--out", out, *SMALL)
+    return ("finetune", "classify", shore_bert, "--train", file, "--out", out, *SMALL)
 
 
 def test_help_has_every_entry_of_every_recipe_with_the_defaults_of_its_tasks(run: Run) -> None:
@@ -110,7 +110,7 @@ def test_options_arrive_where_they_belong(run: Run, line: tuple[Any, ...], tmp_p
     ("more", "sentence"),
     [
         (("--stride", "3"), "stride is no entry of the recipe of classify; its entries are epochs"),
-        (("--lr", "-1"), "lr is -1.0; give a number of 0 or more"),
+        (("--lr", "-1"), "lr is -1.0; give a number above 0"),
         (("--keep", "best"), "the best epoch is told by a score; give data to evaluate on"),
         (("--freeze", "9"), "freeze is 9; give a whole number from -1 to 2"),
         (("--train-sample", "many"), "train sample 'many' is not understood; give a number"),
@@ -158,14 +158,14 @@ def test_evaluate_prints_scores_and_writes_predictions(
 
 
 def test_evaluate_refuses_in_one_sentence(
-    run: Run, tiny_finetuned: Callable[[str], Path], tiny_bert: Path, labelled_data: Path
+    run: Run, tiny_finetuned: Callable[[str], Path], shore_bert: Path, labelled_data: Path
 ) -> None:
     data = labelled_data / "squad.json"
-    said = run("evaluate", tiny_bert, data, code=1, stderr=True)
-    assert said.startswith(f"error: {tiny_bert} has no head for any task; fine-tune it")
+    said = run("evaluate", shore_bert, data, code=1, stderr=True)
+    assert said.startswith(f"error: {shore_bert} has no head for any task; fine-tune it")
     said = run("evaluate", tiny_finetuned("squad"), data, "--task", "dep", code=1, stderr=True)
     assert "has a head for squad, and dep was asked for" in said
-    assert "Missing argument" in run("evaluate", tiny_bert, code=2, stderr=True)
+    assert "Missing argument" in run("evaluate", shore_bert, code=2, stderr=True)
 
 
 def test_only_the_first_of_several_processes_speaks(
@@ -206,3 +206,161 @@ def test_times_are_said_as_people_do() -> None:
         "21 min",
         "15.1 h",
     ]
+
+
+# Several runs, and what they would take
+
+
+def test_several_seeds_are_several_runs(
+    run: Run, line: tuple[Any, ...], labelled_data: Path, tmp_path: Path
+) -> None:
+    dev = ("--dev", labelled_data / "classes.jsonl")
+    assert "2 seeds cannot all be written to" in run(*line, "--seed", "0,3", code=1, stderr=True)
+    several = (*line, *dev, "--out", tmp_path / "{task}-s{seed}", "--seed", "0,3")
+    said = run(*several)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["classify-s0", "classify-s3"]
+    assert said.count("3 of 3 updates made") == 2
+    summary = [row.split() for row in said[said.index("over seeds:") :].splitlines()[1:]]
+    assert summary[0] == ["runs", "data", "measure", "n", "mean", "sd"]
+    found = json.loads(run(*several, "--json"))
+    values = [
+        record["value"]
+        for document in found["runs"]
+        for record in document["records"]
+        if record["measure"] == "accuracy"
+    ]
+    mean = sum(values) / 2
+    deviation = abs(values[0] - values[1]) / 2**0.5
+    expected = [f"{100 * mean:.1f}", "%", f"{100 * deviation:.2f}"]
+    assert summary[1] == [str(tmp_path / "{task}-s{seed}"), "classes", "accuracy", "2", *expected]
+    assert [document["settings"]["seed"] for document in found["runs"]] == [0, 3]
+    assert [document["n_computed"] for document in found["runs"]] == [0, 0]
+    assert found["failed"] == []
+
+
+def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
+    run: Run, line: tuple[Any, ...], tmp_path: Path
+) -> None:
+    said = run(*line, "--dry-run").splitlines()
+    assert said[0].split() == ["run", "classify,", "seed", "0,", "into", str(tmp_path / "run")]
+    assert said[1].split()[:3] == ["data", "24", "examples,"]
+    assert said[2].split() == ["updates", "3"]
+    assert said[-2].startswith("seconds  about ")
+    assert said[-1] == "nothing was written"
+    assert list(tmp_path.iterdir()) == []
+    found = json.loads(run(*line, "--dry-run", "--json"))
+    assert (found["n_steps"], found["n_done"], found["n_inputs"]) == (3, 0, 24)
+    assert set(found["memory"]) == {"weights", "gradients", "moments", "micro-batch"}
+    seeds = ("--out", tmp_path / "s{seed}", "--seed", "0-1", "--dry-run")
+    assert run(*line, *seeds).splitlines()[-2].startswith("2 runs, about ")
+    assert len(json.loads(run(*line, *seeds, "--json"))["runs"]) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def runs_file(shore_bert: Path, labelled_data: Path, tmp_path: Path) -> Callable[..., Path]:
+    """A function that writes a file of runs of two tasks, with lines added to the second run."""
+
+    def write(*lines: str) -> Path:
+        text = [
+            "[defaults]",
+            f"model = {json.dumps(str(shore_bert))}",
+            f"out = {json.dumps(str(tmp_path / '{name}-{task}-s{seed}'))}",
+            'device = "cpu"',
+            "epochs = 1",
+            "seed = [0, 1]",
+            "[[run]]",
+            'task = "classify"',
+            'name = "two"',
+            f"train = {json.dumps(str(labelled_data / 'classes.jsonl'))}",
+            f"dev = {{ first = {json.dumps(str(labelled_data / 'classes.jsonl'))} }}",
+            "lr = 0.001",
+            "frozen-dropout = true",
+            "[[run]]",
+            'task = "tag"',
+            f"train = [{json.dumps(str(labelled_data / 'tags.jsonl'))}]",
+            f"dev = {json.dumps('t=' + str(labelled_data / 'tags.jsonl'))}",
+            *lines,
+        ]
+        file = tmp_path / "runs.toml"
+        file.write_text("\n".join(text))
+        return file
+
+    return write
+
+
+def test_a_file_of_runs_is_tasks_by_seeds(
+    run: Run, runs_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    file = runs_file('seed = "3"', "head_lr = 1")
+    found = json.loads(run("finetune", "--runs", file, "--json"))
+    assert [Path(document["settings"]["folder"]).name for document in found["runs"]] == [
+        "two-classify-s0",
+        "two-classify-s1",
+        "tag-tag-s3",
+    ]
+    assert [document["records"][0]["data"] for document in found["runs"]] == ["first", "first", "t"]
+    told = json.loads((tmp_path / "two-classify-s1/layerlake.json").read_text())["training"]
+    assert told["recipe"].items() >= {"lr": 0.001, "frozen_dropout": True, "epochs": 1}.items()
+    told = json.loads((tmp_path / "tag-tag-s3/layerlake.json").read_text())["training"]
+    assert told["recipe"]["head_lr"] == 1
+
+
+def test_a_run_that_fails_is_said_at_the_end(
+    run: Run, runs_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    file = runs_file("freeze = 9", "seed = 0")
+    said = run("finetune", "--runs", file, code=1, stderr=True)
+    assert said == (
+        f"error: {tmp_path / 'tag-tag-s0'}: freeze is 9; give a whole number from -1 to 2\n"
+    )
+    found = json.loads(run("finetune", "--runs", file, "--json", code=1))
+    assert [one["folder"] for one in found["failed"]] == [str(tmp_path / "tag-tag-s0")]
+    assert len(found["runs"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        (["stride = 3"], "run 3: stride is no entry of the recipe of tag"),
+        (["learning_rate = 3"], "run 2: 'learning_rate' is no option of a run"),
+        (["progress = 3"], "run 2: 'progress' is no option of a run"),
+        (["freeze = 'two'"], "run 2: freeze is 'two'; give a whole number"),
+        (["freeze = true"], "run 2: freeze is True; give a whole number"),
+        (["head-lr = 1", "head_lr = 1"], "run 2: 'head_lr' is there twice"),
+        (["seed = 'x'"], "run 2: seed 'x' not understood"),
+        (["out = 'here'"], "run 2: 2 seeds cannot all be written to here; put {seed}"),
+        (["[[run]]", "task = 'dep'"], "run 3 has no train; name it there"),
+        (["[[run]]", "train = 3"], "run 3: train is 3; give a text or a list"),
+        (["[extra]"], "has 'extra'; it may hold [defaults] and [[run]]"),
+        (["model = "], "is no TOML"),
+    ],
+)
+def test_files_of_runs_that_cannot_be_are_refused(
+    run: Run, runs_file: Callable[..., Path], lines: list[str], sentence: str, tmp_path: Path
+) -> None:
+    said = run("finetune", "--runs", runs_file(*lines), code=1, stderr=True)
+    assert sentence in said
+    assert said.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["runs.toml"]
+
+
+def test_a_line_and_a_file_do_not_mix(
+    run: Run, runs_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    said = run("finetune", "--runs", runs_file(), "--lr", "1", code=2, stderr=True)
+    assert "'--lr' is for a run of the line, and --runs names a file of runs" in said
+    assert "'TASK'" in run("finetune", "mnli", "--runs", runs_file(), code=2, stderr=True)
+    said = run("finetune", "--runs", tmp_path / "none.toml", code=1, stderr=True)
+    assert "none.toml cannot be read (No such file or directory)" in said
+    empty = tmp_path / "empty.toml"
+    empty.touch()
+    assert "has no runs; write a table [[run]]" in run(
+        "finetune", "--runs", empty, code=1, stderr=True
+    )
+    assert "Missing argument 'TASK'" in run("finetune", code=2, stderr=True)
+
+
+def test_workers_need_a_scheduler(run: Run, line: tuple[Any, ...]) -> None:
+    said = run(*line, "--workers", "2", code=1, stderr=True)
+    assert "2 workers need a scheduler; give processes, or tcp://HOST:PORT" in said

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
-import threading
+import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import pytest
 
 pytest.importorskip("distributed")
 
-from layerlake.engine import dask_cluster
+from layerlake.engine import cluster_jobs, dask_cluster
 from layerlake.engine.cluster_jobs import Stopped, finished_jobs
 from layerlake.store.errors import InvalidInput, WorkersFailed
 
-AT_WORK: Counter[str] = Counter()
-MOST: Counter[str] = Counter()
-_LOCK = threading.Lock()
+
+@pytest.fixture(scope="module", autouse=True)
+def by_value() -> Iterator[None]:
+    """Send the functions of this module with their code: workers cannot import tests."""
+    module = sys.modules[__name__]
+    cloudpickle.register_pickle_by_value(module)
+    yield
+    cloudpickle.unregister_pickle_by_value(module)
 
 
 def lost(job: Any) -> Any:
@@ -60,29 +66,24 @@ def wide_worker() -> Iterator[Any]:
         yield made
 
 
-def counted(job: str, threads: int, stopped: Stopped) -> int:
-    """Note how many jobs are at work in this process."""
-    with _LOCK:
-        AT_WORK[job] += 1
-        MOST[job] = max(MOST[job], AT_WORK[job])
+def timed(job: str, threads: int, stopped: Stopped) -> tuple[float, float, int]:
+    """Return when the job began and ended, and the threads it may use."""
+    began = time.monotonic()
     time.sleep(0.05)
-    with _LOCK:
-        AT_WORK[job] -= 1
-    return threads
+    return began, time.monotonic(), threads
 
 
 def test_a_worker_of_many_threads_has_one_job_at_a_time_and_all_its_threads(
     wide_worker: Any,
 ) -> None:
     address = wide_worker.scheduler_address
-    jobs = ["wide"] * 4
-    found = list(finished_jobs(address, jobs, counted, on_death=lost))
-    assert found == [(number, 4) for number in range(4)]
-    assert MOST["wide"] == 1
-    takes = finished_jobs(
-        address, ["gpu"], counted, resources=lambda job: {"GPU": 1}, on_death=lost
-    )
-    assert list(takes) == [(0, 4)]
+    found = list(finished_jobs(address, ["a job"] * 4, timed, on_death=lost))
+    assert [number for number, _ in found] == [0, 1, 2, 3]
+    assert {threads for _, (_, _, threads) in found} == {4}
+    for (_, (_, ended, _)), (_, (began, _, _)) in itertools.pairwise(found):
+        assert ended <= began
+    on_gpu = finished_jobs(address, ["x"], timed, resources=lambda job: {"GPU": 1}, on_death=lost)
+    assert [number for number, _ in on_gpu] == [0]
 
 
 def waiting(job: Path | None, threads: int, stopped: Stopped) -> None:
@@ -112,30 +113,6 @@ def test_a_job_is_told_when_nobody_waits_for_it(cluster: Any, tmp_path: Path) ->
     wait_for(tmp_path / "job.ended")
 
 
-def dying(job: tuple[int, Path | None], threads: int, stopped: Stopped) -> int:
-    """Die over a job: always, or the first time."""
-    number, once = job
-    if number == 1 and not (once is not None and once.exists()):
-        if once is not None:
-            once.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return number
-
-
-def test_a_job_whose_worker_dies_is_done_by_another(cluster: Any, tmp_path: Path) -> None:
-    once = tmp_path / "died"
-    jobs = [(number, once) for number in range(4)]
-    found = dict(finished_jobs(cluster.scheduler_address, jobs, dying, on_death=lost))
-    assert found == {number: number for number in range(4)}
-    assert once.exists()
-
-
-def test_a_job_that_kills_every_worker_is_given_up_and_the_others_are_done(cluster: Any) -> None:
-    jobs: list[tuple[int, Path | None]] = [(number, None) for number in range(4)]
-    found = dict(finished_jobs(cluster.scheduler_address, jobs, dying, on_death=lost))
-    assert found == {0: 0, 1: ("lost", (1, None)), 2: 2, 3: 3}
-
-
 def failing(job: int, threads: int, stopped: Stopped) -> int:
     """Refuse one job."""
     if job == 1:
@@ -160,3 +137,33 @@ def test_clusters_that_cannot_do_it_are_refused(
     gone = pytest.raises(WorkersFailed, match="has had no worker for 0 s; start one")
     with own_cluster(0) as empty, gone:
         list(finished_jobs(empty.scheduler_address, [0], squared, on_death=lost))
+
+
+# What follows kills workers, which take their time to come back.
+
+
+def dying(job: tuple[int, Path | None], threads: int, stopped: Stopped) -> int:
+    """Die over a job: always, or the first time."""
+    number, once = job
+    if number == 1 and not (once is not None and once.exists()):
+        if once is not None:
+            once.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_a_job_whose_worker_dies_is_done_by_another(cluster: Any, tmp_path: Path) -> None:
+    once = tmp_path / "died"
+    jobs = [(number, once) for number in range(4)]
+    found = dict(finished_jobs(cluster.scheduler_address, jobs, dying, on_death=lost))
+    assert found == {number: number for number in range(4)}
+    assert once.exists()
+
+
+def test_a_job_that_kills_workers_is_given_up_and_the_others_are_done(
+    cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_jobs, "MOST_DEATHS", 1)
+    jobs: list[tuple[int, Path | None]] = [(number, None) for number in range(4)]
+    found = dict(finished_jobs(cluster.scheduler_address, jobs, dying, on_death=lost))
+    assert found == {0: 0, 1: ("lost", (1, None)), 2: 2, 3: 3}

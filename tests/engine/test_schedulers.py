@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from layerlake.engine import dask_cluster
+from layerlake.engine.local_workers import finished_parts
 from layerlake.engine.merging import Merging
 from layerlake.engine.schedulers import (
     INTERPRETER_BYTES,
@@ -188,6 +189,46 @@ def test_a_process_that_dies_is_replaced(tmp_path: Path, expected: dict[str, Any
 def test_a_part_that_kills_every_process_is_given_up() -> None:
     with pytest.raises(WorkersFailed, match=r"^3 worker processes died over the same rows \(SIGK"):
         reduce_parts(PARTS, Sums(die=(7,)), merge, scheduler="processes", workers=2)
+
+
+def own_name(part: Part) -> str:
+    """Return what the environment says, or die over one part."""
+    if part == PARTS[3]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return os.environ["LAYERLAKE_TEST"]
+
+
+def test_a_part_that_kills_every_process_may_end_no_other() -> None:
+    environments = [{"LAYERLAKE_TEST": "one"}, {"LAYERLAKE_TEST": "two"}]
+    found = dict(
+        finished_parts(
+            PARTS,
+            own_name,
+            2,
+            kind="processes",
+            ahead=len(PARTS),
+            on_death=lambda part: f"lost {part}",
+            environments=environments,
+        )
+    )
+    assert found.pop(3) == f"lost {PARTS[3]}"
+    assert found.keys() == set(range(len(PARTS))) - {3}
+    assert set(found.values()) <= {"one", "two"}
+
+
+def test_parts_run_as_far_ahead_as_is_asked() -> None:
+    begun: list[Part] = []
+    all_begun = threading.Event()
+
+    def held_up(part: Part) -> None:
+        begun.append(part)
+        if len(begun) == len(PARTS):
+            all_begun.set()
+        if part == PARTS[0]:  # all the others are begun before the first one is done
+            assert all_begun.wait(30)
+
+    found = finished_parts(PARTS, held_up, 2, kind="threads", ahead=len(PARTS))
+    assert sorted(number for number, _ in found) == list(range(len(PARTS)))
 
 
 def test_an_error_of_the_one_who_asks_ends_the_workers() -> None:

@@ -170,12 +170,13 @@ def refused(*given: Any, **options: Any) -> str:
 
 
 def test_models_that_cannot_answer_are_refused(
-    tiny_bert: Path, tiny_finetuned: Finetuned, fresh: Path, tmp_path: Path
+    shore_bert: Path, tiny_finetuned: Finetuned, fresh: Path, tmp_path: Path
 ) -> None:
     assert refused(tmp_path / "none", fresh).startswith(f"no folder {tmp_path / 'none'}; give one")
-    assert "has no head for any task; fine-tune it" in refused(tiny_bert, fresh)
+    assert "has no head for any task; fine-tune it" in refused(shore_bert, fresh)
     (tmp_path / "begun/training").mkdir(parents=True)
-    assert "its training is not finished; run the same line" in refused(tmp_path / "begun", fresh)
+    (tmp_path / "begun/training/run.json").write_text("{}")
+    assert "begun is not finished; run the same line of" in refused(tmp_path / "begun", fresh)
     folder = tiny_finetuned("classify")
     assert "has a head for classify, and squad was asked for" in refused(
         folder, fresh, task="squad"
@@ -251,11 +252,11 @@ def test_predictions_that_cannot_be_written_leave_the_old_ones(
 
 
 def test_a_head_that_belongs_to_other_weights_is_refused(
-    tiny_finetuned: Finetuned, tiny_bert: Path, fresh: Path, tmp_path: Path
+    tiny_finetuned: Finetuned, shore_bert: Path, fresh: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "mixed"
     shutil.copytree(tiny_finetuned("classify"), folder)
-    shutil.copy(tiny_bert / "model.safetensors", folder / "model.safetensors")
+    shutil.copy(shore_bert / "model.safetensors", folder / "model.safetensors")
     (folder / "layerlake.json").unlink()
     assert "belongs to other weights" in refused(folder, fresh)
 

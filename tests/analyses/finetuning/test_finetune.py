@@ -367,14 +367,15 @@ class TestRefusals:
         def spoilt(self: Any, outputs: Any, batch: Any) -> Any:
             found = loss(self, outputs, batch)
             seen.extend(batch.chosen)
-            # Counted in inputs, of which a batch has four, in however many parts it runs.
-            return found * float("nan") if len(seen) > 4 * 9 else found
+            # Counted in inputs, of which a batch has four, in however many parts it runs; before,
+            # one of them was seen three times to tell the memory of a batch.
+            return found * float("nan") if len(seen) > 3 + 4 * 9 else found
 
         with monkeypatch.context() as spoiling:
             spoiling.setattr(Classification, "loss", spoilt)
             with pytest.raises(TrainingDiverged) as stopped:
                 finetune(**call)
-        names = [f"c{number}" for number in seen[36:]]
+        names = [f"c{number}" for number in seen[39:]]
         assert "the loss is no number (nan) at update 10 of 12, on the batch of " in str(
             stopped.value
         )

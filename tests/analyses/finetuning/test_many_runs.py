@@ -23,6 +23,8 @@ from layerlake.engine.progress import ProgressEvent, to_function
 from layerlake.store.errors import InvalidInput, RunsFailed, WorkersFailed
 
 Runs = list[dict[str, Any]]
+EPOCHS = 6
+"""Of runs that are to be killed before they are done."""
 
 
 def two_tasks(model: Path, data: Path, under: Path, seeds: str = "0-1", **more: Any) -> Runs:
@@ -36,11 +38,11 @@ def two_tasks(model: Path, data: Path, under: Path, seeds: str = "0-1", **more: 
 
 
 @pytest.fixture
-def runs(tiny_bert: Path, labelled_data: Path, tmp_path: Path) -> Callable[..., Runs]:
+def runs(shore_bert: Path, labelled_data: Path, tmp_path: Path) -> Callable[..., Runs]:
     """A function from the name of a folder (and seeds, and arguments) to runs below it."""
 
     def make(under: str, seeds: str = "0-1", **more: Any) -> Runs:
-        return two_tasks(tiny_bert, labelled_data, tmp_path / under, seeds, **more)
+        return two_tasks(shore_bert, labelled_data, tmp_path / under, seeds, **more)
 
     return make
 
@@ -52,14 +54,14 @@ def digests(reports: list[FinetuneReport]) -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def expected(
-    tiny_bert: Path, labelled_data: Path, tmp_path_factory: pytest.TempPathFactory
+    shore_bert: Path, labelled_data: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> list[tuple[str, str]]:
     """The weights of runs that were done one by one, with one thread of torch."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         alone = tmp_path_factory.mktemp("alone")
-        return digests(finetune_many(two_tasks(tiny_bert, labelled_data, alone)))
+        return digests(finetune_many(two_tasks(shore_bert, labelled_data, alone, epochs=EPOCHS)))
     finally:
         torch.set_num_threads(before)
 
@@ -131,18 +133,9 @@ def test_runs_are_done_once_in_order(runs: Callable[..., Runs]) -> None:
     assert digests(again) == digests(reports)
 
 
-def test_processes_give_the_same_weights(
-    runs: Callable[..., Runs], expected: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(many_runs, "workers_here", lambda workers: workers or 2)
-    events: list[ProgressEvent] = []
-    reports = finetune_many(
-        runs("there"), scheduler="processes", workers=2, progress=to_function(events.append)
-    )
-    assert digests(reports) == expected
-    assert (events[-1].done, events[-1].total, events[-1].unit) == (4, 4, "runs")
-    told = json.loads((Path(reports[0].folder) / "layerlake.json").read_text())
-    assert told["training"]["versions"]["threads"] == "1"
+def test_runs_on_gpus_need_workers_with_gpus(runs: Callable[..., Runs], cluster: Any) -> None:
+    with pytest.raises(WorkersFailed, match="has 1 GPU; start some with"):
+        finetune_many(runs("gpu", device="cuda"), scheduler=cluster.scheduler_address)
 
 
 def test_a_cluster_gives_the_same_weights_and_loses_no_run_with_a_worker(
@@ -156,51 +149,58 @@ def test_a_cluster_gives_the_same_weights_and_loses_no_run_with_a_worker(
             os.kill(killed[0], signal.SIGKILL)
 
     reports = finetune_many(
-        runs("far", save_steps=1), scheduler=cluster.scheduler_address, on_report=kill_one
+        runs("far", save_steps=1, epochs=EPOCHS),
+        scheduler=cluster.scheduler_address,
+        on_report=kill_one,
     )
     assert killed
     assert digests(reports) == expected
 
 
-def test_runs_on_gpus_need_workers_with_gpus(runs: Callable[..., Runs], cluster: Any) -> None:
-    with pytest.raises(WorkersFailed, match="has 1 GPU; start some with"):
-        finetune_many(runs("gpu", device="cuda"), scheduler=cluster.scheduler_address)
+def worker_processes() -> list[int]:
+    """Return the processes that threads of this one have started to work."""
+    tasks = Path(f"/proc/{os.getpid()}/task").iterdir()
+    children = [child for task in tasks for child in (task / "children").read_text().split()]
+    return [
+        int(child)
+        for child in children
+        if "worker_process" in Path(f"/proc/{child}/cmdline").read_text()
+    ]
 
 
-def test_a_process_that_dies_goes_on_from_its_saved_state(
-    runs: Callable[..., Runs],
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="there is no /proc here")
+def test_processes_give_the_same_weights_though_they_are_killed_and_replaced(
+    runs: Callable[..., Runs], expected: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (first, *_) = runs("dying", save_steps=1)
-    log = Path(first["out"]) / "log.jsonl"
-    events: list[str] = []
+    monkeypatch.setattr(many_runs, "workers_here", lambda workers: workers or 2)
+    asked = runs("there", save_steps=1, epochs=EPOCHS)
+    log = Path(asked[0]["out"]) / "log.jsonl"
+    done = threading.Event()
 
     def kill_when_saved() -> None:
         while not log.exists() or '"saved"' not in log.read_text():
             if done.wait(0.002):
                 return
-        tasks = Path(f"/proc/{os.getpid()}/task").iterdir()
-        children = [c for task in tasks for c in (task / "children").read_text().split()]
-        for child in children:
-            if "worker_process" in Path(f"/proc/{child}/cmdline").read_text():
-                os.kill(int(child), signal.SIGKILL)
-                events.append(child)
+        for process in worker_processes():
+            os.kill(process, signal.SIGKILL)
 
-    if not Path("/proc").is_dir():
-        pytest.skip("there is no /proc here")
-    done = threading.Event()
     killer = threading.Thread(target=kill_when_saved)
     killer.start()
+    events: list[ProgressEvent] = []
     try:
-        long = first | {"epochs": 8}
-        (report,) = finetune_many([long], scheduler="processes", workers=1)
+        reports = finetune_many(
+            asked, scheduler="processes", workers=2, progress=to_function(events.append)
+        )
     finally:
         done.set()
         killer.join()
+    assert digests(reports) == expected
     told = [json.loads(line)["event"] for line in log.read_text().splitlines()]
-    assert events
     assert "resumed" in told
-    assert report.n_steps == 24
-    assert report.n_computed < 24
+    assert 0 < reports[0].n_computed < reports[0].n_steps == 3 * EPOCHS
+    assert (events[-1].done, events[-1].total, events[-1].unit) == (4, 4, "runs")
+    lineage = json.loads((Path(reports[0].folder) / "layerlake.json").read_text())
+    assert lineage["training"]["versions"]["threads"] == "1"
 
 
 def test_a_run_that_fails_stops_no_other(
@@ -234,19 +234,11 @@ def test_an_error_that_nobody_expects_is_kept_with_its_trace(
     assert "in broken" in outcome.trace
 
 
-def test_a_run_that_kills_every_process_stops_no_other(
-    runs: Callable[..., Runs], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(many_runs, "_in_process", dies_over_tags)
-    with pytest.raises(RunsFailed, match=r"^1 of 2 runs failed: .*tag-s0: 3 workers died over it"):
-        finetune_many(runs("kills", seeds="0"), scheduler="processes", workers=2)
-
-
-def dies_over_tags(job: Any, threads: int) -> many_runs.RunFailure | FinetuneReport:
-    """Die over a run of one task, and report the others as done."""
-    if job.arguments["task"] == "tag":
-        os.kill(os.getpid(), signal.SIGKILL)
-    return FinetuneReport(job.folder, "classify", 0, {}, 1, 1, 1, 1, 0.0, "w", {})
+def test_a_run_that_kills_every_worker_is_a_run_that_failed(runs: Callable[..., Runs]) -> None:
+    (job, _) = many_runs._checked(runs("kills", seeds="0"))
+    failure = many_runs._died(job)
+    assert failure.folder == job.folder
+    assert failure.sentence.startswith("3 workers died over it, as happens where memory runs out")
 
 
 def test_a_run_that_nobody_waits_for_ends_and_is_not_called_failed(
@@ -256,7 +248,8 @@ def test_a_run_that_nobody_waits_for_ends_and_is_not_called_failed(
     outcome = many_runs._on_worker(job, 1, lambda: (Path(job.folder) / "log.jsonl").exists())
     assert isinstance(outcome, many_runs.RunFailure)
     assert outcome.sentence == "nobody waits for it any more"
-    told = [json.loads(line)["event"] for line in (Path(job.folder) / "log.jsonl").open()]
+    lines = (Path(job.folder) / "log.jsonl").read_text().splitlines()
+    told = [json.loads(line)["event"] for line in lines]
     assert told == ["started"]
 
 
