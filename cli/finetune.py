@@ -91,9 +91,9 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--memory",
-    default="8GiB",
-    show_default=True,
-    help="For weights, gradients, moments and a micro-batch; more is refused.",
+    metavar="BYTES",
+    help="For weights, gradients, moments, a micro-batch and the data; more is refused  [default: "
+    "8GiB on a CPU, what is free on a GPU]",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:N].")
 @click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the model.")

@@ -93,7 +93,7 @@ def finetune(
     words_field: str | None = None,
     token_budget: int | None = None,
     save_steps: int | None = None,
-    memory: int | str = "8GiB",
+    memory: int | str | None = None,
     device: str = "auto",
     trust_remote_code: bool = False,
     progress: Progress = automatic,
@@ -138,7 +138,8 @@ def finetune(
     save_steps
         Save the state after so many updates; by default after every epoch, and every ten minutes.
     memory
-        Most that weights, gradients, moments and a micro-batch may take; more is refused.
+        Most that weights, gradients, moments, a micro-batch and the data may take, as `6GiB`; more
+        is refused before it starts. By default 8 GiB on a CPU, and what is free on a GPU.
     device
         `auto`, `cpu` or `cuda[:N]`. Started by `accelerate launch`, every process has its own.
     trust_remote_code
@@ -212,7 +213,7 @@ def run_of(
     words_field: str | None,
     token_budget: int | None,
     save_steps: int | None,
-    memory: int | str,
+    memory: int | str | None,
     device: str,
     trust_remote_code: bool,
     progress: Progress,
@@ -238,7 +239,7 @@ def run_of(
         token_budget = whole_number(token_budget, "token budget", 1)
     if save_steps is not None:
         save_steps = whole_number(save_steps, "save steps", 1)
-    allowed = parse_bytes(memory)
+    allowed = None if memory is None else parse_bytes(memory)
     require_transformers()
     from layerlake.analyses.finetuning.run import Run
     from layerlake.analyses.finetuning.run_record import Settings

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Final
 
 import torch
@@ -17,6 +18,7 @@ from layerlake.analyses.finetuning.data import Data
 from layerlake.analyses.finetuning.event_log import LOG_FILE, EventLog
 from layerlake.analyses.finetuning.finetune import FinetuneReport
 from layerlake.analyses.finetuning.forecast import TrainingForecast, forecast_training
+from layerlake.analyses.finetuning.memory_plan import training_plan
 from layerlake.analyses.finetuning.model import TaskModel, check_shape, task_model
 from layerlake.analyses.finetuning.run_folder import RunFolder, bytes_written
 from layerlake.analyses.finetuning.run_loop import Loop
@@ -31,15 +33,17 @@ from layerlake.analyses.finetuning.saved_state import Progressed, load_best, loa
 from layerlake.analyses.finetuning.tasks.task import Examples
 from layerlake.analyses.finetuning.team import Team
 from layerlake.analyses.finetuning.training import Trainer
-from layerlake.analyses.finetuning.training_memory import memory_plan
 from layerlake.engine.checkpoints import locate
 from layerlake.engine.lineage_record import Lineage, check_lineage, read_lineage
-from layerlake.engine.memory import MemoryPlan
+from layerlake.engine.memory import MemoryPlan, require
 from layerlake.engine.models import load_model
 from layerlake.engine.placement import weights_digest
 from layerlake.engine.progress import Progress
 from layerlake.store.errors import InvalidInput, MemoryRefused, NameConflict, StorageFailed
 from layerlake.store.identity import settings_fingerprint
+
+_DEFAULT_BYTES: Final = 8 * 2**30
+"""Most memory of a training on CPUs where nobody says."""
 
 TOKEN_BUDGET: Final = {"cpu": 2048, "cuda": 16384}
 """Most pieces of a micro-batch where nobody says."""
@@ -208,14 +212,30 @@ class Run:
             most_pieces=TOKEN_BUDGET[team.device.type] if budget is None else budget,
         )
         team.lead(lambda: self.folder.require_space(model, keeps_best=settings.keep == "best"))
-        model.to(team.device)
-        plan = memory_plan(trainer)
-        plan.within(
-            settings.memory,
-            "training",
+        with self._enough_memory(trainer):
+            model.to(team.device)
+            plan = training_plan(
+                trainer, dev, [data.corpus for data in (record.train, *record.dev)]
+            )
+        require(
+            plan.needed,
+            settings.memory or _free_bytes(team.device),
+            f"training {task.name} from {loaded.source} with micro-batches of "
+            f"{trainer.most_pieces} pieces",
             "lower --token-budget, freeze some layers with --freeze, or allow more --memory",
         )
         return trainer, dev, plan
+
+    @contextmanager
+    def _enough_memory(self, trainer: Trainer) -> Iterator[None]:
+        """Say in a sentence that a GPU is full."""
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            raise MemoryRefused(
+                f"{self.team.device} has not the memory for micro-batches of "
+                f"{trainer.most_pieces} pieces; lower --token-budget"
+            ) from error
 
     def _run(
         self, trainer: Trainer, dev: list[Examples], progress: Progress, log: EventLog
@@ -237,18 +257,15 @@ class Run:
             log.add("resumed", step=progressed.step)
         began = progressed.step
         label = f"{settings.task.name}, seed {settings.seed}"
-        try:
-            with progress(label, trainer.n_steps, "updates") as stage:
-                stage.advance(progressed.step)
-                progressed = Loop(
-                    trainer, optimiser, dev, self.folder, self.identity, log, stage,
-                    keeps_best=settings.keep == "best", save_steps=settings.save_steps,
-                ).run(progressed)  # fmt: skip
-        except torch.OutOfMemoryError as error:
-            raise MemoryRefused(
-                f"{self.team.device} has not the memory for micro-batches of "
-                f"{trainer.most_pieces} pieces; lower --token-budget"
-            ) from error
+        if began:
+            # Only what is left counts, or the time that it takes would be told too low.
+            label += f", from update {began:,} on"
+        left = trainer.n_steps - began
+        with self._enough_memory(trainer), progress(label, left, "updates") as stage:
+            progressed = Loop(
+                trainer, optimiser, dev, self.folder, self.identity, log, stage,
+                keeps_best=settings.keep == "best", save_steps=settings.save_steps,
+            ).run(progressed)  # fmt: skip
         return self._finish(trainer, progressed, log, began, list(_notes(trainer, dev)))
 
     def _finish(
@@ -339,3 +356,11 @@ def _notes(trainer: Trainer, dev: list[Examples]) -> tuple[str, ...]:
     """Return what a person should know of the data."""
     notes = [*trainer.examples.notes, *(note for each in dev for note in each.notes)]
     return tuple(dict.fromkeys(notes))
+
+
+def _free_bytes(device: torch.device) -> int:
+    """Return what may be used where nobody says: what is free on a GPU, else 8 GiB."""
+    if device.type != "cuda":
+        return _DEFAULT_BYTES
+    used_here = torch.cuda.memory_reserved(device)
+    return int(torch.cuda.mem_get_info(device)[0]) + used_here

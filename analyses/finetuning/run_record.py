@@ -38,8 +38,8 @@ class Settings:
     recipe: Recipe
     token_budget: int | None
     save_steps: int | None
-    memory: int
-    """In bytes."""
+    memory: int | None
+    """In bytes; None for what `run` finds."""
     device: str
     trust_remote_code: bool
 

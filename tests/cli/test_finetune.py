@@ -250,7 +250,8 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
     found = json.loads(run(*line, "--dry-run", "--json"))
     assert (found["n_steps"], found["n_done"], found["n_inputs"]) == (3, 0, 24)
-    assert set(found["memory"]) == {"weights", "gradients", "moments", "micro-batch"}
+    parts = {"weights", "gradients", "moments", "activations", "working memory", "data"}
+    assert set(found["memory"]) == parts
     seeds = ("--out", tmp_path / "s{seed}", "--seed", "0-1", "--dry-run")
     assert run(*line, *seeds).splitlines()[-2].startswith("2 runs, about ")
     assert len(json.loads(run(*line, *seeds, "--json"))["runs"]) == 2
