@@ -51,7 +51,8 @@ def together(
     make = calls_in(place)
     calls = {}
     for name, options in CALLS.items():
-        changes = {"dropout": 0.0, "device": "cpu", "out": str(place / name), **options}
+        # Adam makes much of the last bits of small gradients: their share is that of the rate.
+        changes = {"dropout": 0.0, "lr": 1e-4, "device": "cpu", "out": str(place / name), **options}
         calls[name] = make(changes.pop("kind"), **changes)
     calls["again"] = calls["mnli"]
     calls["other"] = calls["mnli"] | {"seed": 3}
@@ -92,7 +93,7 @@ def test_two_give_the_weights_and_scores_of_one(
         for weight in ours:
             assert torch.allclose(ours[weight], theirs[weight], rtol=0, atol=1e-6), weight
             if weight.endswith("layer.2.output.dense.weight"):
-                assert not torch.allclose(ours[weight], base[weight], rtol=0, atol=1e-4)
+                assert not torch.allclose(ours[weight], base[weight], rtol=0, atol=1e-5)
 
 
 def test_only_the_first_writes(together: Any) -> None:
