@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from layerlake.cli.completion import files, folders, named_files, tasks
+from layerlake.cli.completion import files, folders, formats, named_files, tasks
 from layerlake.cli.options import field_options, json_option
 from layerlake.cli.scored import (
     leads,
@@ -31,7 +31,12 @@ from layerlake.cli.scored import (
     shell_complete=files,
     help="Write predictions: a file, or a folder where there are several DATA.",
 )
-@click.option("--format", metavar="NAME", help="Of the data  [default: that of the task]")
+@click.option(
+    "--format",
+    metavar="NAME",
+    shell_complete=formats,
+    help="Of the data  [default: that of the task]",
+)
 @field_options
 @click.option(
     "--token-budget",

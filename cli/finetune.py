@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from layerlake.cli.completion import files, folders, named_files, tasks
+from layerlake.cli.completion import files, folders, formats, named_files, tasks
 from layerlake.cli.options import field_options, json_option
 from layerlake.cli.recipe_options import WithRecipe, recipe_options
 from layerlake.cli.scored import (
@@ -75,7 +75,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="The weights after the last epoch, or after the one that scored best.",
 )
-@click.option("--format", metavar="NAME", help="Of the data  [default: that of the task]")
+@click.option(
+    "--format",
+    metavar="NAME",
+    shell_complete=formats,
+    help="Of the data  [default: that of the task]",
+)
 @field_options
 @click.option(
     "--token-budget",

@@ -117,7 +117,7 @@ def finetune_many(
         raise InvalidInput(
             "threads would share what torch draws at random; choose the scheduler processes"
         )
-    if chosen.kind != "loop" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if chosen.kind != "loop" and os.environ.get("WORLD_SIZE", "1") != "1":
         raise InvalidInput(
             f"the scheduler {scheduler} is for one process, and several were launched; leave it "
             "out, and they train every run together"

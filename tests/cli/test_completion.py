@@ -97,6 +97,8 @@ def test_names_of_the_lake(offered: Callable[..., Offered]) -> None:
     assert offered("finetune", "mnli", "m", "--dev", "d") == [("file", "d")]
     assert offered("finetune", "mnli", "m", "--dev", "matched=d") == []
     assert offered("finetune", "dep", "m", "--optimiser", "adam") == plain("adamw", "adam")
+    assert offered("finetune", "--runs", "r") == [("file", "r")]
+    assert offered("finetune", "mnli", "m", "--format", "s") == plain("snli", "squad")
     assert offered("evaluate", "r") == [("dir", "r")]
     assert offered("evaluate", "run", "d") == [("file", "d")]
     assert offered("evaluate", "run", "--task", "c") == plain("classify")

@@ -157,19 +157,19 @@ def test_a_cluster_gives_the_same_weights_and_loses_no_run_with_a_worker(
     assert digests(reports) == expected
 
 
-def worker_processes() -> list[int]:
-    """Return the processes that threads of this one have started to work."""
+def holders(folder: Path) -> list[int]:
+    """Return the processes started by this one that have a folder open."""
     tasks = Path(f"/proc/{os.getpid()}/task").iterdir()
     children = [child for task in tasks for child in (task / "children").read_text().split()]
     return [
         int(child)
         for child in children
-        if "worker_process" in Path(f"/proc/{child}/cmdline").read_text()
+        if folder in [Path(os.path.realpath(fd)) for fd in Path(f"/proc/{child}/fd").iterdir()]
     ]
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="there is no /proc here")
-def test_processes_give_the_same_weights_though_they_are_killed_and_replaced(
+def test_processes_give_the_same_weights_though_one_is_killed_and_replaced(
     runs: Callable[..., Runs], expected: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(many_runs, "workers_here", lambda workers: workers or 2)
@@ -181,7 +181,7 @@ def test_processes_give_the_same_weights_though_they_are_killed_and_replaced(
         while not log.exists() or '"saved"' not in log.read_text():
             if done.wait(0.002):
                 return
-        for process in worker_processes():
+        for process in holders(log.parent.resolve()):
             os.kill(process, signal.SIGKILL)
 
     killer = threading.Thread(target=kill_when_saved)
