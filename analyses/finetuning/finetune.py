@@ -231,6 +231,11 @@ def run_of(
         raise InvalidInput(f"keep is {keep!r}; choose one of {', '.join(KEEP)}")
     if keep == "best" and not _named(dev):
         raise InvalidInput("the best epoch is told by a score; give data to evaluate on")
+    if entries.frozen_dropout and freeze == -1:
+        raise InvalidInput(
+            "frozen-dropout is for frozen blocks, and freeze -1 freezes nothing; leave it out, or "
+            "freeze some"
+        )
     if not callable(progress):
         raise InvalidInput(
             f"progress is {progress!r}; give silent, to_terminal, or what to_function returns"

@@ -288,6 +288,7 @@ class TestRefusals:
             ({"out": 5}, "out is 5; give the folder"),
             ({"task": "chess"}, "there is no task 'chess'"),
             ({"rate": 1}, "rate is no entry of the recipe of classify"),
+            ({"frozen_dropout": True}, "frozen-dropout is for frozen blocks"),
             ({"device": "cuda:77"}, "device 'cuda:77' asked for"),
         ],
     )
