@@ -277,6 +277,7 @@ def runs_file(shore_bert: Path, labelled_data: Path, tmp_path: Path) -> Callable
             f"dev = {{ first = {json.dumps(str(labelled_data / 'classes.jsonl'))} }}",
             "lr = 0.001",
             "frozen-dropout = true",
+            "freeze = 0",
             "[[run]]",
             'task = "tag"',
             f"train = [{json.dumps(str(labelled_data / 'tags.jsonl'))}]",
