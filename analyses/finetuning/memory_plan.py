@@ -49,16 +49,19 @@ def training_plan(
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     n_trained = sum(parameter.nbytes for parameter in trained)
     kept, working = _activations(trainer)
-    # Where a gradient is added to another one, and where several processes add up theirs.
-    largest = max((parameter.nbytes for parameter in trained), default=0)
+    # Where a gradient is added to another one. That of the embeddings comes at the very end, when
+    # the activations are gone, and so does what several processes exchange.
+    encoder: Any = model.encoder
+    embedding = encoder.get_input_embeddings().weight
+    largest = max((p.nbytes for p in trained if p is not embedding), default=0)
+    last = embedding.nbytes if embedding.requires_grad else 0
     exchanged = n_trained if trainer.team.size > 1 else 0
     parts = {
         "weights": sum(value.nbytes for value in every.values()),
         "gradients": n_trained,
         "moments": 2 * n_trained,
         "activations": kept,
-        # What is exchanged comes when the activations are gone.
-        "working memory": max(working + largest, exchanged - kept),
+        "working memory": max(working, largest, last - kept, exchanged - kept),
     }
     if trainer.team.device.type == "cpu":
         parts["data"] = _data_bytes((trainer.examples, *dev), corpora)
