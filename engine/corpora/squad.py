@@ -146,8 +146,12 @@ def _answers(question: dict[str, Any], context: str, where: str) -> dict[str, An
 
 def check_answer(text: str, start: int, context: str, where: str) -> None:
     """Refuse an answer that does not stand in the passage where it says."""
+    if not text:
+        raise InvalidInput(
+            f"the answer '' to {where} is an empty text; give its words, or leave it out"
+        )
     found = context[start : start + len(text)] if start >= 0 else ""
-    if found != text or not text:
+    if found != text:
         raise InvalidInput(
             f"the answer {text[:_SHOWN]!r} to {where} does not stand at character {start} of "
             f"its passage, where it says {found[:_SHOWN]!r}; mend answer_start (it counts "

@@ -426,6 +426,10 @@ def test_answers_that_are_not_where_they_say_are_refused_by_name(
         InvalidInput, match=r"^the answer 'cat' to .* does not stand at character 5"
     ):
         of_rows([question("The cat sat.", "cat", 5)])
+    with pytest.raises(
+        InvalidInput, match=r"^the answer '' to .* is an empty text; give its words"
+    ):
+        of_rows([question("The cat sat.", "", 4)])
     # So it is with a corpus that was made in another way.
     corpus = of_rows([question("The cat sat.", "cat", 4, id="x")])
     given = string_array([json.dumps([{"text": "cat", "answer_start": 5}])])
