@@ -238,7 +238,7 @@ def _run_several(
         documents = [report.to_dict() for report in reports]
         click.echo(json.dumps({"runs": documents, "failed": failed}))
     elif speaks:
-        _say_seeds({_folder(run): pattern for pattern, run in every}, reports)
+        _say_seeds({_folder(run): (pattern, _but_seed(run)) for pattern, run in every}, reports)
     for failure in failures:
         if failure.trace:
             click.echo(failure.trace, err=True)
@@ -250,6 +250,11 @@ def _run_several(
 def _folder(run: dict[str, Any]) -> str:
     """Return the folder of a run as its report says it."""
     return str(Path(run["out"]).expanduser())
+
+
+def _but_seed(run: dict[str, Any]) -> str:
+    """Return all of a run but its seed and its folder."""
+    return repr(sorted((key, run[key]) for key in run.keys() - {"seed", "out"}))
 
 
 def _forecast(every: list[tuple[str, dict[str, Any]]], as_json: bool) -> None:
@@ -286,16 +291,25 @@ def _say(report: FinetuneReport) -> None:
     say_notes(report.notes)
 
 
-def _say_seeds(patterns: dict[str, str], reports: list[FinetuneReport]) -> None:
-    """Print means over the seeds of runs that differ in nothing else."""
-    values: dict[tuple[str, str, str], list[float]] = {}
+def _say_seeds(kinds: dict[str, tuple[str, str]], reports: list[FinetuneReport]) -> None:
+    """Print means over the seeds of runs that differ in nothing else.
+
+    `kinds` has, for each folder, the pattern of its name and what its run is but for the seed.
+    """
+    values: dict[tuple[tuple[str, str], str, str], list[float]] = {}
     for report in reports:
         for data, scores in report.scores.items():
             for measure, value in scores.items():
-                values.setdefault((patterns[report.folder], data, measure), []).append(value)
+                values.setdefault((kinds[report.folder], data, measure), []).append(value)
     rows = [
-        (*named, str(len(found)), f"{100 * mean(found):.1f} %", f"{100 * stdev(found):.2f}")
-        for named, found in values.items()
+        (
+            pattern,
+            *named,
+            str(len(found)),
+            f"{100 * mean(found):.1f} %",
+            f"{100 * stdev(found):.2f}",
+        )
+        for ((pattern, _), *named), found in values.items()
         if len(found) > 1
     ]
     if rows:

@@ -308,6 +308,34 @@ def test_a_file_of_runs_is_tasks_by_seeds(
     assert told["recipe"]["head_lr"] == 1
 
 
+def test_means_over_seeds_are_of_runs_that_differ_in_nothing_else(
+    run: Run, line: tuple[Any, ...], labelled_data: Path, tmp_path: Path
+) -> None:
+    _, task, model, *_ = line
+    data = labelled_data / "classes.jsonl"
+    text = f"""
+[defaults]
+task = "{task}"
+model = "{model}"
+train = "{data}"
+dev = "{data}"
+epochs = 1
+out = "{tmp_path}/r{{seed}}"
+[[run]]
+seed = 0
+[[run]]
+seed = 1
+freeze = 1
+"""
+    file = tmp_path / "runs.toml"
+    file.write_text(text)
+    assert "over seeds" not in run("finetune", "--runs", file)
+    file.write_text(text + "[[run]]\nseed = 2\n")
+    said = run("finetune", "--runs", file)
+    summary = [row.split() for row in said[said.index("over seeds:") :].splitlines()[2:]]
+    assert [row[2:4] for row in summary] == [["accuracy", "2"], ["majority", "2"]]
+
+
 def test_a_run_that_fails_is_said_at_the_end(
     run: Run, runs_file: Callable[..., Path], tmp_path: Path
 ) -> None:
