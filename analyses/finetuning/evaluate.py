@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -260,7 +261,8 @@ def _write(answers: Answers, target: Path, source: Path | None) -> None:
             f"the predictions cannot be written to {target}: {error.strerror}; choose another place"
         ) from error
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):  # a read-only file system refuses this even where nothing lies
+            aside.unlink()
 
 
 def _seen_in_training(lineage: Lineage | None, sources: list[Data]) -> list[str]:

@@ -8,6 +8,7 @@ its number: the state says which of them counts.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -82,7 +83,8 @@ def write_tensors(
         aside.replace(file)
         sync(file.parent)
     except Exception as error:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the disk may take nothing any more, not even that
+            aside.unlink()
         if isinstance(error, OSError) or type(error).__name__ == "SafetensorError":
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise StorageFailed(f"cannot write {file}: {reason}; {_ADVICE}") from error

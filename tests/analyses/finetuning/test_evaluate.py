@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -233,6 +234,20 @@ def test_places_where_predictions_cannot_go_are_refused_before_anything_is_compu
     assert "is a file, and 2 are written; name a folder" in refused(folder, both, out=fresh)
     assert "there is no folder" in refused(folder, both, out=tmp_path / "none/said")
     assert fresh.read_bytes() == before
+
+
+def test_a_read_only_file_system_is_said_in_a_sentence(
+    tiny_finetuned: Finetuned, fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(file: Path, *given: object, **named: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(file))
+
+    monkeypatch.setattr(SentenceAnswers, "write", lambda _, file, source: refused(file))
+    monkeypatch.setattr(Path, "unlink", refused)
+    out = tmp_path / "said.jsonl"
+    said = r"^the predictions cannot be written to .*said\.jsonl: Read-only file system; choose"
+    with pytest.raises(StorageFailed, match=said):
+        evaluate(tiny_finetuned("classify"), fresh, out=out)
 
 
 def test_predictions_that_cannot_be_written_leave_the_old_ones(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import resource
 import shutil
@@ -191,6 +192,19 @@ def test_a_disk_that_fills_up_during_a_save_leaves_the_state_before(
     assert not list(folder.rglob("*.part"))
     report = finetune(**begun)
     assert (report.n_computed, report.epoch) == (6, 1)
+
+
+def test_a_disk_that_turns_read_only_during_a_save_is_said_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(file: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(file))
+
+    monkeypatch.setattr(Path, "chmod", refused)
+    monkeypatch.setattr(Path, "unlink", refused)
+    said = r"^cannot write .*state\.safetensors: Read-only file system; "
+    with pytest.raises(StorageFailed, match=said):
+        write_tensors(tmp_path / "state.safetensors", {"a": torch.zeros(2)}, {})
 
 
 def test_half_written_files_of_killed_processes_are_cleared_away(begun: dict[str, Any]) -> None:
