@@ -148,6 +148,35 @@ def write_checkpoint(
     write_lineage(folder, lineage)
 
 
+def check_parts(folder: Path) -> None:
+    """Refuse a folder with lineage of which a part is gone or cut short; weights are not read.
+
+    Raises
+    ------
+    InvalidInput
+        A file is not there, or is no whole safetensors file (it is named).
+    """
+    from safetensors import SafetensorError, safe_open
+
+    advice = "restore it, or remove the folder to train anew"
+    head = Path(HEAD_FOLDER)
+    for part in (
+        Path("config.json"),
+        Path(WEIGHTS_FILE),
+        head / "config.json",
+        head / WEIGHTS_FILE,
+    ):
+        file = folder / part
+        if not file.is_file():
+            raise InvalidInput(f"{folder} has lineage, but no {part}; {advice}")
+        if part.name == WEIGHTS_FILE:
+            try:
+                with safe_open(file, framework="pt"):
+                    pass
+            except (SafetensorError, OSError) as error:
+                raise InvalidInput(f"{file} is damaged ({error}); {advice}") from error
+
+
 def _move_into(folder: Path, aside: Path) -> None:
     """Move what was written aside into a folder, file by file, durably."""
     files = sorted(path for path in aside.rglob("*") if path.is_file())

@@ -10,7 +10,7 @@ from typing import Any, Final
 import torch
 
 from layerlake.analyses.finetuning.checkpoint import (
-    WEIGHTS_FILE,
+    check_parts,
     stored_pooler,
     write_checkpoint,
 )
@@ -166,11 +166,7 @@ class Run:
                 f"{out} holds a model that was trained otherwise; choose another --out"
             )
         self._refuse_other(of, "another run")
-        if not (out / WEIGHTS_FILE).is_file():
-            raise InvalidInput(
-                f"{out} has lineage, but no {WEIGHTS_FILE}; restore it, or remove the folder to "
-                "train anew"
-            )
+        check_parts(out)
         self.folder.clear()  # a process that was killed right at the end leaves it
         return self._report(lineage, n_computed=0)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -116,11 +117,37 @@ class TestDoneBefore:
         assert finetune(**call).n_computed == 0
         assert not (folder / "training").exists()
 
-    def test_weights_that_went_missing_are_missed(self, done: tuple[dict[str, Any], Path]) -> None:
+    @pytest.mark.parametrize("part", ["model.safetensors", "head/model.safetensors"])
+    def test_weights_that_went_missing_are_missed(
+        self, done: tuple[dict[str, Any], Path], part: str
+    ) -> None:
         call, folder = done
-        (folder / "model.safetensors").unlink()
-        with pytest.raises(InvalidInput, match=r"has lineage, but no model\.safetensors; restore"):
+        (folder / part).unlink()
+        said = rf"has lineage, but no {re.escape(part)}; restore it, or remove the folder"
+        with pytest.raises(InvalidInput, match=said):
             finetune(**call)
+
+    @pytest.mark.parametrize("part", ["config.json", "head/config.json"])
+    def test_a_config_that_went_missing_is_missed(
+        self, done: tuple[dict[str, Any], Path], part: str
+    ) -> None:
+        call, folder = done
+        (folder / part).unlink()
+        with pytest.raises(InvalidInput, match=rf"has lineage, but no {re.escape(part)}; restore"):
+            finetune(**call)
+
+    @pytest.mark.parametrize("part", ["model.safetensors", "head/model.safetensors"])
+    def test_weights_that_were_cut_short_are_not_taken_for_done(
+        self, done: tuple[dict[str, Any], Path], part: str
+    ) -> None:
+        call, folder = done
+        content = (folder / part).read_bytes()
+        for kept in (len(content) - 1, 500, 0):
+            (folder / part).write_bytes(content[:kept])
+            with pytest.raises(
+                InvalidInput, match=rf"{re.escape(part)} is damaged \(.*\); restore"
+            ):
+                finetune(**call)
 
 
 def other_pooler(call: dict[str, Any]) -> dict[str, Any]:
