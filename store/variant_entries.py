@@ -93,7 +93,8 @@ def _entry(
         lineage.append(f"adapter on {called(parent)}{absent}")
     elif parent:
         origin = f"made from {base or called(parent)}{absent}"
-    if about.get("source") == "brought":
+    known = about.get("architecture") == "brought from elsewhere"  # which is said already
+    if about.get("source") == "brought" and not known:
         lineage.append("brought from elsewhere")
     if about.get("randomize") is not None:
         lineage.append(f"random weights, seed {printable(about['randomize'])}")

@@ -164,7 +164,8 @@ def test_the_installed_demo_runs(site_packages: Path, tmp_path: Path) -> None:
     found = json.loads(installed_run(site_packages, tmp_path, "demo", "--json"))
     assert found["settings"]["reference"] == "base"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["demo"]
-    assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == ["lake", "rsa.png"]
+    made = ["dev.conllu", "lake", "parser-s0", "rsa.png", "train.conllu"]
+    assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == made
 
 
 def test_the_installed_benchmark_runs(site_packages: Path, tmp_path: Path) -> None:
