@@ -237,13 +237,20 @@ def load_finetuned(
     """
     place = Path(folder).expanduser()
     about = _read_head(place, folder)
-    trained = task_named(about["task"])
+    if task is not None:
+        task_named(task)  # or it would be said of the folder
+    try:
+        trained = task_named(about["task"])
+        recipe = make_recipe(trained.recipe_class, trained.name, about["recipe"])
+    except InvalidInput as error:
+        raise InvalidInput(
+            f"{place / HEAD_FOLDER / 'config.json'} is not as it was written: {error}; {_RESTORE}"
+        ) from error
     if task is not None and task_named(task).name != trained.name:
         raise InvalidInput(
             f"{folder} has a head for {trained.name}, and {task} was asked for; give a model that "
             f"was fine-tuned for {task}"
         )
-    recipe = make_recipe(trained.recipe_class, trained.name, about["recipe"])
     loaded = load_model(
         folder, device=device, compute_dtype="float32", trust_remote_code=trust_remote_code
     )
