@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,6 +121,14 @@ def _check_answered(corpus: Corpus, named: str) -> None:
         raise InvalidInput(
             f"{named} holds no questions with passages and answers; give a JSON file of SQuAD v1.1"
         )
+    if "id_in_file" in corpus.columns:
+        counts = Counter(corpus.columns["id_in_file"].tolist())
+        twice, n = counts.most_common(1)[0]
+        if n > 1:
+            raise InvalidInput(
+                f"{named} has two questions of the id {str(twice)!r}, whose answers could not be "
+                "told apart; give each its own"
+            )
     for example, answers in enumerate(corpus.columns["answers"].tolist()):
         name = f"question {corpus.example_name(example)!r} of {named}"
         found = _read_answers(answers)

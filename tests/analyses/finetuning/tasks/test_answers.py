@@ -419,6 +419,13 @@ def test_questions_without_an_answer_are_refused_by_name(encoded: Callable[..., 
         encoded(of_rows(rows))
 
 
+def test_two_questions_of_one_id_are_refused(encoded: Callable[..., Any]) -> None:
+    rows = [question("The cat sat.", "cat", 4, id="q1") for _ in range(2)]
+    with pytest.raises(InvalidInput, match=r"^made up has two questions of the id 'q1'"):
+        encoded(of_rows(rows))
+    assert encoded(of_rows([rows[0], rows[1] | {"id": "q2"}])).n_inputs == 2
+
+
 def test_answers_that_are_not_where_they_say_are_refused_by_name(
     encoded: Callable[..., Any],
 ) -> None:
