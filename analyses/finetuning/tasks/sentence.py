@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -12,6 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.analyses.finetuning.recipes import Recipe, SentenceRecipe
+from layerlake.analyses.finetuning.tasks.labels import (
+    head_dropout,
+    label_inventory,
+    label_loss,
+    label_scores,
+    label_text,
+)
 from layerlake.analyses.finetuning.tasks.task import Answers, Batch, Examples, Task
 from layerlake.engine.corpora.corpus import Corpus
 from layerlake.engine.corpora.nli import LABELS, NO_CONSENSUS
@@ -34,12 +40,7 @@ class Classification(Task):
 
     def inventory(self, train: Corpus, recipe: Recipe) -> dict[str, Any]:
         """Return the labels of the training data, in order."""
-        labels = sorted(set(labels_of(train, recipe, "the training data")))
-        if len(labels) < 2:
-            raise InvalidInput(
-                f"the training data has one label, {labels[0]!r}; give data with two or more"
-            )
-        return {"labels": labels}
+        return label_inventory(labels_of(train, recipe, "the training data"))
 
     def encode(
         self,
@@ -63,11 +64,7 @@ class Classification(Task):
                 )
         cut = tokenize(corpus, tokenizer, packing=f"trim({recipe.length})", limit=limit)
         labels = np.array([numbers[label] for label in given], np.int64)[cut.input_example]
-        return Examples(corpus, cut, named, {"label": labels}, self.notes(corpus, named))
-
-    def notes(self, corpus: Corpus, named: str) -> tuple[str, ...]:
-        """Return what a person should know of the examples."""
-        return ()
+        return Examples(corpus, cut, named, {"label": labels})
 
     def head(self, encoder: nn.Module, inventory: Mapping[str, Any], recipe: Recipe) -> nn.Module:
         """Return a pooler and a linear layer."""
@@ -94,12 +91,7 @@ class Classification(Task):
 
     def loss(self, outputs: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
         """Return the sum of cross-entropies."""
-        from torch.nn.functional import cross_entropy
-
-        from layerlake.analyses.finetuning.heads import at_least_float32
-
-        logits = at_least_float32(outputs["logits"])
-        return cross_entropy(logits, batch.targets["label"], reduction="sum")
+        return label_loss(outputs, batch.targets["label"])
 
     def answers(
         self, examples: Examples, inventory: Mapping[str, Any], recipe: Recipe
@@ -148,20 +140,6 @@ class NaturalLanguageInference(Entailment):
     formats = ("snli", "mnli")
 
 
-def head_dropout(encoder: nn.Module, recipe: Recipe) -> float:
-    """Return the dropout before a head: the recipe's, else what the config says of its layers."""
-    if recipe.dropout is not None:
-        return recipe.dropout
-    config: Any = encoder.config
-    text = config.get_text_config()
-    names = ("classifier_dropout", "hidden_dropout_prob", "dropout", "dropout_rate", "resid_pdrop")
-    for name in names:
-        value = getattr(text, name, None)
-        if isinstance(value, int | float):
-            return float(value)
-    return 0.1
-
-
 def labels_of(corpus: Corpus, recipe: Recipe, named: str) -> list[str]:
     """Return the label of every example, as text.
 
@@ -179,15 +157,13 @@ def labels_of(corpus: Corpus, recipe: Recipe, named: str) -> list[str]:
     given = corpus.columns[recipe.label].tolist()
     if recipe.label in corpus.source.get("json_columns", ()):
         given = [json.loads(value) if value else None for value in given]
-    for example, label in enumerate(given):
-        missing = label is None or label == "" or label != label  # noqa: PLR0124 - NaN
-        if missing or isinstance(label, list | dict):
-            held = "no label" if missing or not label else f"{str(label)[:40]} for a label"
-            raise InvalidInput(
-                f"example {corpus.example_name(example)!r} of {named} has {held} in "
-                f"{recipe.label!r}; give each example one, or leave it out"
-            )
-    return [str(label) for label in given]
+    each = "give each example one, or leave it out"
+    return [
+        label_text(
+            label, f"example {corpus.example_name(example)!r} of {named}", recipe.label, each
+        )
+        for example, label in enumerate(given)
+    ]
 
 
 def _listed(labels: Mapping[str, int]) -> str:
@@ -222,8 +198,7 @@ class SentenceAnswers(Answers):
         chosen = sorted(self._found)
         gold = self.examples.targets["label"][chosen]
         best = np.array([self._found[index] for index in chosen]).argmax(axis=1)
-        common = Counter(gold.tolist()).most_common(1)[0][1]
-        return {"accuracy": float((best == gold).mean()), "majority": common / len(gold)}
+        return label_scores(gold, best)
 
     def write(self, file: Path, source: Path | None) -> None:
         """Write a JSON object a line: id, gold and predicted label, probability of each label."""

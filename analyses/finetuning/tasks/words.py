@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.analyses.finetuning.recipes import Recipe, WordRecipe
+from layerlake.analyses.finetuning.tasks.labels import (
+    head_dropout,
+    label_inventory,
+    label_loss,
+    label_scores,
+    label_text,
+)
 from layerlake.analyses.finetuning.tasks.parsing import words_of_pieces
-from layerlake.analyses.finetuning.tasks.sentence import head_dropout
 from layerlake.analyses.finetuning.tasks.task import Answers, Batch, Examples, Task
 from layerlake.engine.corpora.corpus import Corpus
 from layerlake.engine.tokenization import tokenize
@@ -39,12 +44,7 @@ class Tagging(Task):
     def inventory(self, train: Corpus, recipe: Recipe) -> dict[str, Any]:
         """Return the labels of the training data, in order."""
         assert isinstance(recipe, WordRecipe)
-        labels = sorted(set(word_labels(train, recipe.label, "the training data")))
-        if len(labels) < 2:
-            raise InvalidInput(
-                f"the training data has one label, {labels[0]!r}; give data with two or more"
-            )
-        return {"labels": labels}
+        return label_inventory(word_labels(train, recipe.label, "the training data"))
 
     def encode(
         self,
@@ -99,12 +99,7 @@ class Tagging(Task):
 
     def loss(self, outputs: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
         """Return the sum of cross-entropies."""
-        from torch.nn.functional import cross_entropy
-
-        from layerlake.analyses.finetuning.heads import at_least_float32
-
-        logits = at_least_float32(outputs["logits"])
-        return cross_entropy(logits, batch.targets["label"], reduction="sum")
+        return label_loss(outputs, batch.targets["label"])
 
     def answers(
         self, examples: Examples, inventory: Mapping[str, Any], recipe: Recipe
@@ -152,15 +147,11 @@ def word_labels(corpus: Corpus, label: str, named: str) -> list[str]:
                 f"example {corpus.example_name(example)!r} of {named} has {held} in {label!r} for "
                 f"{counts[example]} words; give one for each word"
             )
-        for place, one in enumerate(labels, start=1):
-            missing = one is None or one == "" or one != one  # noqa: PLR0124 - NaN
-            if missing or isinstance(one, list | dict):
-                held = "no label" if missing else f"{str(one)[:40]} for a label"
-                raise InvalidInput(
-                    f"word {place} of example {corpus.example_name(example)!r} of {named} has "
-                    f"{held} in {label!r}; give each word one"
-                )
-            found.append(str(one))
+        of = f"of example {corpus.example_name(example)!r} of {named}"
+        found += [
+            label_text(one, f"word {place} {of}", label, "give each word one")
+            for place, one in enumerate(labels, start=1)
+        ]
     return found
 
 
@@ -195,8 +186,7 @@ class WordAnswers(Answers):
         words = np.concatenate([np.arange(offsets[e], offsets[e + 1]) for e in chosen])
         gold = self.examples.targets["label"][words]
         best = np.concatenate([self._found[e] for e in chosen])
-        common = Counter(gold.tolist()).most_common(1)[0][1]
-        return {"accuracy": float((best == gold).mean()), "majority": common / len(gold)}
+        return label_scores(gold, best)
 
     def write(self, file: Path, source: Path | None) -> None:
         """Write a JSON object a line: id, words, gold and predicted labels."""

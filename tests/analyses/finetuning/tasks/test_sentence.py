@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from layerlake.analyses.finetuning.recipes import SentenceRecipe
+from layerlake.analyses.finetuning.tasks.labels import head_dropout
 from layerlake.analyses.finetuning.tasks.registry import task_named
-from layerlake.analyses.finetuning.tasks.sentence import head_dropout, labels_of
+from layerlake.analyses.finetuning.tasks.sentence import labels_of
 from layerlake.engine.corpora.corpus import Corpus, corpus_from_texts
 from layerlake.engine.corpora.objects import corpus_of_object
 from layerlake.engine.corpora.subset import join_corpora
