@@ -51,7 +51,8 @@ def _reported(action: str, path: Path) -> Iterator[None]:
         raise StorageFailed(message) from error
 
 
-def _fsync_folder(path: Path) -> None:
+def fsync(path: Path) -> None:
+    """Make a file, or the entries of a folder, durable."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -90,7 +91,7 @@ def replace_durably(path: Path, parts: Sequence[Buffer]) -> None:
         try:
             _write_durably(temporary, parts)
             temporary.replace(path)
-            _fsync_folder(path.parent)
+            fsync(path.parent)
         except BaseException:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
@@ -199,7 +200,7 @@ class LocalLocation(Location):
             folder = folder.parent
         for path in reversed(missing):
             path.mkdir(exist_ok=True)
-            _fsync_folder(path.parent)
+            fsync(path.parent)
 
     def put(self, key: str, parts: Sequence[Buffer]) -> None:
         target = self._path(key)
@@ -210,7 +211,7 @@ class LocalLocation(Location):
                 _write_durably(temporary, parts)
                 self._create_parents(target.parent)
                 temporary.replace(target)
-                _fsync_folder(target.parent)
+                fsync(target.parent)
             except BaseException:
                 if temporary is not None:
                     with contextlib.suppress(OSError):
@@ -233,14 +234,14 @@ class LocalLocation(Location):
                     _write_durably(file, parts)
                     folders.update(p for p in file.parents if p.is_relative_to(draft))
                 for folder in folders:
-                    _fsync_folder(folder)
+                    fsync(folder)
                 try:
                     draft.rename(target)
                 except OSError as error:
                     if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
                         return False
                     raise
-                _fsync_folder(target.parent)
+                fsync(target.parent)
                 return True
             finally:
                 if draft is not None:
@@ -253,7 +254,7 @@ class LocalLocation(Location):
                 path.unlink()
             except FileNotFoundError:
                 return
-            _fsync_folder(path.parent)
+            fsync(path.parent)
 
     def remove(self, path: str) -> None:
         target = self._path(path)
@@ -263,7 +264,7 @@ class LocalLocation(Location):
                 target.rename(grave)
             except FileNotFoundError:
                 return
-            _fsync_folder(target.parent)
+            fsync(target.parent)
             shutil.rmtree(grave)
 
     @contextmanager

@@ -26,7 +26,7 @@ from layerlake.analyses.finetuning.heads import Pooler
 from layerlake.analyses.finetuning.model import TaskModel
 from layerlake.analyses.finetuning.recipes import Recipe, make_recipe
 from layerlake.analyses.finetuning.run_folder import BEGUN_FILE, WORK_FOLDER
-from layerlake.analyses.finetuning.saved_state import read_tensors, sync, write_tensors
+from layerlake.analyses.finetuning.saved_state import read_tensors, write_tensors
 from layerlake.analyses.finetuning.tasks.registry import task_named
 from layerlake.analyses.finetuning.tasks.task import Task
 from layerlake.engine.adapters import base_of
@@ -34,6 +34,7 @@ from layerlake.engine.checkpoints import Checkpoint, explained
 from layerlake.engine.lineage_record import LINEAGE_FILE, Lineage, write_lineage
 from layerlake.engine.models import LoadedModel, load_model
 from layerlake.store.errors import InvalidInput, StorageFailed
+from layerlake.store.folder import fsync
 
 HEAD_FOLDER: Final = "head"
 WEIGHTS_FILE: Final = "model.safetensors"
@@ -181,14 +182,14 @@ def _move_into(folder: Path, aside: Path) -> None:
     """Move what was written aside into a folder, file by file, durably."""
     files = sorted(path for path in aside.rglob("*") if path.is_file())
     for file in files:
-        sync(file)
+        fsync(file)
     places = {folder / file.relative_to(aside) for file in files}
     for place in places:
         place.parent.mkdir(parents=True, exist_ok=True)
     for file in files:
         file.replace(folder / file.relative_to(aside))
     for parent in {folder} | {place.parent for place in places}:
-        sync(parent)
+        fsync(parent)
     shutil.rmtree(aside)
 
 

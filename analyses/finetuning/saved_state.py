@@ -22,6 +22,7 @@ from layerlake.analyses.finetuning.model import TaskModel
 from layerlake.analyses.finetuning.optimiser import Optimiser
 from layerlake.analyses.finetuning.run_folder import PART
 from layerlake.store.errors import InvalidInput, StorageFailed
+from layerlake.store.folder import fsync
 from layerlake.store.identity import checksum
 
 STATE_FILE: Final = "state.safetensors"
@@ -79,9 +80,9 @@ def write_tensors(
     try:
         save_file(ready, aside, metadata=about)
         aside.chmod(0o666 & ~_umask())  # safetensors lets only the owner read
-        sync(aside)
+        fsync(aside)
         aside.replace(file)
-        sync(file.parent)
+        fsync(file.parent)
     except Exception as error:
         with contextlib.suppress(OSError):  # the disk may take nothing any more, not even that
             aside.unlink()
@@ -125,15 +126,6 @@ def _umask() -> int:
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
-
-
-def sync(path: Path) -> None:
-    """Make a file or the entries of a folder durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def save_state(

@@ -69,7 +69,7 @@ def die_in_a_file() -> None:
 
 def die_before_renaming() -> None:
     """Die when a file of tensors is whole, but not in its place."""
-    after(saved_state, "sync", lambda path: path.suffix == ".part")
+    after(saved_state, "fsync", lambda path: path.suffix == ".part")
 
 
 def die_after_renaming() -> None:
