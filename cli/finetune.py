@@ -85,8 +85,8 @@ if TYPE_CHECKING:
 @click.option(
     "--token-budget",
     type=int,
-    help="Pieces computed at a time: for memory, not for what is learned  [default: 2048 on a CPU, "
-    "16384 on a GPU]",
+    help="Pieces computed at a time, for memory; it moves only what drops out  [default: 2048 on "
+    "a CPU, 16384 on a GPU]",
 )
 @click.option(
     "--save-steps",

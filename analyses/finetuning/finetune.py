@@ -102,7 +102,8 @@ def finetune(
     """Fine-tune an encoder for a task, and keep encoder, head and lineage in a folder.
 
     The same call again goes on where it was stopped, or does nothing. On one kind of CPU, with as
-    many threads, a run that was stopped ends in the same weights as one that was not.
+    many threads and processes and the same `token_budget`, a run that was stopped ends in the same
+    weights as one that was not.
 
     Parameters
     ----------
@@ -134,7 +135,7 @@ def finetune(
         As `read_corpus`; by default the format of the task.
     token_budget
         Most pieces that are computed at a time, padding included; by default 2048 on a CPU, 16384
-        on a GPU. It decides memory, and not what is learned.
+        on a GPU. It decides memory; of what is learned only which units drop out.
     save_steps
         Save the state after so many updates; by default after every epoch, and every ten minutes.
     memory
