@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -17,7 +18,7 @@ torch = pytest.importorskip("torch")
 from layerlake.analyses.finetuning.batches import batches_of_epoch
 from layerlake.analyses.finetuning.model import Shape, task_model
 from layerlake.analyses.finetuning.team import Team
-from layerlake.analyses.finetuning.training import Trainer
+from layerlake.analyses.finetuning.training import Trainer, _step_seed
 
 KINDS = ("classify", "squad", "tag", "dep")
 
@@ -88,6 +89,27 @@ def test_training_is_a_function_of_the_seed(small_loaded: Any, made: Callable[..
     torch.manual_seed(99)  # what the caller drew before has no say
     assert torch.equal(first, run(1))
     assert not torch.equal(first, run(2))
+
+
+def test_something_else_drops_out_in_every_update(
+    small_loaded: Any, made: Callable[..., Any]
+) -> None:
+    spread = {}
+    for dropout in (0.0, 0.3):
+        kind = made("classify", 2, batch=2, epochs=6, lr=1e-12, dropout=dropout)
+        losses = np.array([update.loss for update in trained(a_trainer(small_loaded, kind))])
+        spread[dropout] = float(np.diff(np.sort(losses)).min())
+    assert spread[0.0] < 1e-7
+    assert spread[0.3] > 1e-6  # no two of them are alike
+
+
+def test_no_two_micro_batches_share_what_drops_out() -> None:
+    seeds = [
+        _step_seed(seed, step, rank, place)
+        for seed, step, rank, place in itertools.product((0, 1, 11), (0, 1, 11), range(3), range(3))
+    ]
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= seed < 2**63 for seed in seeds)
 
 
 def test_the_head_has_its_own_rate(small_loaded: Any, made: Callable[..., Any]) -> None:
