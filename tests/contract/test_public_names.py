@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import re
 from collections.abc import Callable
 from functools import cached_property
@@ -165,3 +166,31 @@ def test_classes_of_lakes_and_results(
         "profile_space": ll.profile_space(rows),
     }
     as_recorded("classes", {name: class_of(value) for name, value in values.items()})
+
+
+def test_classes_of_models_and_runs(
+    stored: Path,
+    unpack: Callable[[str, Path], None],
+    as_recorded: Callable[[str, Any], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("torch")
+    unpack("runs", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    run = json.loads(Path("runs.json").read_text("utf-8"))["run"]
+    lake, space = ll.open_lake("lake", "a"), ll.open_lake(stored / "lake").space("shore", "base", 2)
+    how: dict[str, Any] = {"device": "cpu", "progress": ll.silent}
+    with pytest.raises(ll.LayerLakeError) as failed:
+        ll.finetune_many([run | {"out": "tag-s0", "seed": 1}], progress=ll.silent)
+    error: Any = failed.value
+    values = {
+        "extract": ll.extract(lake, "tiny", "shore.conllu", dry_run=True, **how),
+        "evaluate": ll.evaluate("tag-s0", "shore.conllu", **how),
+        "finetune_many": ll.finetune_many([run | {"out": "tag-s0"}], progress=ll.silent)[0],
+        "error of finetune_many": error,
+        "failure of finetune_many": error.failures[0],
+        "Space.to_torch": space.to_torch(),
+        "Space.to_torch_stream": space.to_torch_stream(),
+    }
+    as_recorded("classes_with_torch", {name: class_of(value) for name, value in values.items()})
