@@ -140,11 +140,6 @@ def test_json_of_commands(place: Path, stored: Path, run: Run, as_recorded: Reco
     }  # fmt: skip
     Path("lake/corpora/lines/text/zarr.json").write_text("{")
     found["verify, damage"] = run("verify", code=1)
-    pytest.importorskip("threadpoolctl")
-    toy = ("bench", "rsa", "--rows", "100", "--hidden", "8", "--repeats", "1", "--no-peers")
-    bench = run(*toy, "--workload", "pair")
-    del bench["about"]  # of the machine
-    found["bench rsa"] = bench
     as_recorded("outputs", found)
 
 
