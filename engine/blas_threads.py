@@ -1,7 +1,7 @@
 """One thread of linear algebra for each worker: more would wait for the cores that they share.
 
-With one thread a product of matrices also has the same bits wherever it runs on one kind of
-processor, which a number of threads changes.
+Threads also share out the sums of a product of matrices, so that its last digits would depend on
+how many there are.
 """
 
 import threading

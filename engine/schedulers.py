@@ -2,10 +2,10 @@
 
 A pass is cut into parts, each a run of blocks. A function turns a part into a state, here or on a
 worker, and neighbouring states are merged in pairs: 0 with 1, 2 with 3, then those two, and so on.
-Neither the parts nor the pairs depend on the workers, so the answer has the same bits with one
-worker or many, whichever is done first and whichever dies, as long as their processors are of one
-kind. (Where BLAS may use several threads, as it may under the scheduler None, bits depend on how
-many.)
+Neither the parts nor the pairs depend on the workers, so every number is summed up in the same
+order with one worker or many, whichever is done first and whichever dies. The last digits of a
+state are those of the BLAS that made it: another BLAS, another kind of processor or, under the
+scheduler None, another number of threads may round its products differently.
 """
 
 import math

@@ -100,6 +100,8 @@ def similarity_lost(computed: NDArray[Any], stored: NDArray[Any]) -> float | Non
     ll = _mean_product(y, y) - y_mean**2
     if kk <= 0 or ll <= 0:
         return None
+    if np.array_equal(both[0], both[1]):
+        return 0.0  # kk, kl and ll are one number, but a BLAS may round each of them otherwise
     # 1 - r itself would be the difference of two numbers that agree in eight digits.
     rest = max(0.0, kk * ll - kl**2) / (kk * ll)
     return float(rest / (1 + np.sqrt(max(0.0, 1 - rest))))

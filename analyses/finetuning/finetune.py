@@ -101,9 +101,9 @@ def finetune(
 ) -> FinetuneReport:
     """Fine-tune an encoder for a task, and keep encoder, head and lineage in a folder.
 
-    The same call again goes on where it was stopped, or does nothing. On one kind of CPU, with as
-    many threads and processes and the same `token_budget`, a run that was stopped ends in the same
-    weights as one that was not.
+    The same call again goes on where it was stopped, or does nothing. With the same torch on one
+    kind of CPU, as many threads and processes and the same `token_budget`, a run that was stopped
+    ends in the same weights as one that was not.
 
     Parameters
     ----------

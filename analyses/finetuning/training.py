@@ -2,7 +2,8 @@
 
 Everything drawn is a function of the seed and the number of the update: which inputs it sees, and
 what drops out. So a run that goes on from a saved state ends in the weights of one that was never
-stopped (on one kind of processor, with as many threads and processes, and the same micro-batches).
+stopped (with the same torch, on one kind of processor, with as many threads and processes, and the
+same micro-batches: elsewhere products of matrices are rounded differently).
 """
 
 from __future__ import annotations

@@ -118,8 +118,9 @@ class RankTable:
 class Ranked(Generic[S, R]):
     """Has another accumulator absorb the ranks of kernels in place of them (an `Accumulator`).
 
-    The tiles must be those from which the ranks were counted, entry for entry. Their panels go to
-    the other accumulator as float64 tiles in buffers that the next panel overwrites.
+    The tiles must be those from which the ranks were counted; an entry at the edge of a cell that
+    is rounded otherwise takes the rank of the cell beside it. Panels go to the other accumulator as
+    float64 tiles in buffers that the next panel overwrites.
     """
 
     def __init__(self, tables: Sequence[RankTable], other: Accumulator[Tile, S, R]) -> None:

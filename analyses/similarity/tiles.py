@@ -6,7 +6,8 @@ to any number of them. All tiles of one row panel come one after another, the di
 the columns rising, and every two rows meet in exactly one tile, whatever the size of the panels.
 Workers share a pass by row panels, so a state may have seen some row panels only, and never a part
 of one. An accumulator that needs two looks at the tiles (ranks) runs over two passes of the same
-`TilePass`, whose tiles are the same bit for bit.
+`TilePass`, whose tiles are the same but for the rounding of their products, should another kind of
+processor form a tile the second time.
 """
 
 from dataclasses import dataclass
@@ -22,9 +23,9 @@ class Tile:
     """The same tile of the kernel matrix of every space of a pass.
 
     Tiles cover the upper triangle: `columns` never begin before `rows`. A diagonal tile has the
-    same rows and columns and is symmetric, and only its strict upper half is to be counted; off the
-    diagonal every entry is one unordered pair of two rows. Nobody but the pass may change the
-    entries, and the pass does with the next tile: who needs them longer copies them.
+    same rows and columns and is symmetric but for rounding, and only its strict upper half is to be
+    counted; off the diagonal every entry is one unordered pair of two rows. Nobody but the pass may
+    change the entries, and the pass does with the next tile: who needs them longer copies them.
     """
 
     rows: tuple[int, int]

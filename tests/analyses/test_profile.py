@@ -79,7 +79,9 @@ def test_equals_the_textbook(library, dtype):
     assert found.norms.mean == pytest.approx(lengths.mean(), rel=1e-13)
     assert found.norms.sd == pytest.approx(lengths.std(ddof=1), rel=1e-12)
     ends = found.norms.lowest, found.norms.highest
-    assert ends == pytest.approx((lengths.min(), lengths.max()), rel=1e-15)
+    # A sum of 12 squares in any order.
+    near = 12 * np.finfo(np.float64).eps
+    assert ends == pytest.approx((lengths.min(), lengths.max()), rel=near)
     quartiles = np.quantile(lengths, [0.25, 0.5, 0.75])
     assert found.norms.bound == 2.0**-15
     np.testing.assert_allclose(found.norms.quartiles, quartiles, rtol=found.norms.bound)
@@ -133,7 +135,9 @@ def test_any_blocks_in_any_order_give_the_same(seed, cuts, backwards):
     assert found.anisotropy_low == pytest.approx(ordered.anisotropy_low, abs=1e-12)
     assert found.mean_norm_high == pytest.approx(ordered.mean_norm_high, rel=1e-12)
     np.testing.assert_allclose(found.spectrum.variances, whole.spectrum.variances, rtol=1e-9)
-    assert found.norms.quartiles == whole.norms.quartiles
+    # A length at the edge of a bin, which is two bounds wide, may be rounded into the next one.
+    quartiles = pytest.approx(whole.norms.quartiles, rel=2 * whole.norms.bound)
+    assert found.norms.quartiles == quartiles
     for name in ("mean", "sd", "lowest", "highest", "bound"):
         assert getattr(found.norms, name) == pytest.approx(getattr(whole.norms, name), rel=1e-12)
 

@@ -90,7 +90,9 @@ def assembled(tiles: TilePass) -> list[NDArray[np.float64]]:
         for matrix, kernel, entries in zip(whole, tiles.kernels, tile.kernels, strict=True):
             values = to_host(entries).astype(np.float64)
             if tile.diagonal:
-                assert (values == values.T).all()
+                # A function may round k(x, y) and k(y, x) apart, by as much as |x - y|^2 loses.
+                near = 0 if kernel.kernel.function is None else 1e-5 * values.max()
+                np.testing.assert_allclose(values, values.T, rtol=0, atol=near)
             matrix[place] = kernel.scale * (values + kernel.constant)
     assert panels == sorted(panels)
     assert (times[np.triu_indices(n)] == 1).all()
@@ -149,8 +151,10 @@ def test_anisotropic_rows_keep_the_digits_of_what_varies(mean_cosine: float) -> 
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
     expected = 1 - cdist(unit, unit, "sqeuclidean") / 2
     pairs = np.triu_indices(300, 1)
-    error = np.abs(entries - expected)[pairs].max()
-    assert error < 1e-6 * expected[pairs].std()
+    # 24 products and 4 numbers beside them are added up in float32, in any order, about the mean.
+    size = ((unit - unit.mean(axis=0)) ** 2).sum(axis=1).max()
+    assert np.abs(entries - expected)[pairs].max() < 28 * 2.0**-24 * size
+    assert size < 10 * expected[pairs].std()
 
 
 @pytest.mark.parametrize("kernel", ["euclidean", "rbf"])
