@@ -9,7 +9,7 @@ CONSTRAINTS := requirements/constraints.txt
 STAMP := $(VENV)/.complete
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lowest faults check bench clean
+.PHONY: help env demo test quick lowest faults check bench clean
 
 help:  ## print this list
 	@sed -n -E 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST))
@@ -31,6 +31,9 @@ demo: env  ## install everything into .venv and run the demo, into the folder de
 
 test: env  ## run the test suite
 	$(BIN)/pytest -n auto
+
+quick: env  ## run the tests that kill, train and start nothing (what that is: tests/conftest.py)
+	$(BIN)/pytest -n auto --quick
 
 lowest:  ## run the tests with the lowest versions allowed, in .venv-lowest
 	$(MAKE) test VENV=.venv-lowest CONSTRAINTS=requirements/lowest.txt

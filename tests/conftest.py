@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,72 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a worker a core: more threads would o
 # A busy machine must not fail a test by its deadline.
 settings.register_profile("layerlake", deadline=None, derandomize=True, database=None)
 settings.load_profile("layerlake")
+
+NOT_QUICK = {
+    "kills and injected faults": {"kill", "fork", "campaign", "injection"},
+    "other programs": {"subprocess", "Popen", "multiprocessing"},
+    "worker processes and Dask clusters": {"processes", "cluster", "LocalCluster"},
+    "training": {"finetune", "finetune_many", "Trainer", "demo"},
+    "real corpora": {"data_folder"},
+    "measured memory": {"tracemalloc"},
+}
+"""What `--quick` leaves out, and the names in the code of a test by which it is known."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option behind `make quick`."""
+    parser.addoption("--quick", action="store_true", help=f"leave out {', '.join(NOT_QUICK)}")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is not quick, where that is asked for."""
+    if not config.getoption("--quick"):
+        return
+    slow = set().union(*NOT_QUICK.values())
+    quick: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
+    for item in items:
+        (left_out if slow & _names_used(item) else quick).append(item)
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = quick
+
+
+def _names_used(item: Any) -> set[str]:
+    """Return the names and texts in a test, its fixtures, and the functions of tests they call."""
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    names = {*item.fixturenames, *(value for value in parameters if isinstance(value, str))}
+    fixtures = item._fixtureinfo.name2fixturedefs.values()
+    waiting: list[Any] = [item.function, *(one.func for several in fixtures for one in several)]
+    seen: set[Any] = set()
+    while waiting:
+        function = inspect.unwrap(waiting.pop())
+        if isinstance(function, type):
+            waiting += [part for part in vars(function).values() if isinstance(part, FunctionType)]
+        elif hasattr(function, "__code__") and function not in seen:
+            seen.add(function)
+            found = _names_in(function.__code__)
+            names |= found
+            known = [function.__globals__[name] for name in found & function.__globals__.keys()]
+            waiting += [one for one in known if _written_here(one)]
+    return names
+
+
+def _written_here(value: Any) -> bool:
+    """Say whether a function or class is part of the tests."""
+    return str(getattr(value, "__module__", "")).startswith("tests.")
+
+
+def _names_in(code: CodeType) -> set[str]:
+    """Return the names and texts in some code, with that of functions defined in it."""
+    names = set(code.co_names)
+    for value in code.co_consts:
+        if isinstance(value, CodeType):
+            names |= _names_in(value)
+        elif isinstance(value, str):
+            names.add(value)
+        elif isinstance(value, tuple):
+            names |= {part for part in value if isinstance(part, str)}
+    return names
 
 
 @pytest.fixture
