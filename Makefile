@@ -32,7 +32,7 @@ demo: env  ## install everything into .venv and run the demo, into the folder de
 test: env  ## run the test suite
 	$(BIN)/pytest -n auto
 
-quick: env  ## run the tests that kill, train and start nothing (what that is: tests/conftest.py)
+quick: env  ## run the tests that take little time (tests/conftest.py says which do not)
 	$(BIN)/pytest -n auto --quick
 
 lowest:  ## run the tests with the lowest versions allowed, in .venv-lowest

@@ -37,6 +37,9 @@ NOT_QUICK = {
     "training": {"finetune", "finetune_many", "Trainer", "demo"},
     "real corpora": {"data_folder"},
     "measured memory": {"tracemalloc"},
+    "models with MiniLM's vocabulary": {"small_bert", "minilm", "model_folder"},
+    "comparisons of whole lakes": {"lake_with"},
+    "searches through all trees": {"best_total_by_networkx"},
 }
 """What `--quick` leaves out, and the names in the code of a test by which it is known."""
 
