@@ -32,13 +32,14 @@ settings.load_profile("layerlake")
 
 NOT_QUICK = {
     "kills and injected faults": {"kill", "fork", "campaign", "injection"},
-    "other programs": {"subprocess", "Popen", "multiprocessing"},
-    "worker processes and Dask clusters": {"processes", "cluster", "LocalCluster"},
+    "other programs": {"subprocess", "Popen", "multiprocessing", "NotebookClient", "peer_python"},
+    "worker processes and Dask clusters": {"processes", "num_workers", "cluster", "LocalCluster"},
     "training": {"finetune", "finetune_many", "Trainer", "demo"},
     "real corpora": {"data_folder"},
     "measured memory": {"tracemalloc"},
-    "models with MiniLM's vocabulary": {"small_bert", "minilm", "model_folder"},
+    "MiniLM and its vocabulary": {"small_bert", "minilm", "minilm_folder", "model_folder"},
     "comparisons of whole lakes": {"lake_with"},
+    "bootstraps": {"bootstrap"},
     "searches through all trees": {"best_total_by_networkx"},
 }
 """What `--quick` leaves out, and the names in the code of a test by which it is known."""
