@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from layerlake.engine.progress import silent, to_function, to_json_lines, to_terminal
     from layerlake.engine.verification import verify
     from layerlake.store.errors import LayerLakeError
-    from layerlake.store.reader import Lake, open_lake
+    from layerlake.store.lake import Lake, open_lake
     from layerlake.store.removal import gc, remove
     from layerlake.store.space import Space
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 __all__ = [
     "Corpus",
@@ -64,7 +64,7 @@ __all__ = [
 
 _HOMES = {
     "Corpus": "layerlake.engine.corpora.corpus",
-    "Lake": "layerlake.store.reader",
+    "Lake": "layerlake.store.lake",
     "LayerLakeError": "layerlake.store.errors",
     "Space": "layerlake.store.space",
     "add_corpus": "layerlake.engine.catalogue",
@@ -77,7 +77,7 @@ _HOMES = {
     "finetune_many": "layerlake.analyses.finetuning.many_runs",
     "gc": "layerlake.store.removal",
     "import_activations": "layerlake.engine.importing",
-    "open_lake": "layerlake.store.reader",
+    "open_lake": "layerlake.store.lake",
     "plan_compare": "layerlake.analyses.similarity.lake_compare",
     "profile": "layerlake.analyses.similarity.lake_profile",
     "profile_array": "layerlake.analyses.similarity.profile",

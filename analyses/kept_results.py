@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 from layerlake.analyses.recorded import Recorded
 from layerlake.store.errors import LakeReadOnly, NameNotFound, StorageFailed
 from layerlake.store.identity import columns_fingerprint, settings_fingerprint, short
-from layerlake.store.reader import Lake
+from layerlake.store.lake import Lake
 from layerlake.store.space import Space
 
 R = TypeVar("R", bound=Recorded)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.analyses.recorded import Recorded
-from layerlake.store.overview import ranges_text
+from layerlake.store.views.overview import ranges_text
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from layerlake.analyses.profile_measures import TABLED, number_text
 from layerlake.analyses.result_parts import Part, Record, divided, p_text, parts_of, profile_parts
-from layerlake.store.overview import TABLE_STYLE, fold
+from layerlake.store.views.overview import TABLE_STYLE, fold
 
 if TYPE_CHECKING:
     from layerlake.analyses.profile_results import ProfileResult

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from layerlake.analyses.recorded import Recorded
-from layerlake.store.overview import ranges_text
+from layerlake.store.views.overview import ranges_text
 
 if TYPE_CHECKING:
     import xarray as xr

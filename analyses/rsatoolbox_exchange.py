@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from layerlake.store.amounts import parse_bytes, require
 from layerlake.store.errors import InvalidInput
-from layerlake.store.rsatoolbox_dataset import (
+from layerlake.store.views.rsatoolbox_dataset import (
     chosen_rows,
     dataset_bytes,
     row_descriptors,

@@ -25,7 +25,7 @@ from layerlake.engine.extraction_plan import ExtractionPlan, plan_extraction
 from layerlake.engine.models import load_model
 from layerlake.store import schema
 from layerlake.store.errors import InvalidInput
-from layerlake.store.reader import open_lake
+from layerlake.store.lake import open_lake
 
 if TYPE_CHECKING:
     from layerlake.engine.models import LoadedModel

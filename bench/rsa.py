@@ -19,7 +19,7 @@ from layerlake.bench.similarity_spaces import CORPUS, ROWS_PER_CLUSTER, write_ar
 from layerlake.bench.workloads import OURS, PRODUCTS, Roster, Workload
 from layerlake.store import schema
 from layerlake.store.errors import InvalidInput
-from layerlake.store.reader import open_lake
+from layerlake.store.lake import open_lake
 
 PAIR, STAR, GROWTH = "one pair", "star", "growth"
 WORKLOADS = ("pair", "star", "growth")

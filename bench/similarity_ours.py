@@ -15,7 +15,7 @@ from layerlake.analyses.similarity.selected import ArraySpace, Selected, select
 from layerlake.engine.devices import device_named
 from layerlake.engine.memory import parse_bytes
 from layerlake.engine.passes import SpaceLike
-from layerlake.store.reader import open_lake
+from layerlake.store.lake import open_lake
 
 Rows = NDArray[np.float32]
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.store import schema
-from layerlake.store.reader import open_lake
+from layerlake.store.lake import open_lake
 from layerlake.store.schema import ActivationLayout
 from layerlake.store.sets import SetPlan
 from layerlake.store.writer import SetWriter

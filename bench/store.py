@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from layerlake.bench.measuring import BenchResult, about, interleaved
 from layerlake.store import schema
 from layerlake.store.errors import InvalidInput
-from layerlake.store.reader import open_lake
+from layerlake.store.lake import open_lake
 from layerlake.store.schema import ActivationLayout
 from layerlake.store.sets import SetPlan
 from layerlake.store.space import Space

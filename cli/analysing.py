@@ -12,7 +12,7 @@ from layerlake.cli.options import Decorator, unit_option
 
 if TYPE_CHECKING:
     from layerlake.analyses.recorded import Recorded
-    from layerlake.store.reader import Lake
+    from layerlake.store.lake import Lake
 
 SHARED: Final[dict[str, Decorator]] = {
     "corpora": click.option(
@@ -78,7 +78,7 @@ def with_options(options: Sequence[Decorator]) -> Decorator:
 def opened(lake: str | None, verified: bool) -> Lake:
     """Open a lake, for writing where it can be, so that results are kept."""
     from layerlake.store.errors import LakeReadOnly
-    from layerlake.store.reader import open_lake
+    from layerlake.store.lake import open_lake
 
     try:
         return open_lake(lake, "r+", verified=verified)

@@ -50,7 +50,7 @@ def add(
     """
     from layerlake.engine.catalogue import add_corpus
     from layerlake.engine.progress import to_terminal
-    from layerlake.store.reader import open_lake
+    from layerlake.store.lake import open_lake
 
     opened = open_lake(lake, "a")
     add_corpus(

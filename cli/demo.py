@@ -79,7 +79,7 @@ def demo(out: str, as_json: bool) -> None:
     from layerlake.analyses.similarity.lake_compare import rsa
     from layerlake.engine.extraction import extract
     from layerlake.engine.progress import to_terminal
-    from layerlake.store.reader import open_lake
+    from layerlake.store.lake import open_lake
 
     model = str(model_folder())
     folder = Path(out)

@@ -176,7 +176,7 @@ def extract(
     """
     from layerlake.engine.many_variants import extract_many
     from layerlake.engine.progress import to_terminal
-    from layerlake.store.reader import open_lake
+    from layerlake.store.lake import open_lake
 
     opened = open_lake(lake, "a")
     reports = extract_many(

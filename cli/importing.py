@@ -116,7 +116,7 @@ def import_(
     from layerlake.engine.importing import import_activations
     from layerlake.engine.progress import to_terminal
     from layerlake.store.errors import InvalidInput
-    from layerlake.store.reader import open_lake
+    from layerlake.store.lake import open_lake
 
     mapping = {}
     for pair in pairs:

@@ -14,7 +14,7 @@ from layerlake.cli.completion import paths
 from layerlake.cli.options import json_option, lake_option
 
 if TYPE_CHECKING:
-    from layerlake.store.reader import Lake
+    from layerlake.store.lake import Lake
 
 
 @click.command()
@@ -32,9 +32,9 @@ def ls(path: str, lake: str | None, as_json: bool) -> None:
       layerlake ls activations/wiki
     """
     from layerlake.analyses.kept_results import described
-    from layerlake.store.brought_rows import NUMBERED
-    from layerlake.store.reader import open_lake
-    from layerlake.store.variant_entries import nested, variant_entries
+    from layerlake.store.external.external_rows import NUMBERED
+    from layerlake.store.lake import open_lake
+    from layerlake.store.views.variant_entries import nested, variant_entries
 
     opened = open_lake(lake)
     records: list[dict[str, Any]] = []
@@ -102,7 +102,7 @@ def info(path: str, lake: str | None, as_json: bool) -> None:
       layerlake info variants/base
     """
     from layerlake.store.errors import InvalidInput
-    from layerlake.store.reader import open_lake
+    from layerlake.store.lake import open_lake
 
     opened = open_lake(lake)
     attributes = opened.attributes(opened.check_path(path))
@@ -120,7 +120,7 @@ def info(path: str, lake: str | None, as_json: bool) -> None:
 
 def _base_of(lake: Lake, path: str) -> str | None:
     """Return the variant that the one at a path was made from, where the lake holds it."""
-    from layerlake.store.variant_entries import variant_entries
+    from layerlake.store.views.variant_entries import variant_entries
 
     section, _, name = path.strip("/").partition("/")
     if section != "variants":
@@ -154,7 +154,7 @@ def verify(path: str | None, repair: bool, lake: str | None, as_json: bool) -> N
     """
     from layerlake.engine.progress import to_terminal
     from layerlake.engine.verification import verify as check
-    from layerlake.store.reader import open_lake
+    from layerlake.store.lake import open_lake
 
     opened = open_lake(lake, "r+" if repair else "r")
     found = check(opened, path, repair=repair, progress=to_terminal)
@@ -183,7 +183,7 @@ def rm(path: str, lake: str | None, as_json: bool) -> None:
     Example:
       layerlake rm activations/wiki/base
     """
-    from layerlake.store.reader import open_lake
+    from layerlake.store.lake import open_lake
     from layerlake.store.removal import remove
 
     remove(open_lake(lake, "r+"), path)
@@ -200,7 +200,7 @@ def gc(lake: str | None, as_json: bool) -> None:
     Example:
       layerlake gc
     """
-    from layerlake.store.reader import open_lake
+    from layerlake.store.lake import open_lake
     from layerlake.store.removal import gc as collect
 
     freed = collect(open_lake(lake, "r+"))

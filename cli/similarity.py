@@ -205,7 +205,7 @@ def _run(
     from layerlake.analyses.similarity.lake_compare import compare as compare_in_lake
     from layerlake.analyses.similarity.lake_compare import plan_compare
     from layerlake.engine.progress import to_terminal
-    from layerlake.store.reader import open_lake
+    from layerlake.store.lake import open_lake
 
     if plot_kind is not None and plot is None:
         raise click.UsageError("--plot-kind says how to draw; name a file with --plot")

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from layerlake.engine.extraction_plan import parse_layers
 from layerlake.engine.settings import whole_number
-from layerlake.store.brought_plan import array_name
 from layerlake.store.errors import InvalidInput
+from layerlake.store.external.external_plan import array_name
 
 BLOCK_ROWS = 4096
 _DIGEST_BLOCKS, _DIGEST_BYTES = 64, 1 << 16

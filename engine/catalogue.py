@@ -16,10 +16,10 @@ from layerlake.engine.corpora.objects import corpus_of_object
 from layerlake.engine.progress import Progress, automatic, silent
 from layerlake.engine.tokenization import Tokenization, tokenization_request, tokenize
 from layerlake.store import schema
-from layerlake.store.brought_plan import BROUGHT
 from layerlake.store.errors import InvalidInput, LakeCorrupt, NameConflict, NameNotFound
+from layerlake.store.external.external_plan import BROUGHT
 from layerlake.store.identity import short
-from layerlake.store.reader import Lake, nearest
+from layerlake.store.lake import Lake, nearest
 from layerlake.store.row_sets import RowSet
 from layerlake.store.tables import table_paths
 

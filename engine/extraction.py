@@ -19,7 +19,7 @@ from layerlake.engine.packing import parse_packing
 from layerlake.engine.progress import Progress, automatic
 from layerlake.store import schema
 from layerlake.store.errors import InvalidInput
-from layerlake.store.reader import Lake, require_lake
+from layerlake.store.lake import Lake, require_lake
 
 if TYPE_CHECKING:
     import torch

@@ -31,7 +31,7 @@ from layerlake.engine.sites import Place, split_sites
 from layerlake.engine.tokenization import Tokenization
 from layerlake.store import schema
 from layerlake.store.errors import InvalidInput
-from layerlake.store.reader import Lake
+from layerlake.store.lake import Lake
 from layerlake.store.row_sets import RowSet
 from layerlake.store.schema import ActivationLayout
 from layerlake.store.sets import SetPlan

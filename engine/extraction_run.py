@@ -21,7 +21,7 @@ from layerlake.engine.memory import require
 from layerlake.engine.progress import Progress, silent
 from layerlake.engine.storage_error import LARGEST_FLOAT16, MOST_LOST, StorageTrial, TooWide
 from layerlake.engine.window_runner import WindowRunner
-from layerlake.store.reader import Lake
+from layerlake.store.lake import Lake
 from layerlake.store.sets import read_state
 from layerlake.store.writer import SetWriter
 

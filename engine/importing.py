@@ -27,9 +27,9 @@ from layerlake.engine.progress import Progress, automatic
 from layerlake.engine.rowsets import choose_rows
 from layerlake.engine.sentence_files import SentenceFile
 from layerlake.store import schema
-from layerlake.store.brought import ActivationWriter
 from layerlake.store.errors import InvalidInput, is_a
-from layerlake.store.reader import Lake, require_lake
+from layerlake.store.external.external_writer import ActivationWriter
+from layerlake.store.lake import Lake, require_lake
 from layerlake.store.row_sets import RowSet
 
 

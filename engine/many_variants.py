@@ -21,7 +21,7 @@ from layerlake.engine.progress import Progress, automatic
 from layerlake.engine.settings import check_seed, whole_number
 from layerlake.store import schema
 from layerlake.store.errors import InvalidInput, LayerLakeError, is_a
-from layerlake.store.reader import Lake, nearest, require_lake
+from layerlake.store.lake import Lake, nearest, require_lake
 
 Choice = int | str | Iterable[int | None] | None
 

@@ -21,7 +21,7 @@ from layerlake.engine.corpora.corpus import Corpus
 from layerlake.engine.progress import Progress, silent
 from layerlake.engine.tokenization import Tokenization
 from layerlake.store.errors import InvalidInput
-from layerlake.store.reader import nearest
+from layerlake.store.lake import nearest
 
 BUILT_IN = {
     "position": "place of a piece in its input, of a word in its example; from 0",

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from layerlake.engine.activation_files import Numbering, number_layers
 from layerlake.engine.corpora.corpus import Corpus
 from layerlake.engine.progress import Progress, silent
-from layerlake.store.brought_plan import array_name
 from layerlake.store.errors import InvalidInput, MissingExtra
+from layerlake.store.external.external_plan import array_name
 
 MAPPING = "sentence_to_index"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from layerlake.engine.progress import Progress, automatic
-from layerlake.store.reader import Lake, require_lake
+from layerlake.store.lake import Lake, require_lake
 from layerlake.store.verify import Verification
 from layerlake.store.verify import verify as check
 

@@ -6,8 +6,8 @@ import contextlib
 
 from layerlake.store import schema
 from layerlake.store.errors import InvalidInput, LakeBusy, LakeCorrupt, NameNotFound
+from layerlake.store.lake import Lake, require_lake
 from layerlake.store.location import Location
-from layerlake.store.reader import Lake, require_lake
 from layerlake.store.sets import parse_plan
 from layerlake.store.tables import read_attributes
 from layerlake.store.writer import remove_dead, write_attributes

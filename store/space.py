@@ -18,7 +18,7 @@ from layerlake.store.location import Location
 from layerlake.store.schema import ActivationLayout
 from layerlake.store.sets import SetState
 from layerlake.store.shards import Shard, ShardSource
-from layerlake.store.space_views import SpaceViews
+from layerlake.store.views.space_views import SpaceViews
 
 BLOCK_ROWS = 4096
 CACHE_LINE = 64

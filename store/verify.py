@@ -10,6 +10,7 @@ import numpy as np
 
 from layerlake.store import schema
 from layerlake.store.errors import LakeCorrupt, LayerLakeError, StorageFailed
+from layerlake.store.lake import Lake
 from layerlake.store.location import Location
 from layerlake.store.node_check import (
     check_metadata,
@@ -17,7 +18,6 @@ from layerlake.store.node_check import (
     expected_metadata,
     table_nodes,
 )
-from layerlake.store.reader import Lake
 from layerlake.store.sets import (
     SetPlan,
     SetState,

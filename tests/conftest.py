@@ -305,7 +305,7 @@ def lake_with(tmp_path: Path) -> Callable[..., Any]:
     from layerlake.engine.catalogue import add_corpus
     from layerlake.engine.corpora.corpus import corpus_from_texts
     from layerlake.store.identity import short
-    from layerlake.store.reader import open_lake
+    from layerlake.store.lake import open_lake
     from layerlake.store.row_sets import RowSet
     from layerlake.store.schema import ActivationLayout
     from layerlake.store.sets import SetPlan

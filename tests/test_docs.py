@@ -14,7 +14,7 @@ import layerlake
 from layerlake.cli.main import COMMANDS
 from layerlake.engine.catalogue import add_corpus
 from layerlake.engine.corpora.corpus import corpus_from_texts
-from layerlake.store.reader import open_lake
+from layerlake.store.lake import open_lake
 from layerlake.store.schema import ActivationLayout
 from layerlake.store.sets import SetPlan
 from layerlake.store.writer import SetWriter

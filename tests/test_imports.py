@@ -35,7 +35,7 @@ HEAVY = (
 )
 
 
-NEED_TORCH = {"layerlake.store.torch_datasets"}
+NEED_TORCH = {"layerlake.store.views.torch_datasets"}
 """Modules that are nothing without torch, and that no other imports before they are used."""
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import layerlake
-from layerlake.store.reader import open_lake
+from layerlake.store.lake import open_lake
 
 nbformat = pytest.importorskip("nbformat")
 NOTEBOOK = Path(layerlake.__file__).resolve().parent / "docs" / "notebook.ipynb"

@@ -12,7 +12,7 @@ import zarr
 
 from layerlake.analyses.similarity.lake_compare import rsa
 from layerlake.engine.extraction import extract
-from layerlake.store.reader import open_lake
+from layerlake.store.lake import open_lake
 from layerlake.store.verify import verify
 
 pytest.importorskip("torch")

@@ -12,7 +12,7 @@ from layerlake.analyses.similarity.forecast import Forecast, forecast
 from layerlake.analyses.similarity.lake_question import LakeComparison
 from layerlake.engine.progress import Progress, automatic
 from layerlake.store.errors import InvalidInput, is_a
-from layerlake.store.reader import Lake, require_lake
+from layerlake.store.lake import Lake, require_lake
 
 
 def compare(

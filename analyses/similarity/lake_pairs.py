@@ -19,8 +19,8 @@ from layerlake.analyses.similarity.pairing import (
 from layerlake.analyses.similarity.selection import layers_of, names_of, sets_holding, unit_of
 from layerlake.engine.extraction_plan import parse_layers
 from layerlake.store.errors import InvalidInput, NameNotFound
+from layerlake.store.lake import Lake
 from layerlake.store.lineage import own_bases
-from layerlake.store.reader import Lake
 from layerlake.store.sets import SetState
 from layerlake.store.space import Space, incomplete
 from layerlake.store.tables import table_paths

@@ -27,7 +27,7 @@ from layerlake.engine.progress import Progress, automatic
 from layerlake.engine.settings import check_seed
 from layerlake.store.errors import InvalidInput, is_a
 from layerlake.store.identity import short
-from layerlake.store.reader import Lake, require_lake
+from layerlake.store.lake import Lake, require_lake
 from layerlake.store.space import Space
 
 _ANALYSIS: Final = "profile"

@@ -37,7 +37,7 @@ from layerlake.engine.progress import Progress
 from layerlake.engine.schedulers import scheduler_named
 from layerlake.engine.settings import check_seed
 from layerlake.store.errors import InvalidInput, MemoryRefused, is_a
-from layerlake.store.reader import Lake
+from layerlake.store.lake import Lake
 
 Deleted: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Values with each cluster left out, over all pairs of rows and over those between clusters."""

@@ -14,7 +14,7 @@ from layerlake.engine.catalogue import load_rows
 from layerlake.engine.extraction_plan import parse_layers
 from layerlake.engine.seeded_draw import draw
 from layerlake.store.errors import InvalidInput, NameNotFound
-from layerlake.store.reader import Lake, nearest
+from layerlake.store.lake import Lake, nearest
 from layerlake.store.row_sets import RowSet
 from layerlake.store.sets import SetState
 from layerlake.store.space import Space

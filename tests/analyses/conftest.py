@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from layerlake.store.reader import Lake
+from layerlake.store.lake import Lake
 
 N = 600
 

@@ -14,7 +14,7 @@ from layerlake.analyses.similarity.profile import profile_space
 from layerlake.analyses.similarity.spectrum import spectrum_of_gram
 from layerlake.engine.extraction import extract
 from layerlake.engine.models import load_model
-from layerlake.store.reader import Lake, open_lake
+from layerlake.store.lake import Lake, open_lake
 
 pytestmark = pytest.mark.data
 pytest.importorskip("torch")

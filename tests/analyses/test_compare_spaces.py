@@ -293,7 +293,7 @@ def test_methods_agree_on_real_layers(data_folder: Path, tmp_path: Path, place: 
     from layerlake.engine.corpora import read_corpus
     from layerlake.engine.extraction import extract
     from layerlake.engine.models import load_model
-    from layerlake.store.reader import open_lake
+    from layerlake.store.lake import open_lake
 
     folder = str(Path(package.__file__).parent / "model")
     lake = open_lake(tmp_path / "lake", "a")

@@ -29,7 +29,7 @@ from layerlake.store.errors import (
     NameNotFound,
     WorkersFailed,
 )
-from layerlake.store.reader import Lake
+from layerlake.store.lake import Lake
 
 SIZES = np.array([3, 4, 3, 5, 4, 3, 3, 4, 5, 3] * 5)
 N = int(SIZES.sum())

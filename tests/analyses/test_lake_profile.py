@@ -20,7 +20,7 @@ from layerlake.cli.main import main
 from layerlake.engine.progress import to_function
 from layerlake.engine.seeded_draw import draw
 from layerlake.store.errors import InvalidInput, MemoryRefused, NameNotFound
-from layerlake.store.reader import open_lake
+from layerlake.store.lake import open_lake
 from layerlake.store.verify import verify
 from layerlake.store.writer import SetWriter
 

@@ -15,7 +15,7 @@ from layerlake.cli.main import main
 from layerlake.engine.progress import to_function
 from layerlake.engine.seeded_draw import draw
 from layerlake.store.errors import InvalidInput, NameNotFound, SetIncomplete
-from layerlake.store.reader import open_lake
+from layerlake.store.lake import open_lake
 from layerlake.store.removal import remove
 from layerlake.store.schema import ActivationLayout
 from layerlake.store.sets import SetPlan

@@ -24,7 +24,7 @@ from layerlake.analyses.similarity.touching import ClusterTouch, Touching
 from layerlake.engine.devices import fetched_spaces
 from layerlake.engine.passes import SpaceLike, cut_blocks, read_blocks, run_pass
 from layerlake.store.errors import InvalidInput, LakeNotFound
-from layerlake.store.reader import open_lake
+from layerlake.store.lake import open_lake
 from layerlake.store.schema import ActivationLayout
 from layerlake.store.sets import SetPlan
 from layerlake.store.space import Space

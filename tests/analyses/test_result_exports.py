@@ -15,7 +15,7 @@ from layerlake.analyses.measure_kinds import known_measure, pairwise_measure
 from layerlake.analyses.results import FIELDS, SimilarityResult
 from layerlake.analyses.similarity.lake_compare import compare
 from layerlake.store.errors import InvalidInput
-from layerlake.store.reader import Lake, open_lake
+from layerlake.store.lake import Lake, open_lake
 
 MEASURES = ["rsa", "cka", "procrustes", "pwcca"]
 VARIANTS = ["base", "m-s0", "m-s1"]

@@ -14,7 +14,7 @@ from layerlake.engine.catalogue import load_rows
 from layerlake.engine.extraction import extract
 from layerlake.engine.models import load_model
 from layerlake.engine.seeded_draw import draw
-from layerlake.store.reader import Lake, open_lake
+from layerlake.store.lake import Lake, open_lake
 
 pytestmark = pytest.mark.data
 pytest.importorskip("torch")

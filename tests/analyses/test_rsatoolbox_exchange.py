@@ -17,7 +17,7 @@ from layerlake.analyses.rsatoolbox_exchange import from_rsatoolbox, rdms_of
 from layerlake.engine.catalogue import add_corpus
 from layerlake.engine.corpora.corpus import corpus_from_texts
 from layerlake.store.errors import InvalidInput, MemoryRefused, MissingExtra
-from layerlake.store.reader import Lake, open_lake
+from layerlake.store.lake import Lake, open_lake
 
 rsatoolbox = pytest.importorskip("rsatoolbox", reason="rsatoolbox is not installed")
 

@@ -13,7 +13,7 @@ from layerlake.analyses.similarity.lake_compare import rsa
 from layerlake.engine.extraction import extract
 from layerlake.engine.models import LoadedModel, load_model
 from layerlake.store.errors import InvalidInput, LayerLakeError, NameNotFound
-from layerlake.store.reader import Lake, open_lake
+from layerlake.store.lake import Lake, open_lake
 
 pytest.importorskip("torch")
 

@@ -25,7 +25,7 @@ from layerlake.bench.similarity_spaces import (
     write_arrays,
     write_lake,
 )
-from layerlake.store.reader import open_lake
+from layerlake.store.lake import open_lake
 
 Spaces = list[NDArray[np.float32]]
 

@@ -15,7 +15,7 @@ from click.shell_completion import ShellComplete
 from layerlake.cli import completion
 from layerlake.cli.main import COMMANDS, COMPLETION_VARIABLE, commands, main
 from layerlake.engine.corpora import FORMATS
-from layerlake.store.reader import open_lake
+from layerlake.store.lake import open_lake
 
 Offered = list[tuple[str, str]]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from layerlake.cli.main import main
-from layerlake.store.reader import open_lake
+from layerlake.store.lake import open_lake
 
 pytest.importorskip("torch")
 

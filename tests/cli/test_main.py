@@ -16,7 +16,7 @@ import pytest
 import layerlake
 from layerlake.cli.main import COMMANDS, CommandHome, main
 from layerlake.store.errors import InvalidInput, LayerLakeError, StorageFailed
-from layerlake.store.reader import open_lake
+from layerlake.store.lake import open_lake
 
 Outcome = tuple[int, str, str]
 

@@ -16,7 +16,7 @@ import pytest
 
 from layerlake.cli.main import main
 from layerlake.store import folder as folder_module
-from layerlake.store.reader import open_lake
+from layerlake.store.lake import open_lake
 from layerlake.store.schema import STAGING
 from layerlake.store.verify import verify
 

@@ -16,7 +16,7 @@ from layerlake.engine.extraction import extract
 from layerlake.engine.models import load_model
 from layerlake.engine.sites import Place
 from layerlake.store.errors import InvalidInput
-from layerlake.store.reader import open_lake
+from layerlake.store.lake import open_lake
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

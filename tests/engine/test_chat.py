@@ -15,7 +15,7 @@ from layerlake.engine.corpora import Corpus, corpus_from_texts
 from layerlake.engine.rowsets import choose_rows
 from layerlake.engine.tokenization import Tokenization, tokenize
 from layerlake.store.errors import InvalidInput
-from layerlake.store.reader import open_lake
+from layerlake.store.lake import open_lake
 from layerlake.store.tables import table_paths
 
 QUESTIONS = ["where is the cat?", "user", "a house in Paris"]

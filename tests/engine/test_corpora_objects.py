@@ -16,7 +16,7 @@ from layerlake.engine.corpora.hub import HubData, HubName, parse_hub_name
 from layerlake.engine.corpora.objects import corpus_of_object
 from layerlake.engine.progress import to_function
 from layerlake.store.errors import InvalidInput, MissingExtra, NameNotFound
-from layerlake.store.reader import Lake, open_lake
+from layerlake.store.lake import Lake, open_lake
 
 COMMIT = "0123456789" * 4
 SQUAD = {

@@ -10,7 +10,7 @@ import pytest
 from layerlake.engine.catalogue import add_corpus
 from layerlake.engine.extraction import extract
 from layerlake.store.errors import LakeCorrupt, NameConflict
-from layerlake.store.reader import open_lake
+from layerlake.store.lake import open_lake
 from layerlake.store.verify import verify
 
 pytest.importorskip("torch")

@@ -22,7 +22,7 @@ from layerlake.store.errors import (
     NameNotFound,
     StorageFailed,
 )
-from layerlake.store.reader import open_lake
+from layerlake.store.lake import open_lake
 from layerlake.store.verify import verify
 from layerlake.store.writer import SetWriter
 

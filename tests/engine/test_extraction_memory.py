@@ -13,7 +13,7 @@ from layerlake.bench.extract import _Job, run_alone
 from layerlake.bench.measuring import peak_bytes_of
 from layerlake.engine.extraction import extract
 from layerlake.engine.window_runner import WindowRunner
-from layerlake.store.reader import open_lake
+from layerlake.store.lake import open_lake
 
 pytest.importorskip("torch")
 

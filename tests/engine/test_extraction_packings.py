@@ -13,7 +13,7 @@ from layerlake.engine.corpora import Corpus, corpus_from_texts
 from layerlake.engine.extraction import extract
 from layerlake.engine.tokenization import Tokenization
 from layerlake.store.errors import InvalidInput
-from layerlake.store.reader import Lake, open_lake
+from layerlake.store.lake import Lake, open_lake
 from layerlake.store.tables import table_paths
 
 torch = pytest.importorskip("torch")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from layerlake.engine.corpora import read_corpus
 from layerlake.engine.extraction import extract
-from layerlake.store.reader import Lake, open_lake
+from layerlake.store.lake import Lake, open_lake
 
 pytestmark = pytest.mark.data
 torch = pytest.importorskip("torch")

@@ -11,7 +11,7 @@ import pytest
 from layerlake.engine.extraction import extract
 from layerlake.engine.models import LoadedModel, load_model
 from layerlake.store.errors import InvalidInput, LayerLakeError
-from layerlake.store.reader import open_lake
+from layerlake.store.lake import open_lake
 
 pytest.importorskip("torch")
 

@@ -12,7 +12,7 @@ from layerlake.engine.corpora.corpus import corpus_from_texts
 from layerlake.engine.extraction import extract
 from layerlake.engine.models import load_model
 from layerlake.store.errors import InvalidInput, NameNotFound
-from layerlake.store.reader import Lake, open_lake
+from layerlake.store.lake import Lake, open_lake
 from layerlake.store.verify import verify
 
 torch = pytest.importorskip("torch")

@@ -17,11 +17,11 @@ from layerlake.engine.corpora import Corpus
 from layerlake.engine.corpora.corpus import corpus_from_texts, string_array
 from layerlake.engine.importing import import_activations
 from layerlake.engine.progress import ProgressEvent, to_function
-from layerlake.store import brought as brought_module
-from layerlake.store.brought import ActivationWriter
-from layerlake.store.brought_rows import bare_corpus
 from layerlake.store.errors import InvalidInput, NameConflict, NameNotFound
-from layerlake.store.reader import Lake, open_lake
+from layerlake.store.external import external_writer as brought_module
+from layerlake.store.external.external_rows import bare_corpus
+from layerlake.store.external.external_writer import ActivationWriter
+from layerlake.store.lake import Lake, open_lake
 from layerlake.store.verify import verify
 
 h5py = pytest.importorskip("h5py", reason="the hdf5 extra is not installed")

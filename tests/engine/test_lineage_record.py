@@ -23,7 +23,7 @@ from layerlake.engine.lineage_record import (
 )
 from layerlake.engine.models import load_model
 from layerlake.store.errors import InvalidInput, StorageFailed
-from layerlake.store.reader import open_lake
+from layerlake.store.lake import open_lake
 
 PARENT = {"source": "small", "revision": None, "weights_digest": "b" * 64, "randomize": None}
 TRAINING = {

@@ -12,7 +12,7 @@ import pytest
 from layerlake.engine.extraction import extract
 from layerlake.engine.models import load_model, load_tokenizer
 from layerlake.store.errors import InvalidInput, NameConflict
-from layerlake.store.reader import Lake, open_lake
+from layerlake.store.lake import Lake, open_lake
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

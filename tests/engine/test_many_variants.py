@@ -12,7 +12,7 @@ import pytest
 from layerlake.engine import catalogue
 from layerlake.engine.many_variants import extract_many, list_variants, parse_choices
 from layerlake.store.errors import InvalidInput, NameNotFound, StorageFailed
-from layerlake.store.reader import Lake, open_lake
+from layerlake.store.lake import Lake, open_lake
 from layerlake.store.writer import SetWriter
 
 pytest.importorskip("torch")

@@ -11,7 +11,7 @@ import pytest
 from layerlake.engine.extraction import extract
 from layerlake.engine.storage_error import similarity_lost
 from layerlake.store.errors import InvalidInput, LakeBusy, MemoryRefused, StorageFailed
-from layerlake.store.reader import Lake, open_lake
+from layerlake.store.lake import Lake, open_lake
 from layerlake.store.writer import SetWriter
 
 torch = pytest.importorskip("torch")

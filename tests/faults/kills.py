@@ -23,7 +23,7 @@ import numpy as np
 from layerlake.engine.catalogue import add_corpus
 from layerlake.engine.corpora import corpus_from_texts
 from layerlake.store.errors import SetIncomplete
-from layerlake.store.reader import Lake, open_lake
+from layerlake.store.lake import Lake, open_lake
 from layerlake.store.removal import gc, remove
 from layerlake.store.schema import ActivationLayout
 from layerlake.store.sets import SetPlan

@@ -27,8 +27,8 @@ from layerlake.store.errors import (
     NotALake,
 )
 from layerlake.store.identity import columns_fingerprint
+from layerlake.store.lake import Lake, open_lake
 from layerlake.store.node_check import table_nodes
-from layerlake.store.reader import Lake, open_lake
 from layerlake.store.removal import gc, remove
 from layerlake.store.sets import parse_plan
 from layerlake.store.tables import read_attributes, read_table

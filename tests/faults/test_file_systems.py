@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from layerlake.cli.main import main
-from layerlake.store.reader import open_lake
+from layerlake.store.lake import open_lake
 from layerlake.store.verify import verify
 
 pytest.importorskip("torch")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from layerlake.store.reader import open_lake
+from layerlake.store.lake import open_lake
 from layerlake.store.verify import verify
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="lakes are not written there")

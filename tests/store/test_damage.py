@@ -20,7 +20,7 @@ from layerlake.store.errors import (
     NotALake,
     StorageFailed,
 )
-from layerlake.store.reader import open_lake
+from layerlake.store.lake import open_lake
 from layerlake.store.removal import gc, remove
 from layerlake.store.sets import parse_plan
 from layerlake.store.tables import read_attributes

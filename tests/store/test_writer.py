@@ -21,7 +21,7 @@ from layerlake.store.errors import (
     NameConflict,
     StorageFailed,
 )
-from layerlake.store.reader import open_lake
+from layerlake.store.lake import open_lake
 from layerlake.store.removal import gc, remove
 from layerlake.store.sets import read_state
 from layerlake.store.verify import verify
@@ -134,7 +134,7 @@ def test_short_writes_are_continued(tmp_path, plan, fill, values, monkeypatch, m
 KILLED = """
 import sys
 import numpy as np
-from layerlake.store.reader import open_lake
+from layerlake.store.lake import open_lake
 from layerlake.store.schema import ActivationLayout
 from layerlake.store.sets import SetPlan
 from layerlake.store.writer import SetWriter

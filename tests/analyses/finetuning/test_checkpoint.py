@@ -27,7 +27,7 @@ from layerlake.engine.models import load_model, load_tokenizer
 from layerlake.engine.progress import silent
 from layerlake.engine.tokenizer_backend import tokenizer_fingerprint
 from layerlake.store.errors import InvalidInput
-from layerlake.store.reader import open_lake
+from layerlake.store.lake import open_lake
 
 Call = Callable[..., dict[str, Any]]
 

@@ -17,7 +17,7 @@ from layerlake.store.lineage import (
 )
 
 if TYPE_CHECKING:
-    from layerlake.store.reader import Lake
+    from layerlake.store.lake import Lake
 
 
 @dataclass(frozen=True)

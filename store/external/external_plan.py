@@ -11,14 +11,14 @@ import numpy as np
 
 from layerlake.store import schema
 from layerlake.store.amounts import parse_bytes
-from layerlake.store.brought_rows import BroughtRows
 from layerlake.store.errors import InvalidInput, NameConflict, is_a
+from layerlake.store.external.external_rows import BroughtRows
 from layerlake.store.identity import settings_fingerprint
 from layerlake.store.schema import ActivationLayout
 from layerlake.store.sets import SetPlan, SetState
 
 if TYPE_CHECKING:
-    from layerlake.store.reader import Lake
+    from layerlake.store.lake import Lake
 
 BROUGHT = "brought"
 """What recipe, variant and messages call activations that no model of ours computed."""

@@ -23,7 +23,7 @@ from layerlake.store.errors import (
     OutOfRange,
     SetIncomplete,
 )
-from layerlake.store.reader import Lake, open_lake
+from layerlake.store.lake import Lake, open_lake
 
 
 @pytest.mark.parametrize("codec", ["none", "lz4"])

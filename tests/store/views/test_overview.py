@@ -8,11 +8,11 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from layerlake.store.overview import MOST_VARIANTS, OPEN_VARIANTS, overview
-from layerlake.store.reader import Lake, open_lake
+from layerlake.store.lake import Lake, open_lake
 from layerlake.store.schema import ActivationLayout
 from layerlake.store.sets import SetPlan
 from layerlake.store.shards import ShardSource
+from layerlake.store.views.overview import MOST_VARIANTS, OPEN_VARIANTS, overview
 from layerlake.store.writer import SetWriter
 
 VOID = {"br"}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from layerlake.store.amounts import parse_bytes, require
 from layerlake.store.errors import MissingExtra
-from layerlake.store.lazy_arrays import row_coordinates
+from layerlake.store.views.lazy_arrays import row_coordinates
 
 if TYPE_CHECKING:
     from layerlake.store.space import Space

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from layerlake.store.errors import InvalidInput, OutOfRange
 from layerlake.store.identity import columns_fingerprint, settings_fingerprint
-from layerlake.store.row_labels import example_ids, row_places, row_values, word_texts
 from layerlake.store.schema import ActivationLayout
 from layerlake.store.space import Space
+from layerlake.store.views.row_labels import example_ids, row_places, row_values, word_texts
 
 if TYPE_CHECKING:
     import dask.array as da

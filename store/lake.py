@@ -21,7 +21,6 @@ from layerlake.store.errors import (
 )
 from layerlake.store.location import Location
 from layerlake.store.opening import create, place_of_lake
-from layerlake.store.overview import counts_text, overview, overview_html, overview_text
 from layerlake.store.sets import SetState, read_state
 from layerlake.store.space import Space, incomplete
 from layerlake.store.tables import (
@@ -31,11 +30,12 @@ from layerlake.store.tables import (
     table_paths,
     write_table,
 )
+from layerlake.store.views.overview import counts_text, overview, overview_html, overview_text
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from layerlake.store.brought import ActivationWriter
+    from layerlake.store.external.external_writer import ActivationWriter
     from layerlake.store.row_sets import RowSet
 
 
@@ -372,9 +372,9 @@ class Lake:
         InvalidInput, NameNotFound, NameConflict, LakeReadOnly
             As their names say, each in one sentence.
         """
-        from layerlake.store.brought import ActivationWriter
-        from layerlake.store.brought_plan import check_pooling, writer_settings
-        from layerlake.store.brought_rows import brought_rows
+        from layerlake.store.external.external_plan import check_pooling, writer_settings
+        from layerlake.store.external.external_rows import brought_rows
+        from layerlake.store.external.external_writer import ActivationWriter
 
         self.require_writable()
         settings = writer_settings(
@@ -433,7 +433,7 @@ class Lake:
         InvalidInput
             The spaces differ in rows or width.
         """
-        from layerlake.store.lazy_arrays import stacked_array
+        from layerlake.store.views.lazy_arrays import stacked_array
 
         names, numbers = self._grid_of(corpus, variants, layers, site)
         choice = {"unit": unit, "pooling": pooling, "row_set": row_set}

@@ -10,9 +10,9 @@ import pytest
 
 from layerlake.engine.catalogue import load_corpus
 from layerlake.store.errors import MemoryRefused, MissingExtra, OutOfRange
-from layerlake.store.rsatoolbox_dataset import dataset_bytes
 from layerlake.store.schema import ActivationLayout
 from layerlake.store.sets import SetPlan
+from layerlake.store.views.rsatoolbox_dataset import dataset_bytes
 from layerlake.store.writer import SetWriter
 
 

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.store.errors import InvalidInput
-from layerlake.store.lazy_arrays import require_alike
 from layerlake.store.space import Space
+from layerlake.store.views.lazy_arrays import require_alike
 
 BUFFER_ROWS = 32768
 """Rows of the shuffle buffer where nobody says: two windows."""

@@ -17,7 +17,7 @@ from layerlake.store.errors import (
     OutOfRange,
     SetIncomplete,
 )
-from layerlake.store.reader import Lake, open_lake
+from layerlake.store.lake import Lake, open_lake
 from layerlake.store.space import Space
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from layerlake.store.space import Space
-    from layerlake.store.torch_datasets import RowDataset, RowStream
+    from layerlake.store.views.torch_datasets import RowDataset, RowStream
 
 
 class SpaceViews:
@@ -30,7 +30,7 @@ class SpaceViews:
         return cast("Space", self)
 
     def _repr_html_(self) -> str:
-        from layerlake.store.overview import space_html
+        from layerlake.store.views.overview import space_html
 
         return space_html(self._space)
 
@@ -56,7 +56,7 @@ class SpaceViews:
         OutOfRange
             `block_rows` is below 1.
         """
-        from layerlake.store.lazy_arrays import dask_array
+        from layerlake.store.views.lazy_arrays import dask_array
 
         return dask_array(self._space, block_rows)
 
@@ -89,7 +89,7 @@ class SpaceViews:
         NameNotFound
             The corpus has no such annotation or column.
         """
-        from layerlake.store.lazy_arrays import data_array
+        from layerlake.store.views.lazy_arrays import data_array
 
         return data_array(self._space, block_rows, words=words, columns=columns)
 
@@ -127,7 +127,7 @@ class SpaceViews:
         NameNotFound
             The corpus has no such annotation or column.
         """
-        from layerlake.store.rsatoolbox_dataset import dataset_of
+        from layerlake.store.views.rsatoolbox_dataset import dataset_of
 
         return dataset_of(self._space, index, words=words, columns=columns, memory=memory)
 
@@ -253,4 +253,4 @@ def _torch_datasets() -> Any:
             "torch datasets need torch, which is not installed; install it with: "
             "pip install 'layerlake[models]'"
         ) from error
-    return importlib.import_module("layerlake.store.torch_datasets")
+    return importlib.import_module("layerlake.store.views.torch_datasets")

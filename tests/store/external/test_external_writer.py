@@ -16,7 +16,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from layerlake.store.brought_rows import bare_corpus
 from layerlake.store.errors import (
     InvalidInput,
     LakeBusy,
@@ -25,7 +24,8 @@ from layerlake.store.errors import (
     NameConflict,
     NameNotFound,
 )
-from layerlake.store.reader import Lake, open_lake
+from layerlake.store.external.external_rows import bare_corpus
+from layerlake.store.lake import Lake, open_lake
 from layerlake.store.removal import remove
 from layerlake.store.verify import verify
 
@@ -458,7 +458,7 @@ def test_sets_that_could_both_be_gone_on_with(empty: Lake) -> None:
 KILLED = """
 import sys
 import numpy as np
-from layerlake.store.reader import open_lake
+from layerlake.store.lake import open_lake
 
 ids = np.arange(40 * 1024)
 with open_lake(sys.argv[1], "a").writer(

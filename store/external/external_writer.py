@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.store.amounts import require
-from layerlake.store.brought_plan import (
+from layerlake.store.errors import InvalidInput, is_a
+from layerlake.store.external.external_plan import (
     WriterSettings,
     array_name,
     array_order,
@@ -23,16 +24,15 @@ from layerlake.store.brought_plan import (
     brought_plan,
     keep_tables,
 )
-from layerlake.store.brought_rows import BroughtRows
-from layerlake.store.errors import InvalidInput, is_a
-from layerlake.store.incoming import STEP_ROWS, take_in, to_numpy
+from layerlake.store.external.external_rows import BroughtRows
+from layerlake.store.external.incoming import STEP_ROWS, take_in, to_numpy
 from layerlake.store.schema import ActivationLayout
 from layerlake.store.sets import SetPlan
 from layerlake.store.space import Space
 from layerlake.store.writer import SetWriter
 
 if TYPE_CHECKING:
-    from layerlake.store.reader import Lake
+    from layerlake.store.lake import Lake
 
 
 @dataclass

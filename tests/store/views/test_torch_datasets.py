@@ -19,7 +19,7 @@ from layerlake.store.errors import (
     OutOfRange,
     SetIncomplete,
 )
-from layerlake.store.reader import open_lake
+from layerlake.store.lake import open_lake
 from layerlake.store.schema import ActivationLayout
 from layerlake.store.sets import SetPlan
 from layerlake.store.writer import SetWriter
@@ -349,7 +349,7 @@ def test_spaces_that_cannot_be(labelled, lake, plan, fill):
 
 def test_without_torch_one_sentence_says_what_to_install(labelled, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.delitem(sys.modules, "layerlake.store.torch_datasets", raising=False)
+    monkeypatch.delitem(sys.modules, "layerlake.store.views.torch_datasets", raising=False)
     for make in ("to_torch", "to_torch_stream"):
         with pytest.raises(MissingExtra, match=r"pip install 'layerlake\[models\]'"):
             getattr(labelled.space("pairs", "base", 0), make)()

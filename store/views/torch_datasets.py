@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from layerlake.store.errors import InvalidInput, OutOfRange, is_a
-from layerlake.store.row_labels import row_values
-from layerlake.store.row_streams import (
+from layerlake.store.space import Space
+from layerlake.store.views.row_labels import row_values
+from layerlake.store.views.row_streams import (
     StackedRows,
     epoch_blocks,
     in_order,
@@ -22,7 +23,6 @@ from layerlake.store.row_streams import (
     shuffled,
     stretch,
 )
-from layerlake.store.space import Space
 
 NO_LABEL = -100
 """The label of a row that has none, which torch's cross entropy leaves out."""

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from layerlake.store.row_streams import (
+from layerlake.store.views.row_streams import (
     epoch_blocks,
     part_of_rank,
     part_of_worker,

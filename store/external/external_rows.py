@@ -14,7 +14,7 @@ from layerlake.store.identity import corpus_fingerprint, short
 from layerlake.store.row_sets import RowSet, all_examples, all_words, check_unit
 
 if TYPE_CHECKING:
-    from layerlake.store.reader import Lake
+    from layerlake.store.lake import Lake
 
 
 NUMBERED: Final = "rows"

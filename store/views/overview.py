@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from layerlake.store.errors import LayerLakeError
 from layerlake.store.sets import SetState, read_state
 from layerlake.store.tables import table_paths
-from layerlake.store.variant_entries import (
+from layerlake.store.views.variant_entries import (
     VariantEntry,
     attributes_or_problem,
     nested,
@@ -23,7 +23,7 @@ from layerlake.store.variant_entries import (
 )
 
 if TYPE_CHECKING:
-    from layerlake.store.reader import Lake
+    from layerlake.store.lake import Lake
     from layerlake.store.space import Space
 
 MOST_VARIANTS: Final = 200

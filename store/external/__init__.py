@@ -1,0 +1,1 @@
+"""Activations that another program computed: checked, planned and written as a set."""
