@@ -21,9 +21,9 @@ from layerlake.bench.measuring import BenchResult, about, interleaved, peak_byte
 from layerlake.engine.corpora import read_corpus
 from layerlake.engine.corpora.corpus import Corpus
 from layerlake.engine.corpora.subset import take_examples
-from layerlake.engine.english import entailment_corpus, question_corpus
 from layerlake.engine.models import load_model
 from layerlake.store.errors import InvalidInput
+from layerlake.synthetic.english import entailment_corpus, question_corpus
 
 if TYPE_CHECKING:
     from layerlake.engine.models import LoadedModel
@@ -221,7 +221,7 @@ def run(
     tasks
         `mnli`, `squad` or both.
     mnli, squad
-        Files of these formats; by default pairs and questions are generated (`engine.english`).
+        Files of these formats; by default pairs and questions are generated (`synthetic.english`).
     n_examples
         Pairs, or questions.
     batch

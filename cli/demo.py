@@ -136,8 +136,8 @@ def demo(out: str, as_json: bool) -> None:
 def _finetune(model: str, folder: Path, say: Callable[[str], object]) -> FinetuneReport:
     """Write generated sentences into the folder, and train a parser on them."""
     from layerlake.analyses.finetuning.finetune import finetune
-    from layerlake.engine.english import generate_sentences, write_conllu
     from layerlake.engine.progress import to_terminal
+    from layerlake.synthetic.english import generate_sentences, write_conllu
 
     folder.mkdir(parents=True, exist_ok=True)
     files = []

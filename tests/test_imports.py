@@ -17,9 +17,10 @@ ROOT = Path(layerlake.__file__).resolve().parent
 MAY_IMPORT = {
     "store": {"store"},
     "engine": {"store", "engine"},
+    "synthetic": {"store", "engine", "synthetic"},
     "analyses": {"store", "engine", "analyses"},
-    "bench": {"store", "engine", "analyses", "bench"},
-    "cli": {"store", "engine", "analyses", "bench", "cli"},
+    "bench": {"store", "engine", "synthetic", "analyses", "bench"},
+    "cli": {"store", "engine", "synthetic", "analyses", "bench", "cli"},
 }
 
 HEAVY = (

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from layerlake.engine.english.derivation import Derivation, Frame
-from layerlake.engine.english.meaning import Event, Referent, Situation, State
-from layerlake.engine.english.noun_phrases import noun_phrase, prepositional, time_phrase
-from layerlake.engine.english.tree import HEAD, Node, Phrase, Word, phrase
-from layerlake.engine.english.verb_forms import VerbGroup, copula, verb_group
+from layerlake.synthetic.english.derivation import Derivation, Frame
+from layerlake.synthetic.english.meaning import Event, Referent, Situation, State
+from layerlake.synthetic.english.noun_phrases import noun_phrase, prepositional, time_phrase
+from layerlake.synthetic.english.tree import HEAD, Node, Phrase, Word, phrase
+from layerlake.synthetic.english.verb_forms import VerbGroup, copula, verb_group
 
 Parts = list[tuple[str, Node] | tuple[str, Node, Node] | None]
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from layerlake.engine.english.meaning import Event
-from layerlake.engine.english.tree import Node, Word
+from layerlake.synthetic.english.meaning import Event
+from layerlake.synthetic.english.tree import Node, Word
 
 
 @dataclass(eq=False)

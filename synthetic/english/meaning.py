@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from layerlake.engine.english.names import Adjective, Name
-from layerlake.engine.english.nouns import Noun
-from layerlake.engine.english.verbs import Verb
+from layerlake.synthetic.english.names import Adjective, Name
+from layerlake.synthetic.english.nouns import Noun
+from layerlake.synthetic.english.verbs import Verb
 
 
 @dataclass(eq=False)

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from layerlake.engine.corpora import read_corpus
-from layerlake.engine.english import (
+from layerlake.store.errors import InvalidInput, StorageFailed
+from layerlake.synthetic.english import (
     TASKS,
     GeneratedSentence,
     entailment_corpus,
@@ -25,8 +26,7 @@ from layerlake.engine.english import (
     write_ptb,
     write_squad,
 )
-from layerlake.engine.english.writers import constituents
-from layerlake.store.errors import InvalidInput, StorageFailed
+from layerlake.synthetic.english.writers import constituents
 
 N = 60
 
@@ -91,7 +91,7 @@ def test_squad_is_read_back(tmp_path: Path) -> None:
 
 def test_corpora_say_how_they_were_made() -> None:
     for corpus in (parsing_corpus(9, 1), entailment_corpus(9, 1), question_corpus(9, 1)):
-        assert corpus.source["generated_by"] == "layerlake.engine.english"
+        assert corpus.source["generated_by"] == "layerlake.synthetic.english"
         assert (corpus.source["n"], corpus.source["seed"]) == (9, 1)
         assert corpus.n_examples >= 9
 

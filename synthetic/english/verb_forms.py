@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from layerlake.engine.english.meaning import Event, State
-from layerlake.engine.english.tree import Word
-from layerlake.engine.english.verbs import Verb
+from layerlake.synthetic.english.meaning import Event, State
+from layerlake.synthetic.english.tree import Word
+from layerlake.synthetic.english.verbs import Verb
 
 _AUXILIARIES = {
     "be": {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from layerlake.engine.english.clauses import (
+from layerlake.synthetic.english.clauses import (
     Adjunct,
     Filled,
     Parts,
@@ -15,14 +15,14 @@ from layerlake.engine.english.clauses import (
     slot_relation,
     verb_phrase,
 )
-from layerlake.engine.english.derivation import Derivation, Frame
-from layerlake.engine.english.draws import Draws
-from layerlake.engine.english.meaning import Event, Referent, State
-from layerlake.engine.english.relations import relating
-from layerlake.engine.english.scene import Scene
-from layerlake.engine.english.tree import HEAD, Node, Phrase, Word, phrase
-from layerlake.engine.english.verb_forms import VerbGroup, verb_group
-from layerlake.engine.english.verbs import ASKING, BE, CLAUSAL, CONTROL
+from layerlake.synthetic.english.derivation import Derivation, Frame
+from layerlake.synthetic.english.draws import Draws
+from layerlake.synthetic.english.meaning import Event, Referent, State
+from layerlake.synthetic.english.relations import relating
+from layerlake.synthetic.english.scene import Scene
+from layerlake.synthetic.english.tree import HEAD, Node, Phrase, Word, phrase
+from layerlake.synthetic.english.verb_forms import VerbGroup, verb_group
+from layerlake.synthetic.english.verbs import ASKING, BE, CLAUSAL, CONTROL
 
 _SUBORDINATORS = (
     ("when", "ARGM-TMP"),

@@ -5,7 +5,7 @@ Each property follows from the verb's entry in the lexicon and from whether the 
 
 from __future__ import annotations
 
-from layerlake.engine.english.meaning import Event, Referent
+from layerlake.synthetic.english.meaning import Event, Referent
 
 PROPERTIES = (
     "awareness",

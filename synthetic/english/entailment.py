@@ -11,19 +11,19 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from layerlake.engine.corpora.nli import LABELS
-from layerlake.engine.english import inferences
-from layerlake.engine.english.clauses import clause
-from layerlake.engine.english.derivation import Derivation
-from layerlake.engine.english.draws import Draws
-from layerlake.engine.english.layers import annotated
-from layerlake.engine.english.meaning import Event, Situation, State
-from layerlake.engine.english.names import adjectives_for, opposite
-from layerlake.engine.english.running_text import running_text
-from layerlake.engine.english.scene import Scene
-from layerlake.engine.english.sentences import closed
-from layerlake.engine.english.tree import Layout
-from layerlake.engine.english.verbs import INTRANSITIVE, TRANSITIVE
 from layerlake.engine.settings import check_seed, whole_number
+from layerlake.synthetic.english import inferences
+from layerlake.synthetic.english.clauses import clause
+from layerlake.synthetic.english.derivation import Derivation
+from layerlake.synthetic.english.draws import Draws
+from layerlake.synthetic.english.layers import annotated
+from layerlake.synthetic.english.meaning import Event, Situation, State
+from layerlake.synthetic.english.names import adjectives_for, opposite
+from layerlake.synthetic.english.running_text import running_text
+from layerlake.synthetic.english.scene import Scene
+from layerlake.synthetic.english.sentences import closed
+from layerlake.synthetic.english.tree import Layout
+from layerlake.synthetic.english.verbs import INTRANSITIVE, TRANSITIVE
 
 Step = tuple[str, Callable[[], Situation | None]]
 """The name of a way to a premise, and the way."""

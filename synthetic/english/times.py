@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from layerlake.engine.english.draws import Draws
-from layerlake.engine.english.meaning import Time
-from layerlake.engine.english.names import MONTHS, NUMBERS, WEEKDAYS
+from layerlake.synthetic.english.draws import Draws
+from layerlake.synthetic.english.meaning import Time
+from layerlake.synthetic.english.names import MONTHS, NUMBERS, WEEKDAYS
 
 
 def draw_time(draws: Draws, tense: str) -> Time:

@@ -10,12 +10,12 @@ from collections import Counter
 import pytest
 
 from layerlake.engine.corpora.nli import LABELS
-from layerlake.engine.english import entailment as entailment_module
-from layerlake.engine.english import generate_entailment
-from layerlake.engine.english.draws import Draws
-from layerlake.engine.english.entailment import draw_hypothesis
-from layerlake.engine.english.scene import Scene
 from layerlake.store.errors import InvalidInput
+from layerlake.synthetic.english import entailment as entailment_module
+from layerlake.synthetic.english import generate_entailment
+from layerlake.synthetic.english.draws import Draws
+from layerlake.synthetic.english.entailment import draw_hypothesis
+from layerlake.synthetic.english.scene import Scene
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ from layerlake.engine.corpora.conllu import read_conllu
 from layerlake.engine.corpora.corpus import Corpus
 from layerlake.engine.corpora.nli import read_nli
 from layerlake.engine.corpora.squad import read_squad
-from layerlake.engine.english.entailment import generate_entailment
-from layerlake.engine.english.layers import generate_sentences
-from layerlake.engine.english.questions import generate_questions
-from layerlake.engine.english.writers import write_conllu, write_nli, write_squad
+from layerlake.synthetic.english.entailment import generate_entailment
+from layerlake.synthetic.english.layers import generate_sentences
+from layerlake.synthetic.english.questions import generate_questions
+from layerlake.synthetic.english.writers import write_conllu, write_nli, write_squad
 
 
 def parsing_corpus(n: int, seed: int) -> Corpus:
@@ -66,5 +66,5 @@ def _read_back(
         path = Path(folder) / f"english-{n}-{seed}.{suffix}"
         write(path)
         corpus = read(path)
-    made: dict[str, Any] = {"generated_by": "layerlake.engine.english", "n": n, "seed": seed}
+    made: dict[str, Any] = {"generated_by": "layerlake.synthetic.english", "n": n, "seed": seed}
     return replace(corpus, source={**corpus.source, **made})

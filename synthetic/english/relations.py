@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from layerlake.engine.english.knowledge import PAIRS
-from layerlake.engine.english.meaning import Link, Referent, Situation
-from layerlake.engine.english.nouns import NOUN
-from layerlake.engine.english.scene import Scene
-from layerlake.engine.english.verbs import HAPPENING, RELATING, TRANSITIVE, Verb
+from layerlake.synthetic.english.knowledge import PAIRS
+from layerlake.synthetic.english.meaning import Link, Referent, Situation
+from layerlake.synthetic.english.nouns import NOUN
+from layerlake.synthetic.english.scene import Scene
+from layerlake.synthetic.english.verbs import HAPPENING, RELATING, TRANSITIVE, Verb
 
 _PHRASES: dict[str, tuple[tuple[str, bool], ...]] = {
     "Component-Whole": (("of", True), ("'s", True), ("with", False)),

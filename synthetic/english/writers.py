@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from layerlake.engine.english.layers import GeneratedSentence
 from layerlake.store.errors import InvalidInput
 from layerlake.store.folder import replace_durably
+from layerlake.synthetic.english.layers import GeneratedSentence
 
 TASKS = (
     "pos",

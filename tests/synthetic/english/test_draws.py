@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from layerlake.engine.english.draws import Draws
+from layerlake.synthetic.english.draws import Draws
 
 
 def test_the_stream_of_a_key_never_changes() -> None:

@@ -6,7 +6,7 @@ kinds of nouns that are its subject, `>` and those that are its object. After a 
 - `with KINDS`: instruments, which the verb takes and the object does not;
 - `to`, `into`, `on`, `in`, `from` KINDS: a third argument with that preposition, always there;
 - `gives KINDS`: one with `to`, which may also come bare before the object;
-- `is EFFECTS`: see `layerlake.engine.english.proto_roles`;
+- `is EFFECTS`: see `layerlake.synthetic.english.proto_roles`;
 - `says RELATION SLOT SLOT`: a relation that it states between two of its slots;
 - `particle WORD`; `nowhere` (takes no place); `undergone` (its subject is what it befalls).
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from layerlake.engine.english.derivation import Derivation
-from layerlake.engine.english.meaning import Event, Referent, Time
-from layerlake.engine.english.names import MONTHS, WEEKDAYS, Adjective
-from layerlake.engine.english.tree import HEAD, Node, Phrase, Word, phrase
+from layerlake.synthetic.english.derivation import Derivation
+from layerlake.synthetic.english.meaning import Event, Referent, Time
+from layerlake.synthetic.english.names import MONTHS, WEEKDAYS, Adjective
+from layerlake.synthetic.english.tree import HEAD, Node, Phrase, Word, phrase
 
 _CASES = {
     "he": ("he", "him", "his"),

@@ -10,12 +10,12 @@ from dataclasses import asdict
 
 import pytest
 
-import layerlake.engine.english
-from layerlake.engine.english import GeneratedSentence, generate_sentences
-from layerlake.engine.english.layers import LONGEST, SHORTEST
-from layerlake.engine.english.proto_roles import PROPERTIES
-from layerlake.engine.english.writers import constituents
+import layerlake.synthetic.english
 from layerlake.store.errors import InvalidInput
+from layerlake.synthetic.english import GeneratedSentence, generate_sentences
+from layerlake.synthetic.english.layers import LONGEST, SHORTEST
+from layerlake.synthetic.english.proto_roles import PROPERTIES
+from layerlake.synthetic.english.writers import constituents
 
 SHARED = ("xcomp", "conj", "acl:relcl")
 """Relations across which a predicate takes an argument of the word above it."""
@@ -45,7 +45,7 @@ def head_of(sentence: GeneratedSentence, start: int, stop: int) -> int:
 
 
 def test_the_package_says_that_it_is_synthetic() -> None:
-    text = " ".join((layerlake.engine.english.__doc__ or "").split())
+    text = " ".join((layerlake.synthetic.english.__doc__ or "").split())
     assert "synthetic" in text
     assert "scores on them say nothing about English" in text
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from layerlake.engine.english.meaning import Event, Place, Referent, Situation
-from layerlake.engine.english.names import MANNERS, adjectives_for
-from layerlake.engine.english.nouns import NOUN, NOUNS
-from layerlake.engine.english.scene import Scene
-from layerlake.engine.english.verbs import CLAUSAL, CONTROL, RECEIVING, TRANSITIVE
+from layerlake.synthetic.english.meaning import Event, Place, Referent, Situation
+from layerlake.synthetic.english.names import MANNERS, adjectives_for
+from layerlake.synthetic.english.nouns import NOUN, NOUNS
+from layerlake.synthetic.english.scene import Scene
+from layerlake.synthetic.english.verbs import CLAUSAL, CONTROL, RECEIVING, TRANSITIVE
 
 _CONTROLS = {verb.lemma: verb for verb in CONTROL}
 _CLAUSALS = {verb.lemma: verb for verb in CLAUSAL}

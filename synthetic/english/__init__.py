@@ -15,15 +15,15 @@ The same seed gives the same text for ever. A longer draw begins with the shorte
 
 from __future__ import annotations
 
-from layerlake.engine.english.entailment import generate_entailment
-from layerlake.engine.english.generated_corpora import (
+from layerlake.synthetic.english.entailment import generate_entailment
+from layerlake.synthetic.english.generated_corpora import (
     entailment_corpus,
     parsing_corpus,
     question_corpus,
 )
-from layerlake.engine.english.layers import GeneratedSentence, generate_sentences
-from layerlake.engine.english.questions import generate_questions
-from layerlake.engine.english.writers import (
+from layerlake.synthetic.english.layers import GeneratedSentence, generate_sentences
+from layerlake.synthetic.english.questions import generate_questions
+from layerlake.synthetic.english.writers import (
     TASKS,
     write_conllu,
     write_edge_records,

@@ -9,17 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from layerlake.engine.english.clauses import clause
-from layerlake.engine.english.derivation import Derivation
-from layerlake.engine.english.draws import Draws
-from layerlake.engine.english.layers import GeneratedSentence, annotated
-from layerlake.engine.english.meaning import Event, Referent
-from layerlake.engine.english.running_text import running_text
-from layerlake.engine.english.scene import Scene
-from layerlake.engine.english.sentences import closed, question
-from layerlake.engine.english.tree import HEAD, Layout, Node, Phrase
-from layerlake.engine.english.verbs import HAPPENING, INTRANSITIVE, TRANSITIVE
 from layerlake.engine.settings import check_seed, whole_number
+from layerlake.synthetic.english.clauses import clause
+from layerlake.synthetic.english.derivation import Derivation
+from layerlake.synthetic.english.draws import Draws
+from layerlake.synthetic.english.layers import GeneratedSentence, annotated
+from layerlake.synthetic.english.meaning import Event, Referent
+from layerlake.synthetic.english.running_text import running_text
+from layerlake.synthetic.english.scene import Scene
+from layerlake.synthetic.english.sentences import closed, question
+from layerlake.synthetic.english.tree import HEAD, Layout, Node, Phrase
+from layerlake.synthetic.english.verbs import HAPPENING, INTRANSITIVE, TRANSITIVE
 
 FEWEST_WORDS, MOST_WORDS = 60, 120
 """Words of a passage, full stops among them."""

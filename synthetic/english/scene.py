@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from layerlake.engine.english.draws import Draws
-from layerlake.engine.english.meaning import Event, Link, Place, Referent, State, Time
-from layerlake.engine.english.names import (
+from layerlake.synthetic.english.draws import Draws
+from layerlake.synthetic.english.meaning import Event, Link, Place, Referent, State, Time
+from layerlake.synthetic.english.names import (
     BODIES,
     CITIES,
     COUNTRIES,
@@ -25,9 +25,9 @@ from layerlake.engine.english.names import (
     Name,
     adjectives_for,
 )
-from layerlake.engine.english.nouns import NOUNS, Noun
-from layerlake.engine.english.times import draw_time
-from layerlake.engine.english.verbs import INTRANSITIVE, TRANSITIVE, Verb, verbs_taking
+from layerlake.synthetic.english.nouns import NOUNS, Noun
+from layerlake.synthetic.english.times import draw_time
+from layerlake.synthetic.english.verbs import INTRANSITIVE, TRANSITIVE, Verb, verbs_taking
 
 _MODALS = ["will", "can", "could", "must", "may", "would"]
 _PLACES = ("area", "area", "building", "room", "city")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from layerlake.engine.english.derivation import Derivation
-from layerlake.engine.english.draws import Draws
-from layerlake.engine.english.proto_roles import proto_roles
-from layerlake.engine.english.sentences import sentence
-from layerlake.engine.english.tree import Layout, Node, Phrase, head_word
 from layerlake.engine.settings import check_seed, whole_number
+from layerlake.synthetic.english.derivation import Derivation
+from layerlake.synthetic.english.draws import Draws
+from layerlake.synthetic.english.proto_roles import proto_roles
+from layerlake.synthetic.english.sentences import sentence
+from layerlake.synthetic.english.tree import Layout, Node, Phrase, head_word
 
 SHORTEST, LONGEST = 4, 25
 """Words of a sentence, its full stop among them."""

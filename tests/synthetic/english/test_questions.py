@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from layerlake.engine.english import generate_questions
-from layerlake.engine.english.questions import FEWEST_WORDS, MOST_WORDS
 from layerlake.store.errors import InvalidInput
+from layerlake.synthetic.english import generate_questions
+from layerlake.synthetic.english.questions import FEWEST_WORDS, MOST_WORDS
 
 
 @pytest.fixture(scope="module")

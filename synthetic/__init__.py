@@ -1,0 +1,1 @@
+"""Data that is generated: seeded, licensed by nobody, and right by construction."""
