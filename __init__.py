@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from layerlake.analyses.similarity.lake_profile import profile
     from layerlake.analyses.similarity.profile import profile_array, profile_space
     from layerlake.engine.catalogue import add_corpus
-    from layerlake.engine.corpora import read_corpus
     from layerlake.engine.corpora.corpus import Corpus
-    from layerlake.engine.extraction import extract
+    from layerlake.engine.corpora.reading import read_corpus
+    from layerlake.engine.extraction.extract import extract
+    from layerlake.engine.extraction.many_variants import extract_many
     from layerlake.engine.importing import import_activations
-    from layerlake.engine.many_variants import extract_many
     from layerlake.engine.progress import silent, to_function, to_json_lines, to_terminal
     from layerlake.engine.verification import verify
     from layerlake.store.errors import LayerLakeError
@@ -71,8 +71,8 @@ _HOMES = {
     "compare": "layerlake.analyses.similarity.lake_compare",
     "compare_arrays": "layerlake.analyses.similarity.compare_arrays",
     "evaluate": "layerlake.analyses.finetuning.evaluate",
-    "extract": "layerlake.engine.extraction",
-    "extract_many": "layerlake.engine.many_variants",
+    "extract": "layerlake.engine.extraction.extract",
+    "extract_many": "layerlake.engine.extraction.many_variants",
     "finetune": "layerlake.analyses.finetuning.finetune",
     "finetune_many": "layerlake.analyses.finetuning.many_runs",
     "gc": "layerlake.store.removal",
@@ -82,7 +82,7 @@ _HOMES = {
     "profile": "layerlake.analyses.similarity.lake_profile",
     "profile_array": "layerlake.analyses.similarity.profile",
     "profile_space": "layerlake.analyses.similarity.profile",
-    "read_corpus": "layerlake.engine.corpora",
+    "read_corpus": "layerlake.engine.corpora.reading",
     "remove": "layerlake.store.removal",
     "rsa": "layerlake.analyses.similarity.lake_compare",
     "silent": "layerlake.engine.progress",

@@ -18,17 +18,17 @@ import numpy as np
 from layerlake.bench import peers
 from layerlake.bench.flops import attention_flops, product_flops, products_alone
 from layerlake.bench.measuring import BenchResult, Timing, about, interleaved, peak_bytes_of
-from layerlake.engine.batching import pad_batch
-from layerlake.engine.corpora import read_corpus
-from layerlake.engine.extraction import extract
-from layerlake.engine.extraction_plan import ExtractionPlan, plan_extraction
-from layerlake.engine.models import load_model
+from layerlake.engine.corpora.reading import read_corpus
+from layerlake.engine.extraction.extract import extract
+from layerlake.engine.extraction.plan import ExtractionPlan, plan_extraction
+from layerlake.engine.models.loading import load_model
+from layerlake.engine.tokenization.batching import pad_batch
 from layerlake.store import schema
 from layerlake.store.errors import InvalidInput
 from layerlake.store.lake import open_lake
 
 if TYPE_CHECKING:
-    from layerlake.engine.models import LoadedModel
+    from layerlake.engine.models.loading import LoadedModel
 
 BASELINE = "usual loop"
 FORWARD = "forward only"

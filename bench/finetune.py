@@ -18,15 +18,15 @@ from layerlake.analyses.finetuning.recipes import Recipe, make_recipe
 from layerlake.analyses.finetuning.tasks.registry import task_named
 from layerlake.analyses.finetuning.tasks.task import Examples
 from layerlake.bench.measuring import BenchResult, about, interleaved, peak_bytes_of
-from layerlake.engine.corpora import read_corpus
 from layerlake.engine.corpora.corpus import Corpus
+from layerlake.engine.corpora.reading import read_corpus
 from layerlake.engine.corpora.subset import take_examples
-from layerlake.engine.models import load_model
+from layerlake.engine.models.loading import load_model
 from layerlake.store.errors import InvalidInput
 from layerlake.synthetic.english import entailment_corpus, question_corpus
 
 if TYPE_CHECKING:
-    from layerlake.engine.models import LoadedModel
+    from layerlake.engine.models.loading import LoadedModel
 
 BASELINE: Final = "transformers Trainer"
 GROUPED: Final = "transformers Trainer, by length"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from layerlake.engine.models import LoadedModel
+    from layerlake.engine.models.loading import LoadedModel
 
 
 def product_shapes(model: LoadedModel) -> list[tuple[int, int]]:

@@ -17,7 +17,7 @@ import numpy as np
 from layerlake.store.errors import InvalidInput, MissingExtra
 
 if TYPE_CHECKING:
-    from layerlake.engine.models import LoadedModel
+    from layerlake.engine.models.loading import LoadedModel
 
 USUAL_BATCH = 32
 

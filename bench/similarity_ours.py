@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from layerlake.analyses.similarity.compare_spaces import compare_selected
 from layerlake.analyses.similarity.group import Means
 from layerlake.analyses.similarity.measures import Question, check_question
-from layerlake.analyses.similarity.selected import ArraySpace, Selected, select
-from layerlake.engine.devices import device_named
 from layerlake.engine.memory import parse_bytes
-from layerlake.engine.passes import SpaceLike
+from layerlake.engine.passes.blocks import SpaceLike
+from layerlake.engine.passes.devices import device_named
+from layerlake.engine.passes.selected_rows import ArraySpace, Selected, select
 from layerlake.store.lake import open_lake
 
 Rows = NDArray[np.float32]

@@ -171,7 +171,7 @@ def formats(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Offer the formats of corpora."""
-    from layerlake.engine.corpora import FORMATS
+    from layerlake.engine.corpora.reading import FORMATS
 
     return [CompletionItem(name) for name in FORMATS if name.startswith(incomplete)]
 
@@ -196,7 +196,7 @@ def sites(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Offer the names of sites; in a list, for what follows its last comma."""
-    from layerlake.engine.sites import NAMED
+    from layerlake.engine.models.sites import NAMED
 
     before, comma, last = incomplete.rpartition(",")
     return [CompletionItem(before + comma + name) for name in NAMED if name.startswith(last)]

@@ -19,12 +19,12 @@ from layerlake.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from layerlake.engine.extraction_run import ExtractionReport
+    from layerlake.engine.extraction.run import ExtractionReport
 
 
 def _check_packing(context: click.Context, parameter: click.Parameter, value: str) -> str:
     """Refuse a packing that cannot be read before anything is loaded."""
-    from layerlake.engine.packing import parse_packing
+    from layerlake.engine.tokenization.packing import parse_packing
 
     parse_packing(value)
     return value
@@ -174,7 +174,7 @@ def extract(
     pieces are kept by `all`, by `cls` (the first of each input) and by conditions on `special`.
     `cap` keeps at most K rows of each word type, `sample ... by label` equally many of each label.
     """
-    from layerlake.engine.many_variants import extract_many
+    from layerlake.engine.extraction.many_variants import extract_many
     from layerlake.engine.progress import to_terminal
     from layerlake.store.lake import open_lake
 

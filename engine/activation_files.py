@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from layerlake.engine.extraction_plan import parse_layers
+from layerlake.engine.extraction.plan import parse_layers
 from layerlake.engine.settings import whole_number
 from layerlake.store.errors import InvalidInput
 from layerlake.store.external.external_plan import array_name

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from layerlake.engine.corpora import read_corpus
 from layerlake.engine.corpora.corpus import Corpus
 from layerlake.engine.corpora.hub import HubData, is_hub_name
 from layerlake.engine.corpora.objects import corpus_of_object
+from layerlake.engine.corpora.reading import read_corpus
 from layerlake.engine.progress import Progress, automatic, silent
-from layerlake.engine.tokenization import Tokenization, tokenization_request, tokenize
+from layerlake.engine.tokenization.tokenize import Tokenization, tokenization_request, tokenize
 from layerlake.store import schema
 from layerlake.store.errors import InvalidInput, LakeCorrupt, NameConflict, NameNotFound
 from layerlake.store.external.external_plan import BROUGHT
@@ -24,7 +24,7 @@ from layerlake.store.row_sets import RowSet
 from layerlake.store.tables import table_paths
 
 if TYPE_CHECKING:
-    from layerlake.engine.models import LoadedModel
+    from layerlake.engine.models.loading import LoadedModel
 
 Source = str | os.PathLike[str] | Corpus | Iterable[Any]
 """A file, a name in the lake or on the hub (`hf://...`), a `Corpus`, or examples in memory."""

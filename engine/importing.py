@@ -24,7 +24,7 @@ from layerlake.engine.activation_files import (
 from layerlake.engine.catalogue import load_corpus
 from layerlake.engine.corpora.files import check_file, read_lines
 from layerlake.engine.progress import Progress, automatic
-from layerlake.engine.rowsets import choose_rows
+from layerlake.engine.rows.choose import choose_rows
 from layerlake.engine.sentence_files import SentenceFile
 from layerlake.store import schema
 from layerlake.store.errors import InvalidInput, is_a

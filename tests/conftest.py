@@ -265,8 +265,8 @@ def perturbed() -> Callable[..., Path]:
     torch = pytest.importorskip("torch")
     from transformers import AutoModel
 
-    from layerlake.engine.lineage_record import Lineage, write_lineage
-    from layerlake.engine.placement import weights_digest
+    from layerlake.engine.models.lineage_record import Lineage, write_lineage
+    from layerlake.engine.models.placement import weights_digest
 
     def write(
         base: Path,

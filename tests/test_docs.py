@@ -90,8 +90,8 @@ def test_every_command_is_in_the_readme() -> None:
 
 
 def test_the_page_of_sites_lists_every_architecture_as_it_is() -> None:
-    from layerlake.engine.architectures import ANATOMY
-    from layerlake.engine.sites import NAMED
+    from layerlake.engine.models.architectures import ANATOMY
+    from layerlake.engine.models.sites import NAMED
 
     page = (ROOT / "docs" / "sites.md").read_text(encoding="utf-8")
     rows = [line for line in page.splitlines() if line.startswith("| `") and line.count("|") == 8]

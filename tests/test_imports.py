@@ -95,7 +95,7 @@ def test_every_folder_has_its_place() -> None:
     ("source", "found"),
     [
         ("from layerlake.store.errors import InvalidInput", []),
-        ("import layerlake.engine.arrays", []),
+        ("import layerlake.engine.passes.arrays", []),
         ("from layerlake import __version__", []),
         ("import numpy as np", []),
         ("import layerlake.analyses.results", ["layerlake.analyses.results"]),

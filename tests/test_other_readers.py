@@ -11,7 +11,7 @@ import pytest
 import zarr
 
 from layerlake.analyses.similarity.lake_compare import rsa
-from layerlake.engine.extraction import extract
+from layerlake.engine.extraction.extract import extract
 from layerlake.store.lake import open_lake
 from layerlake.store.verify import verify
 

@@ -29,10 +29,10 @@ from layerlake.analyses.finetuning.run_folder import BEGUN_FILE, WORK_FOLDER
 from layerlake.analyses.finetuning.saved_state import read_tensors, write_tensors
 from layerlake.analyses.finetuning.tasks.registry import task_named
 from layerlake.analyses.finetuning.tasks.task import Task
-from layerlake.engine.adapters import base_of
-from layerlake.engine.checkpoints import Checkpoint, explained
-from layerlake.engine.lineage_record import LINEAGE_FILE, Lineage, write_lineage
-from layerlake.engine.models import LoadedModel, load_model
+from layerlake.engine.models.adapters import base_of
+from layerlake.engine.models.checkpoints import Checkpoint, explained
+from layerlake.engine.models.lineage_record import LINEAGE_FILE, Lineage, write_lineage
+from layerlake.engine.models.loading import LoadedModel, load_model
 from layerlake.store.errors import InvalidInput, StorageFailed
 from layerlake.store.folder import fsync
 

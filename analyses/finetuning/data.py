@@ -12,13 +12,13 @@ import numpy as np
 
 from layerlake.analyses.finetuning.tasks.task import Task
 from layerlake.engine.catalogue import Source, read_named
-from layerlake.engine.corpora import guess_format
 from layerlake.engine.corpora.corpus import Corpus
 from layerlake.engine.corpora.hub import is_hub_name
 from layerlake.engine.corpora.objects import FORMATS_OF_ROWS
+from layerlake.engine.corpora.reading import guess_format
 from layerlake.engine.corpora.subset import join_corpora, take_examples
 from layerlake.engine.progress import Progress
-from layerlake.engine.seeded_draw import draw
+from layerlake.engine.rows.seeded_draw import draw
 from layerlake.engine.settings import check_seed, whole_number
 from layerlake.store.errors import InvalidInput, is_a
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from layerlake.analyses.finetuning.data import Data, Sources, listed, read_dev
 from layerlake.analyses.places import check_place
-from layerlake.engine.checkpoints import require_transformers
 from layerlake.engine.corpora.hub import is_hub_name
-from layerlake.engine.lineage_record import Lineage, read_lineage
+from layerlake.engine.models.checkpoints import require_transformers
+from layerlake.engine.models.lineage_record import Lineage, read_lineage
 from layerlake.engine.progress import Progress, automatic
 from layerlake.engine.settings import whole_number
 from layerlake.store.errors import InvalidInput, StorageFailed, is_a

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from layerlake.analyses.finetuning.data import Sources, read_dev, read_training
 from layerlake.analyses.finetuning.recipes import make_recipe
 from layerlake.analyses.finetuning.tasks.registry import task_named
-from layerlake.engine.checkpoints import require_transformers
 from layerlake.engine.memory import parse_bytes
+from layerlake.engine.models.checkpoints import require_transformers
 from layerlake.engine.progress import Progress, automatic
 from layerlake.engine.settings import check_seed, whole_number
 from layerlake.store.errors import InvalidInput, is_a

@@ -20,11 +20,11 @@ from typing import Any, Final
 from layerlake.analyses.finetuning.finetune import FinetuneReport, finetune
 from layerlake.analyses.finetuning.recipes import make_recipe
 from layerlake.analyses.finetuning.tasks.registry import task_named
-from layerlake.engine.checkpoints import require_transformers
-from layerlake.engine.local_workers import MOST_DEATHS, finished_parts, workers_here
+from layerlake.engine.models.checkpoints import require_transformers
 from layerlake.engine.progress import Progress, Stage, automatic, silent
-from layerlake.engine.schedulers import Scheduler, scheduler_named
-from layerlake.engine.worker_process import packed
+from layerlake.engine.workers.local_workers import MOST_DEATHS, finished_parts, workers_here
+from layerlake.engine.workers.schedulers import Scheduler, scheduler_named
+from layerlake.engine.workers.worker_process import packed
 from layerlake.store.errors import InvalidInput, LayerLakeError, RunsFailed, is_a
 
 Stopped = Callable[[], bool]
@@ -245,7 +245,7 @@ def _gpus_of(jobs: list[_Job]) -> list[str]:
 def _on_cluster(
     jobs: list[_Job], scheduler: Scheduler, workers: int | None
 ) -> Generator[tuple[int, _Outcome], None, None]:
-    from layerlake.engine.cluster_jobs import finished_jobs
+    from layerlake.engine.workers.cluster_jobs import finished_jobs
 
     return finished_jobs(
         scheduler.address,

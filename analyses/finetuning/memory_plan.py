@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from layerlake.analyses.finetuning.tasks.task import Examples
 from layerlake.analyses.finetuning.training import Trainer, precision
-from layerlake.engine.architectures import find_trunk
 from layerlake.engine.corpora.corpus import Corpus
 from layerlake.engine.memory import MemoryPlan
+from layerlake.engine.models.architectures import find_trunk
 from layerlake.store.identity import is_string
 
 

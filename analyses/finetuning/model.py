@@ -13,9 +13,14 @@ from torch import nn
 from layerlake.analyses.finetuning.heads import Pooler, initialise
 from layerlake.analyses.finetuning.recipes import Recipe
 from layerlake.analyses.finetuning.tasks.task import INPUTS, Batch, Task
-from layerlake.engine.architectures import anatomy, find_trunk, first_present, truncate_blocks
-from layerlake.engine.capture import withheld_inputs
-from layerlake.engine.models import LoadedModel
+from layerlake.engine.extraction.capture import withheld_inputs
+from layerlake.engine.models.architectures import (
+    anatomy,
+    find_trunk,
+    first_present,
+    truncate_blocks,
+)
+from layerlake.engine.models.loading import LoadedModel
 from layerlake.engine.settings import whole_number
 from layerlake.store.errors import InvalidInput
 

@@ -33,11 +33,11 @@ from layerlake.analyses.finetuning.saved_state import Progressed, load_best, loa
 from layerlake.analyses.finetuning.tasks.task import Examples
 from layerlake.analyses.finetuning.team import Team
 from layerlake.analyses.finetuning.training import Trainer
-from layerlake.engine.checkpoints import locate
-from layerlake.engine.lineage_record import Lineage, check_lineage, read_lineage
 from layerlake.engine.memory import MemoryPlan, require
-from layerlake.engine.models import load_model
-from layerlake.engine.placement import weights_digest
+from layerlake.engine.models.checkpoints import locate
+from layerlake.engine.models.lineage_record import Lineage, check_lineage, read_lineage
+from layerlake.engine.models.loading import load_model
+from layerlake.engine.models.placement import weights_digest
 from layerlake.engine.progress import Progress
 from layerlake.store.errors import InvalidInput, MemoryRefused, NameConflict, StorageFailed
 from layerlake.store.identity import settings_fingerprint

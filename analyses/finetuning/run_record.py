@@ -18,8 +18,12 @@ from layerlake.analyses.finetuning.recipes import Recipe, SentenceRecipe
 from layerlake.analyses.finetuning.tasks.task import Task
 from layerlake.analyses.finetuning.team import Team
 from layerlake.engine.catalogue import OF_NO_WEIGHT
-from layerlake.engine.models import LoadedModel
-from layerlake.engine.tokenizer_backend import learn_template, open_backend, tokenizer_fingerprint
+from layerlake.engine.models.loading import LoadedModel
+from layerlake.engine.tokenization.tokenizer_backend import (
+    learn_template,
+    open_backend,
+    tokenizer_fingerprint,
+)
 from layerlake.store.identity import settings_fingerprint
 
 

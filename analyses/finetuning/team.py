@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from layerlake.engine.placement import resolve_device
+from layerlake.engine.models.placement import resolve_device
 from layerlake.store.errors import InvalidInput, LayerLakeError, MissingExtra
 
 Found = TypeVar("Found")
@@ -28,7 +28,7 @@ class Team:
         Parameters
         ----------
         device
-            Of a process that is alone, as `engine.placement.resolve_device`; with others, `auto`
+            Of a process that is alone, as `engine.models.placement.resolve_device`; with others, `auto`
             gives each a GPU of its own where there are any, and `cpu` none.
         """
         self.size = _size()

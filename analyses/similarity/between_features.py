@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from layerlake.analyses.similarity.moment_state import Pair
 from layerlake.analyses.similarity.preparation import Prepared
-from layerlake.engine.arrays import Array, from_host, namespace
 from layerlake.engine.memory import MemoryPlan
+from layerlake.engine.passes.arrays import Array, from_host, namespace
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from layerlake.analyses.similarity.moment_state import Pair
 from layerlake.analyses.similarity.tiles import Tile
-from layerlake.engine.arrays import Array, from_host, is_numpy, namespace
 from layerlake.engine.memory import MemoryPlan
+from layerlake.engine.passes.arrays import Array, from_host, is_numpy, namespace
 
 _PANEL_ROWS: Final = 64
 """Rows that change places at a time on a CPU."""

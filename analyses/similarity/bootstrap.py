@@ -36,9 +36,9 @@ from layerlake.analyses.similarity.resampling import (
     within_pairs,
 )
 from layerlake.analyses.similarity.tiles import Tile
-from layerlake.engine.arrays import Array, from_host, namespace, to_host
 from layerlake.engine.memory import MemoryPlan
-from layerlake.engine.passes import Accumulator
+from layerlake.engine.passes.arrays import Array, from_host, namespace, to_host
+from layerlake.engine.passes.blocks import Accumulator
 
 KEPT_BYTES: Final = 64 * 2**20
 """Most bytes of sums kept for every two clusters; beyond it the resamples are summed as tiles

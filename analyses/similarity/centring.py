@@ -13,7 +13,7 @@ import numpy as np
 from layerlake.analyses.similarity.centred import CrossSums, SpaceSums
 from layerlake.analyses.similarity.kernels import Frame
 from layerlake.analyses.similarity.moment_state import MomentState, Pair, moved
-from layerlake.engine.arrays import Array, from_host, to_host
+from layerlake.engine.passes.arrays import Array, from_host, to_host
 
 
 class CentredSums(NamedTuple):

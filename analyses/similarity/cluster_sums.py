@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from layerlake.analyses.similarity.moment_state import Pair
 from layerlake.analyses.similarity.tiles import Tile
-from layerlake.engine.arrays import Array, from_host, is_numpy, namespace, to_host
+from layerlake.engine.passes.arrays import Array, from_host, is_numpy, namespace, to_host
 
 Quantity: TypeAlias = Pair | int
 """What is summed: the kernel of a space, or the product of the kernels of a pair of spaces."""

@@ -12,11 +12,11 @@ from layerlake.analyses.similarity.group import Means
 from layerlake.analyses.similarity.measures import Question, check_question, measures_of
 from layerlake.analyses.similarity.pair_tests import with_pair_tests
 from layerlake.analyses.similarity.planning import BLOCK_ROWS
-from layerlake.analyses.similarity.selected import ArraySpace, select
 from layerlake.analyses.similarity.tile_kernels import UserKernel
 from layerlake.analyses.similarity.values import PairValues
-from layerlake.engine.arrays import Array, is_numpy
 from layerlake.engine.memory import DEFAULT_ALLOWED_BYTES, parse_bytes
+from layerlake.engine.passes.arrays import Array, is_numpy
+from layerlake.engine.passes.selected_rows import ArraySpace, select
 from layerlake.store.errors import InvalidInput
 
 

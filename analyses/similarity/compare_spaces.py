@@ -26,7 +26,6 @@ from layerlake.analyses.similarity.measures import Question
 from layerlake.analyses.similarity.moment_state import Pair
 from layerlake.analyses.similarity.pair_tests import PairTestPlan, plan_pair_tests
 from layerlake.analyses.similarity.planning import FormsAsked, features_cost
-from layerlake.analyses.similarity.selected import Selected, value_bytes, without_rows
 from layerlake.analyses.similarity.tiled_jobs import (
     TiledJob,
     check_neighbours,
@@ -44,7 +43,8 @@ from layerlake.analyses.similarity.values import (
     rsa_estimates,
     rsa_names,
 )
-from layerlake.engine.devices import spaces_on, working_on
+from layerlake.engine.passes.devices import spaces_on, working_on
+from layerlake.engine.passes.selected_rows import Selected, value_bytes, without_rows
 from layerlake.store.errors import InvalidInput, MemoryRefused
 
 

@@ -26,7 +26,7 @@ from layerlake.analyses.similarity.inference import RsaValue, deleted_values, va
 from layerlake.analyses.similarity.moment_state import MomentState, Pair
 from layerlake.analyses.similarity.moments import GroupMoments
 from layerlake.analyses.similarity.touching import ClusterTouch, Touching, stacked
-from layerlake.engine.passes import cut_blocks
+from layerlake.engine.passes.blocks import cut_blocks
 
 Report: TypeAlias = Callable[[int], None]
 """Told of the rows of each block that a pass has absorbed."""

@@ -21,15 +21,15 @@ from layerlake.analyses.similarity.moments import (
 from layerlake.analyses.similarity.partitioned import run_apart, run_partitioned
 from layerlake.analyses.similarity.planning import SAMPLE_ROWS
 from layerlake.analyses.similarity.preparation import Preparation, Prepared
-from layerlake.analyses.similarity.selected import (
+from layerlake.engine.memory import require
+from layerlake.engine.passes.arrays import namespace
+from layerlake.engine.passes.blocks import Accumulator, expect_blocks, read_blocks, run_pass
+from layerlake.engine.passes.selected_rows import (
     FEWEST_ROWS,
     require_rows,
     without_direction,
 )
-from layerlake.engine.arrays import namespace
-from layerlake.engine.memory import require
-from layerlake.engine.passes import Accumulator, expect_blocks, read_blocks, run_pass
-from layerlake.engine.schedulers import Cut
+from layerlake.engine.workers.schedulers import Cut
 
 T = TypeVar("T")
 

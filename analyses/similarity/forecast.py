@@ -11,8 +11,8 @@ import numpy as np
 
 from layerlake.analyses.similarity.compare_spaces import Plan
 from layerlake.analyses.similarity.planning import BLOCK_ROWS
-from layerlake.analyses.similarity.selected import Selected
 from layerlake.engine.memory import format_bytes
+from layerlake.engine.passes.selected_rows import Selected
 
 _TRIAL_SIDE: Final = 768
 _TRIAL_ROWS: Final = 2048

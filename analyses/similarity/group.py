@@ -15,12 +15,12 @@ from layerlake.analyses.similarity.planning import (
     plan_rsa,
     state_bytes,
 )
-from layerlake.analyses.similarity.selected import Selected, value_bytes
-from layerlake.engine.devices import BLOCKS_HELD, CPU, Device
-from layerlake.engine.local_workers import workers_here
 from layerlake.engine.memory import DEFAULT_ALLOWED_BYTES, MemoryPlan
-from layerlake.engine.passes import SpaceLike, cut_blocks
-from layerlake.engine.schedulers import cut_parts, plan_workers, worker_bytes
+from layerlake.engine.passes.blocks import SpaceLike, cut_blocks
+from layerlake.engine.passes.devices import BLOCKS_HELD, CPU, Device
+from layerlake.engine.passes.selected_rows import Selected, value_bytes
+from layerlake.engine.workers.local_workers import workers_here
+from layerlake.engine.workers.schedulers import cut_parts, plan_workers, worker_bytes
 from layerlake.store.errors import InvalidInput, is_a
 
 
@@ -33,7 +33,7 @@ class Means:
     block_rows: int = BLOCK_ROWS
     """Most rows read at a time."""
     scheduler: str | None = None
-    """As `engine.schedulers.scheduler_named`."""
+    """As `engine.workers.schedulers.scheduler_named`."""
     workers: int | None = None
     device: Device = CPU
     host: bool = True

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from layerlake.analyses.similarity.panels import PANEL_ENTRIES, counted, extent, panels
 from layerlake.analyses.similarity.tiles import Tile
-from layerlake.engine.arrays import Array, is_numpy, namespace, to_host
+from layerlake.engine.passes.arrays import Array, is_numpy, namespace, to_host
 
 CELLS_PER_QUARTILE_RANGE: Final = 2**13
 """Cells, at least, between the first and third quartile of the first values seen."""

@@ -26,8 +26,8 @@ from layerlake.analyses.similarity.inference import RESOLUTION, Interval
 from layerlake.analyses.similarity.kernels import Frame
 from layerlake.analyses.similarity.moment_state import Pair
 from layerlake.analyses.similarity.preparation import Prepared
-from layerlake.engine.arrays import Array, from_host, namespace, to_host
 from layerlake.engine.memory import MemoryPlan
+from layerlake.engine.passes.arrays import Array, from_host, namespace, to_host
 from layerlake.store.errors import InvalidInput
 
 SCALES: Final = ("atanh", "log", "linear")

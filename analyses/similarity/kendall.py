@@ -25,7 +25,7 @@ from layerlake.analyses.similarity.histograms import (
 from layerlake.analyses.similarity.panels import PANEL_ENTRIES, counted, panels
 from layerlake.analyses.similarity.ranks import CellTable
 from layerlake.analyses.similarity.tiles import Tile
-from layerlake.engine.arrays import Array, is_numpy, namespace, to_host
+from layerlake.engine.passes.arrays import Array, is_numpy, namespace, to_host
 
 BINS: Final = 1024
 """Bins of each kernel: 8 MiB of counts for a pair of spaces."""

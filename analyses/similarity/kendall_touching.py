@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from layerlake.analyses.similarity.kendall import JointBins, QuantileBins, concordance
 from layerlake.analyses.similarity.panels import PANEL_ENTRIES
 from layerlake.analyses.similarity.tiles import Tile
-from layerlake.engine.arrays import Array, from_host, is_numpy, namespace, to_host
+from layerlake.engine.passes.arrays import Array, from_host, is_numpy, namespace, to_host
 
 
 def touch_bytes(n_pairs: int, n_clusters: int, *, bins: int) -> int:

@@ -24,7 +24,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from layerlake.engine.arrays import Array, namespace, to_host
+from layerlake.engine.passes.arrays import Array, namespace, to_host
 from layerlake.store.errors import InvalidInput, is_a
 
 _ROUNDING: Final = 16 * 2.0**-52

@@ -17,7 +17,7 @@ from layerlake.analyses.similarity.pairing import (
     pairs_with_one,
 )
 from layerlake.analyses.similarity.selection import layers_of, names_of, sets_holding, unit_of
-from layerlake.engine.extraction_plan import parse_layers
+from layerlake.engine.extraction.plan import parse_layers
 from layerlake.store.errors import InvalidInput, NameNotFound
 from layerlake.store.lake import Lake
 from layerlake.store.lineage import own_bases

@@ -19,10 +19,10 @@ from layerlake.analyses.similarity.lake_pairs import all_names, open_spaces, pre
 from layerlake.analyses.similarity.lake_records import gathered_notes
 from layerlake.analyses.similarity.pairing import Key
 from layerlake.analyses.similarity.profile import Profile, block_of, profile_space
-from layerlake.analyses.similarity.selected import value_bytes
 from layerlake.analyses.similarity.selection import asked_rows, draw_rows, sets_holding, unit_of
 from layerlake.analyses.similarity.values import Counts
 from layerlake.engine.memory import parse_bytes
+from layerlake.engine.passes.selected_rows import value_bytes
 from layerlake.engine.progress import Progress, automatic
 from layerlake.engine.settings import check_seed
 from layerlake.store.errors import InvalidInput, is_a

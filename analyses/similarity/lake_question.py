@@ -27,15 +27,15 @@ from layerlake.analyses.similarity.lineage import seed_groups
 from layerlake.analyses.similarity.measures import Question, check_question, measures_of
 from layerlake.analyses.similarity.pair_tests import with_pair_tests
 from layerlake.analyses.similarity.pairing import KeyPair, Share, share_out
-from layerlake.analyses.similarity.selected import Selected, require_rows, select
 from layerlake.analyses.similarity.selection import asked_rows, draw_rows
 from layerlake.analyses.similarity.values import PairValues, rsa_names
-from layerlake.engine.devices import device_named
-from layerlake.engine.local_workers import workers_here
 from layerlake.engine.memory import parse_bytes
+from layerlake.engine.passes.devices import device_named
+from layerlake.engine.passes.selected_rows import Selected, require_rows, select
 from layerlake.engine.progress import Progress
-from layerlake.engine.schedulers import scheduler_named
 from layerlake.engine.settings import check_seed
+from layerlake.engine.workers.local_workers import workers_here
+from layerlake.engine.workers.schedulers import scheduler_named
 from layerlake.store.errors import InvalidInput, MemoryRefused, is_a
 from layerlake.store.lake import Lake
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.analyses.similarity.kernels import Frame
-from layerlake.engine.arrays import Array, from_host, is_numpy, namespace
+from layerlake.engine.passes.arrays import Array, from_host, is_numpy, namespace
 
 Pair: TypeAlias = tuple[int, int]
 """Two spaces of a group, the first one first; (s, s) is a space with itself."""

@@ -32,7 +32,7 @@ from layerlake.analyses.similarity.moment_state import (
 )
 from layerlake.analyses.similarity.preparation import CACHED_ROWS, Prepared
 from layerlake.analyses.similarity.within import absorb_within
-from layerlake.engine.arrays import Array, from_host, namespace, row_by_row, to_host
+from layerlake.engine.passes.arrays import Array, from_host, namespace, row_by_row, to_host
 
 _SAME: Final = 2.0**-46
 """Rows that differ by less than this share of their length are the same but for rounding."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from layerlake.analyses.similarity.panels import PANEL_ENTRIES, extent
 from layerlake.analyses.similarity.tiles import Tile
-from layerlake.engine.arrays import Array, from_host, is_numpy, namespace, to_host
+from layerlake.engine.passes.arrays import Array, from_host, is_numpy, namespace, to_host
 from layerlake.store.errors import InvalidInput, is_a
 
 _FIRST_LOOK: Final = 256

@@ -30,14 +30,14 @@ from layerlake.analyses.similarity.permutation import (
     plan_permutation,
 )
 from layerlake.analyses.similarity.preparation import CACHED_ROWS
-from layerlake.analyses.similarity.selected import Selected, value_bytes
 from layerlake.analyses.similarity.tile_kernels import tile_kernel
 from layerlake.analyses.similarity.tile_pass import TileSource, open_tiles
 from layerlake.analyses.similarity.tile_planning import SHORT_PANELS, TilePlan, plan_tiles
 from layerlake.analyses.similarity.tile_run import run_tiles
 from layerlake.analyses.similarity.values import PairValues, rsa_names
-from layerlake.engine.devices import spaces_on, working_on
 from layerlake.engine.memory import require
+from layerlake.engine.passes.devices import spaces_on, working_on
+from layerlake.engine.passes.selected_rows import Selected, value_bytes
 
 _ADVICE: Final = "allow more memory, or draw fewer rows"
 _FLOAT: Final = {"float32": 4, "float64": 8}

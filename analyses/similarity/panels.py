@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.analyses.similarity.tiles import Tile
-from layerlake.engine.arrays import Array, from_host, is_numpy, namespace
+from layerlake.engine.passes.arrays import Array, from_host, is_numpy, namespace
 from layerlake.store.errors import InvalidInput
 
 PANEL_ENTRIES: Final = 2**16

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.analyses.similarity.preparation import Preparation, Prepared
-from layerlake.engine.devices import CPU, Device, spaces_apart, working_on
-from layerlake.engine.passes import Accumulator, SpaceLike, expect_blocks, read_blocks
-from layerlake.engine.schedulers import Cut, Part, cut_parts, reduce_parts
+from layerlake.engine.passes.blocks import Accumulator, SpaceLike, expect_blocks, read_blocks
+from layerlake.engine.passes.devices import CPU, Device, spaces_apart, working_on
+from layerlake.engine.workers.schedulers import Cut, Part, cut_parts, reduce_parts
 
 T = TypeVar("T")
 _Accumulators = tuple[Accumulator[Prepared, Any, Any], ...]
@@ -131,10 +131,10 @@ def run_partitioned(
     accumulators
         The statistics that share the pass.
     scheduler, workers, needed, resources
-        As `engine.schedulers.reduce_parts`.
+        As `engine.workers.schedulers.reduce_parts`.
     device, device_bytes
         Where the arrays of the spaces lie, and the memory that each worker may use of it; as
-        `engine.devices.working_on`. Workers of a cluster that see several devices see them under
+        `engine.passes.devices.working_on`. Workers of a cluster that see several devices see them under
         the numbers that they have there.
     on_progress
         Called in this thread with the rows of each part that is done.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from layerlake.analyses.similarity.kernels import Frame, prepare
 from layerlake.analyses.similarity.moment_state import Pair, with_own
-from layerlake.engine.arrays import (
+from layerlake.engine.passes.arrays import (
     Array,
     is_numpy,
     item_bytes,
@@ -19,7 +19,7 @@ from layerlake.engine.arrays import (
     take_rows,
     to_host,
 )
-from layerlake.engine.passes import Block
+from layerlake.engine.passes.blocks import Block
 from layerlake.store.errors import InvalidInput
 
 CACHED_ROWS: Final = 128

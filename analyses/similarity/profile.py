@@ -22,9 +22,16 @@ from layerlake.analyses.similarity.norm_statistics import (
 )
 from layerlake.analyses.similarity.planning import BLOCK_ROWS
 from layerlake.analyses.similarity.spectrum import Spectrum, spectrum_of_gram
-from layerlake.engine.arrays import Array, from_host, item_bytes, namespace, take_rows, to_host
 from layerlake.engine.memory import DEFAULT_ALLOWED_BYTES, MemoryPlan, parse_bytes
-from layerlake.engine.passes import Block, SpaceLike, read_blocks, run_pass
+from layerlake.engine.passes.arrays import (
+    Array,
+    from_host,
+    item_bytes,
+    namespace,
+    take_rows,
+    to_host,
+)
+from layerlake.engine.passes.blocks import Block, SpaceLike, read_blocks, run_pass
 from layerlake.store.errors import InvalidInput, is_a
 
 _OBJECTS: Final = 2**17

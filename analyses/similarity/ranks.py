@@ -35,8 +35,8 @@ from layerlake.analyses.similarity.inference import RsaValue, value_of
 from layerlake.analyses.similarity.moments import PairSums
 from layerlake.analyses.similarity.panels import PANEL_ENTRIES, panels
 from layerlake.analyses.similarity.tiles import Tile
-from layerlake.engine.arrays import Array, from_host, is_numpy, namespace
-from layerlake.engine.passes import Accumulator
+from layerlake.engine.passes.arrays import Array, from_host, is_numpy, namespace
+from layerlake.engine.passes.blocks import Accumulator
 
 S = TypeVar("S")
 R = TypeVar("R")

@@ -18,10 +18,10 @@ from layerlake.analyses.similarity.inference import RsaValue
 from layerlake.analyses.similarity.kernels import kernel_named
 from layerlake.analyses.similarity.moment_state import star
 from layerlake.analyses.similarity.planning import BLOCK_ROWS, plan_rsa
-from layerlake.analyses.similarity.selected import ArraySpace, select
-from layerlake.engine.arrays import Array, is_numpy
 from layerlake.engine.memory import DEFAULT_ALLOWED_BYTES, parse_bytes
-from layerlake.engine.passes import SpaceLike
+from layerlake.engine.passes.arrays import Array, is_numpy
+from layerlake.engine.passes.blocks import SpaceLike
+from layerlake.engine.passes.selected_rows import ArraySpace, select
 from layerlake.store.errors import InvalidInput, is_a
 
 __all__ = ["RsaValue", "rsa_arrays", "rsa_group", "rsa_memory"]

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.engine.catalogue import load_rows
-from layerlake.engine.extraction_plan import parse_layers
-from layerlake.engine.seeded_draw import draw
+from layerlake.engine.extraction.plan import parse_layers
+from layerlake.engine.rows.seeded_draw import draw
 from layerlake.store.errors import InvalidInput, NameNotFound
 from layerlake.store.lake import Lake, nearest
 from layerlake.store.row_sets import RowSet

@@ -24,7 +24,7 @@ from layerlake.analyses.similarity.tile_kernels import ENTRY_ROUNDING, STRIP_ROW
 from layerlake.analyses.similarity.tile_pass import TilePass
 from layerlake.analyses.similarity.tile_planning import ReducerBytes
 from layerlake.analyses.similarity.tiles import Tile
-from layerlake.engine.arrays import Array, from_host, is_numpy, namespace, to_host
+from layerlake.engine.passes.arrays import Array, from_host, is_numpy, namespace, to_host
 
 GROUPS: Final = 20
 """Groups of clusters that are left out in turn."""

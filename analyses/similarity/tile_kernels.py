@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.analyses.similarity.kernels import KERNELS, Frame, Kernel, prepare
-from layerlake.engine.arrays import Array, from_host, is_numpy, namespace, take_rows, to_host
+from layerlake.engine.passes.arrays import Array, from_host, is_numpy, namespace, take_rows, to_host
 from layerlake.store.errors import InvalidInput, is_a
 
 UserKernel: TypeAlias = Callable[[Array, Array], Array]

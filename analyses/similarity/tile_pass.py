@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 from layerlake.analyses.similarity.kernels import frame_of, prepare
 from layerlake.analyses.similarity.planning import SAMPLE_ROWS
 from layerlake.analyses.similarity.preparation import CACHED_ROWS, refuse_non_finite
-from layerlake.analyses.similarity.selected import (
+from layerlake.analyses.similarity.tile_kernels import SpaceKernel, TileKernel
+from layerlake.analyses.similarity.tile_planning import CENTRE_ROWS, MEDIAN_ROWS, TilePlan
+from layerlake.analyses.similarity.tiles import Tile
+from layerlake.engine.passes.arrays import Array, is_numpy, namespace, row_by_row, to_host
+from layerlake.engine.passes.blocks import SpaceLike
+from layerlake.engine.passes.selected_rows import (
     FEWEST_ROWS,
     require_rows,
     without_direction,
 )
-from layerlake.analyses.similarity.tile_kernels import SpaceKernel, TileKernel
-from layerlake.analyses.similarity.tile_planning import CENTRE_ROWS, MEDIAN_ROWS, TilePlan
-from layerlake.analyses.similarity.tiles import Tile
-from layerlake.engine.arrays import Array, is_numpy, namespace, row_by_row, to_host
-from layerlake.engine.passes import SpaceLike
-from layerlake.engine.seeded_draw import draw
+from layerlake.engine.rows.seeded_draw import draw
 from layerlake.store.errors import InvalidInput
 
 _ATTEMPTS: Final = 4

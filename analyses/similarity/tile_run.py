@@ -9,9 +9,9 @@ from typing import Any
 from layerlake.analyses.similarity.group import Means
 from layerlake.analyses.similarity.tile_pass import TilePass
 from layerlake.analyses.similarity.tiles import Tile
-from layerlake.engine.devices import working_on
-from layerlake.engine.passes import Accumulator, run_pass
-from layerlake.engine.schedulers import Part, reduce_parts
+from layerlake.engine.passes.blocks import Accumulator, run_pass
+from layerlake.engine.passes.devices import working_on
+from layerlake.engine.workers.schedulers import Part, reduce_parts
 
 Reducers = Sequence[Accumulator[Tile, Any, Any]]
 

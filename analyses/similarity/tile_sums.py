@@ -21,7 +21,7 @@ from layerlake.analyses.similarity.tile_kernels import ENTRY_ROUNDING, STRIP_ROW
 from layerlake.analyses.similarity.tile_pass import TilePass
 from layerlake.analyses.similarity.tile_planning import ReducerBytes
 from layerlake.analyses.similarity.tiles import Tile
-from layerlake.engine.arrays import Array, from_host, is_numpy, namespace, to_host
+from layerlake.engine.passes.arrays import Array, from_host, is_numpy, namespace, to_host
 
 MANY_PRODUCTS: Final = 10
 """Products for every space from which one product of all spaces with all is the faster way."""

@@ -33,7 +33,6 @@ from layerlake.analyses.similarity.ranks import (
     entries_at_once,
     rank_bytes,
 )
-from layerlake.analyses.similarity.selected import Selected, value_bytes
 from layerlake.analyses.similarity.tile_cka import GROUPS, cka_memory
 from layerlake.analyses.similarity.tile_kernels import STRIP_ROWS, TileKernel, tile_kernel
 from layerlake.analyses.similarity.tile_planning import TilePlan, plan_tiles
@@ -41,9 +40,10 @@ from layerlake.analyses.similarity.tile_sums import (
     sums_cost,
     sums_memory,
 )
-from layerlake.engine.local_workers import workers_here
 from layerlake.engine.memory import MemoryPlan
-from layerlake.engine.schedulers import plan_workers
+from layerlake.engine.passes.selected_rows import Selected, value_bytes
+from layerlake.engine.workers.local_workers import workers_here
+from layerlake.engine.workers.schedulers import plan_workers
 from layerlake.store.errors import InvalidInput, MemoryRefused
 
 SUMS: Final = "sums"

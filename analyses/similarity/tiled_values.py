@@ -54,7 +54,6 @@ from layerlake.analyses.similarity.ranks import (
     spearman_value,
 )
 from layerlake.analyses.similarity.resampling import Resamples, bootstrap_value
-from layerlake.analyses.similarity.selected import Selected
 from layerlake.analyses.similarity.tile_cka import GROUPS, TileCka
 from layerlake.analyses.similarity.tile_pass import TilePass, TileSource, open_tiles
 from layerlake.analyses.similarity.tile_run import run_tiles
@@ -74,6 +73,7 @@ from layerlake.analyses.similarity.tiled_jobs import (
     plan_job,
 )
 from layerlake.analyses.similarity.values import Estimate, ends_of, rsa_estimates
+from layerlake.engine.passes.selected_rows import Selected
 
 Valued = dict[Pair, tuple[list[Estimate], list[str]]]
 """Estimates and notes of each pair."""

@@ -1,7 +1,7 @@
 """Tiles of several kernel matrices over the same rows: what comparisons without features absorb.
 
 A tile pass (see `tile_pass`) yields `Tile`s, and a statistic over pairs of rows is an
-`engine.passes.Accumulator` that absorbs them; `engine.passes.run_pass` feeds the tiles of one pass
+`engine.passes.blocks.Accumulator` that absorbs them; `engine.passes.blocks.run_pass` feeds the tiles of one pass
 to any number of them. All tiles of one row panel come one after another, the diagonal one first and
 the columns rising, and every two rows meet in exactly one tile, whatever the size of the panels.
 Workers share a pass by row panels, so a state may have seen some row panels only, and never a part
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from layerlake.engine.arrays import Array
+from layerlake.engine.passes.arrays import Array
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from scipy.linalg import blas
 
 from layerlake.analyses.similarity.moment_state import MomentState, Pair
 from layerlake.analyses.similarity.preparation import Prepared
-from layerlake.engine.arrays import Array, is_numpy, namespace, to_host
+from layerlake.engine.passes.arrays import Array, is_numpy, namespace, to_host
 
 Touching: TypeAlias = dict[Pair | int, NDArray[np.float64]]
 """(cluster,) sums over ordered pairs (i, j) of two rows with i in the cluster: of k for a space,

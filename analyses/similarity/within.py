@@ -9,8 +9,8 @@ from scipy.linalg import blas
 
 from layerlake.analyses.similarity.moment_state import MomentState
 from layerlake.analyses.similarity.preparation import Prepared
-from layerlake.engine.arrays import Array, is_numpy, namespace, take_rows, to_host
-from layerlake.engine.passes import cut_blocks
+from layerlake.engine.passes.arrays import Array, is_numpy, namespace, take_rows, to_host
+from layerlake.engine.passes.blocks import cut_blocks
 
 TILE_ROWS: Final = 64
 """Rows of the tiles in which pairs within clusters are formed, or more of shorter clusters."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.engine.corpora.corpus import Corpus, string_array
-from layerlake.engine.word_pieces import offsets_of, runs
+from layerlake.engine.tokenization.word_pieces import offsets_of, runs
 from layerlake.store.errors import InvalidInput
 
 

@@ -28,7 +28,7 @@ from layerlake.analyses.similarity.resampling import (
     percentile_interval,
 )
 from layerlake.analyses.similarity.tiles import Tile
-from layerlake.engine.passes import run_pass
+from layerlake.engine.passes.blocks import run_pass
 from layerlake.store.errors import InvalidInput
 
 FORMS = (KeptBootstrap, StreamedBootstrap)

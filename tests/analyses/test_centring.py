@@ -8,7 +8,7 @@ from layerlake.analyses.similarity.centring import centred_sums
 from layerlake.analyses.similarity.kernels import KERNELS, frame_of
 from layerlake.analyses.similarity.moments import GroupMoments
 from layerlake.analyses.similarity.preparation import Preparation
-from layerlake.engine.passes import Block
+from layerlake.engine.passes.blocks import Block
 
 N_ROWS = 60
 PAIRS = [(0, 1), (1, 2)]

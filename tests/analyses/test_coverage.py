@@ -20,7 +20,7 @@ from layerlake.analyses.similarity.inference import correlation, jackknife
 from layerlake.analyses.similarity.permutation import permute_clusters
 from layerlake.analyses.similarity.resampling import draw_clusters, percentile_interval, resampled
 from layerlake.analyses.similarity.tiles import Tile
-from layerlake.engine.passes import run_pass
+from layerlake.engine.passes.blocks import run_pass
 
 WIDTH = 8
 PAIRS = [(0, 1), (0, 2)]

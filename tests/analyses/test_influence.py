@@ -27,7 +27,7 @@ from layerlake.analyses.similarity.influence import (
 )
 from layerlake.analyses.similarity.kernels import frame_of, kernel_named
 from layerlake.analyses.similarity.preparation import Preparation
-from layerlake.engine.passes import Block, run_pass
+from layerlake.engine.passes.blocks import Block, run_pass
 from layerlake.store.errors import InvalidInput
 
 Rows = NDArray[np.float64]

@@ -23,7 +23,7 @@ from layerlake.analyses.similarity.kendall import (
 )
 from layerlake.analyses.similarity.kendall_touching import KendallTouch, touch_bytes
 from layerlake.analyses.similarity.tiles import Tile
-from layerlake.engine.passes import run_pass
+from layerlake.engine.passes.blocks import run_pass
 
 Matrix = NDArray[np.floating]
 

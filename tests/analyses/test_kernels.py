@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from layerlake.analyses.similarity.kernels import KERNELS, frame_of, kernel_named, prepare
-from layerlake.engine.arrays import to_host
+from layerlake.engine.passes.arrays import to_host
 from layerlake.store.errors import InvalidInput
 
 

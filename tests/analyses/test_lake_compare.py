@@ -608,7 +608,7 @@ def test_what_cannot_be_asked_is_refused(
 def test_a_cluster_that_nobody_answers_at_is_told(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("layerlake.engine.dask_cluster.ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr("layerlake.engine.workers.dask_cluster.ANSWER_SECONDS", 0.5)
     for measure in ("cka", "mutual-knn"):
         with pytest.raises(
             WorkersFailed, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"

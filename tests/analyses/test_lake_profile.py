@@ -18,7 +18,7 @@ from layerlake.analyses.profile_results import PROFILE_FIELDS, ProfileResult
 from layerlake.analyses.similarity.lake_profile import profile
 from layerlake.cli.main import main
 from layerlake.engine.progress import to_function
-from layerlake.engine.seeded_draw import draw
+from layerlake.engine.rows.seeded_draw import draw
 from layerlake.store.errors import InvalidInput, MemoryRefused, NameNotFound
 from layerlake.store.lake import open_lake
 from layerlake.store.verify import verify

@@ -13,7 +13,7 @@ from layerlake.analyses.similarity.lake_compare import rsa
 from layerlake.analyses.similarity.rsa import rsa_arrays
 from layerlake.cli.main import main
 from layerlake.engine.progress import to_function
-from layerlake.engine.seeded_draw import draw
+from layerlake.engine.rows.seeded_draw import draw
 from layerlake.store.errors import InvalidInput, NameNotFound, SetIncomplete
 from layerlake.store.lake import open_lake
 from layerlake.store.removal import remove

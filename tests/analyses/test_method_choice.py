@@ -8,7 +8,7 @@ import pytest
 from layerlake.analyses.similarity.compare_spaces import plan_comparison
 from layerlake.analyses.similarity.group import Means
 from layerlake.analyses.similarity.measures import Question
-from layerlake.analyses.similarity.selected import ArraySpace, select
+from layerlake.engine.passes.selected_rows import ArraySpace, select
 
 
 @pytest.mark.parametrize(

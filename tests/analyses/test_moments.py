@@ -11,8 +11,8 @@ from layerlake.analyses.similarity.kernels import KERNELS, Frame, frame_of, prep
 from layerlake.analyses.similarity.moment_state import MomentState, Pair, star
 from layerlake.analyses.similarity.moments import GroupMoments, pair_sums
 from layerlake.analyses.similarity.preparation import Preparation, Prepared
-from layerlake.engine.arrays import to_host
-from layerlake.engine.passes import Block, cut_blocks
+from layerlake.engine.passes.arrays import to_host
+from layerlake.engine.passes.blocks import Block, cut_blocks
 
 
 def spaces_of(seed: int, lengths: list[int]) -> tuple[list[NDArray[np.float64]], NDArray[np.int64]]:

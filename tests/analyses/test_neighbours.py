@@ -17,7 +17,7 @@ from scipy.stats import t as student
 from layerlake.analyses.similarity.neighbourhoods import cknna, mean_interval, overlaps
 from layerlake.analyses.similarity.neighbours import NearestNeighbours, Neighbours, neighbour_bytes
 from layerlake.analyses.similarity.tiles import Tile
-from layerlake.engine.passes import run_pass
+from layerlake.engine.passes.blocks import run_pass
 from layerlake.store.errors import InvalidInput
 
 Matrix = NDArray[np.floating]

@@ -16,7 +16,7 @@ from layerlake.analyses.similarity.group import Means
 from layerlake.analyses.similarity.measures import Question
 from layerlake.analyses.similarity.pair_tests import plan_pair_tests, with_pair_tests
 from layerlake.analyses.similarity.permutation import draw_order
-from layerlake.analyses.similarity.selected import ArraySpace, Selected, select
+from layerlake.engine.passes.selected_rows import ArraySpace, Selected, select
 from layerlake.store.errors import MemoryRefused
 
 PAIRS = [(0, 1), (0, 2)]

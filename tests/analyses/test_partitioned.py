@@ -21,8 +21,8 @@ from layerlake.analyses.similarity.moments import GroupMoments, pair_sums
 from layerlake.analyses.similarity.partitioned import run_partitioned
 from layerlake.analyses.similarity.preparation import Preparation
 from layerlake.analyses.similarity.touching import ClusterTouch, Touching
-from layerlake.engine.devices import fetched_spaces
-from layerlake.engine.passes import SpaceLike, cut_blocks, read_blocks, run_pass
+from layerlake.engine.passes.blocks import SpaceLike, cut_blocks, read_blocks, run_pass
+from layerlake.engine.passes.devices import fetched_spaces
 from layerlake.store.errors import InvalidInput, LakeNotFound
 from layerlake.store.lake import open_lake
 from layerlake.store.schema import ActivationLayout

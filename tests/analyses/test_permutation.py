@@ -21,7 +21,7 @@ from layerlake.analyses.similarity.kernels import Frame, kernel_named
 from layerlake.analyses.similarity.permutation import draw_order, permute_clusters, plan_permutation
 from layerlake.analyses.similarity.preparation import Preparation
 from layerlake.analyses.similarity.tiles import Tile
-from layerlake.engine.passes import Block, run_pass
+from layerlake.engine.passes.blocks import Block, run_pass
 from layerlake.store.errors import InvalidInput, MemoryRefused
 
 SIZES = [3, 1, 5, 3, 2, 1, 5, 5, 3, 2, 7, 3, 1, 2, 5]

@@ -23,7 +23,7 @@ from layerlake.analyses.similarity.profile import (
     profile_space,
 )
 from layerlake.analyses.similarity.spectrum import spectrum_of_gram
-from layerlake.engine.passes import Block
+from layerlake.engine.passes.blocks import Block
 from layerlake.store.errors import InvalidInput, MemoryRefused
 
 

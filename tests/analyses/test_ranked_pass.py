@@ -19,8 +19,8 @@ from layerlake.analyses.similarity.tile_kernels import tile_kernel
 from layerlake.analyses.similarity.tile_pass import TilePass, TileSource, open_tiles
 from layerlake.analyses.similarity.tile_planning import plan_tiles
 from layerlake.analyses.similarity.tiles import Tile
-from layerlake.engine.arrays import take_rows
-from layerlake.engine.passes import run_pass
+from layerlake.engine.passes.arrays import take_rows
+from layerlake.engine.passes.blocks import run_pass
 
 
 @dataclass

@@ -31,8 +31,8 @@ from layerlake.analyses.similarity.ranks import (
     spearman_value,
 )
 from layerlake.analyses.similarity.tiles import Tile
-from layerlake.engine.arrays import to_host
-from layerlake.engine.passes import run_pass
+from layerlake.engine.passes.arrays import to_host
+from layerlake.engine.passes.blocks import run_pass
 from layerlake.store.errors import InvalidInput
 
 Matrix = NDArray[np.floating]

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from layerlake.analyses.similarity.lake_compare import rsa
 from layerlake.engine.catalogue import load_rows
-from layerlake.engine.extraction import extract
-from layerlake.engine.models import load_model
-from layerlake.engine.seeded_draw import draw
+from layerlake.engine.extraction.extract import extract
+from layerlake.engine.models.loading import load_model
+from layerlake.engine.rows.seeded_draw import draw
 from layerlake.store.lake import Lake, open_lake
 
 pytestmark = pytest.mark.data

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from layerlake.analyses.similarity.lake_compare import rsa
-from layerlake.engine.extraction import extract
-from layerlake.engine.models import LoadedModel, load_model
+from layerlake.engine.extraction.extract import extract
+from layerlake.engine.models.loading import LoadedModel, load_model
 from layerlake.store.errors import InvalidInput, LayerLakeError, NameNotFound
 from layerlake.store.lake import Lake, open_lake
 

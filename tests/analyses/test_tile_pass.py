@@ -15,7 +15,7 @@ from scipy.spatial.distance import cdist, pdist
 from layerlake.analyses.similarity.tile_kernels import TileKernel, tile_kernel
 from layerlake.analyses.similarity.tile_pass import TilePass, TileSource, open_tiles
 from layerlake.analyses.similarity.tile_planning import plan_tiles
-from layerlake.engine.arrays import item_bytes, take_rows, to_host
+from layerlake.engine.passes.arrays import item_bytes, take_rows, to_host
 from layerlake.store.errors import InvalidInput, MemoryRefused
 
 

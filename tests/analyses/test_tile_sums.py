@@ -31,8 +31,8 @@ from layerlake.analyses.similarity.tile_sums import (
     sums_memory,
     varying,
 )
-from layerlake.engine.arrays import item_bytes, take_rows
-from layerlake.engine.passes import run_pass
+from layerlake.engine.passes.arrays import item_bytes, take_rows
+from layerlake.engine.passes.blocks import run_pass
 
 ALL_KERNELS = ("cosine", "correlation", "linear", "sqeuclidean", "euclidean", "rbf")
 

@@ -92,7 +92,7 @@ def test_the_re_creation_of_neurox_pools_words_by_their_mean(shipped: Path, tmp_
     import torch
 
     from layerlake.bench.peers import neurox_algorithm
-    from layerlake.engine.models import load_model
+    from layerlake.engine.models.loading import load_model
 
     h5py = pytest.importorskip("h5py")
     model = load_model(str(model_folder()), device="cpu")
@@ -135,7 +135,7 @@ def test_operations_are_those_that_torch_counts() -> None:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from layerlake.engine.models import load_model
+    from layerlake.engine.models.loading import load_model
 
     model = load_model(str(model_folder()), device="cpu")
     model.module.set_attn_implementation("eager")

@@ -14,7 +14,7 @@ from click.shell_completion import ShellComplete
 
 from layerlake.cli import completion
 from layerlake.cli.main import COMMANDS, COMPLETION_VARIABLE, commands, main
-from layerlake.engine.corpora import FORMATS
+from layerlake.engine.corpora.reading import FORMATS
 from layerlake.store.lake import open_lake
 
 Offered = list[tuple[str, str]]

@@ -197,7 +197,7 @@ def test_the_same_line_answers_from_the_lake_without_reading(
 def test_what_cannot_be_done_is_one_sentence(
     run: Run, monkeypatch: pytest.MonkeyPatch, line: tuple[str, ...], code: int, said: str
 ) -> None:
-    monkeypatch.setattr("layerlake.engine.dask_cluster.ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr("layerlake.engine.workers.dask_cluster.ANSWER_SECONDS", 0.5)
     found = run(*line, code=code, stderr=True)
     assert said in found
     assert "Traceback" not in found

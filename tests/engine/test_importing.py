@@ -13,8 +13,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from layerlake.engine.catalogue import add_corpus, load_corpus, load_rows
-from layerlake.engine.corpora import Corpus
-from layerlake.engine.corpora.corpus import corpus_from_texts, string_array
+from layerlake.engine.corpora.corpus import Corpus, corpus_from_texts, string_array
 from layerlake.engine.importing import import_activations
 from layerlake.engine.progress import ProgressEvent, to_function
 from layerlake.store.errors import InvalidInput, NameConflict, NameNotFound

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from layerlake.engine.catalogue import add_corpus
-from layerlake.engine.corpora import corpus_from_texts
+from layerlake.engine.corpora.corpus import corpus_from_texts
 from layerlake.store.errors import SetIncomplete
 from layerlake.store.lake import Lake, open_lake
 from layerlake.store.removal import gc, remove
@@ -75,8 +75,8 @@ def extract_killed(place: str, model: str, corpus: str, kills: int) -> dict[str,
     import torch
     from transformers import AutoModel, AutoTokenizer, BertModel  # noqa: F401 (once, not a child)
 
-    from layerlake.engine import window_runner
-    from layerlake.engine.extraction import extract
+    from layerlake.engine.extraction import window_runner
+    from layerlake.engine.extraction.extract import extract
 
     log = Path(place).with_suffix(".windows")
     compute = window_runner.WindowRunner.window

@@ -17,8 +17,8 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from layerlake.analyses.similarity.lake_compare import rsa
 from layerlake.engine.catalogue import add_corpus
-from layerlake.engine.extraction import extract
-from layerlake.engine.models import LoadedModel, load_model
+from layerlake.engine.extraction.extract import extract
+from layerlake.engine.models.loading import LoadedModel, load_model
 from layerlake.store.errors import (
     FormatTooNew,
     LakeNotFound,

@@ -10,7 +10,7 @@ import pytest
 
 from layerlake.engine.catalogue import add_corpus
 from layerlake.engine.corpora.corpus import Corpus, WordSpans, string_array
-from layerlake.engine.rowsets import RowSet
+from layerlake.engine.rows.choose import RowSet
 from layerlake.store.lake import Lake, open_lake
 from layerlake.store.schema import ActivationLayout
 from layerlake.store.sets import SetPlan

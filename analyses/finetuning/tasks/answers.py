@@ -21,9 +21,9 @@ from layerlake.analyses.finetuning.squad_metrics import score_answers
 from layerlake.analyses.finetuning.tasks.task import Answers, Batch, Examples, Task
 from layerlake.engine.corpora.corpus import Corpus
 from layerlake.engine.corpora.squad import check_answer
-from layerlake.engine.tokenization import Tokenization, tokenize
-from layerlake.engine.tokenizer_backend import open_backend
-from layerlake.engine.word_pieces import offsets_of
+from layerlake.engine.tokenization.tokenize import Tokenization, tokenize
+from layerlake.engine.tokenization.tokenizer_backend import open_backend
+from layerlake.engine.tokenization.word_pieces import offsets_of
 from layerlake.store.errors import InvalidInput
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from layerlake.analyses.finetuning.recipes import ParsingRecipe, Recipe
 from layerlake.analyses.finetuning.tasks.task import Answers, Batch, Examples, Task
 from layerlake.engine.corpora.corpus import Corpus, string_array
 from layerlake.engine.corpora.files import read_lines
-from layerlake.engine.tokenization import tokenize
+from layerlake.engine.tokenization.tokenize import tokenize
 from layerlake.store.errors import InvalidInput
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from layerlake.analyses.finetuning.tasks.task import Answers, Batch, Examples, T
 from layerlake.engine.corpora.corpus import Corpus
 from layerlake.engine.corpora.nli import LABELS, NO_CONSENSUS
 from layerlake.engine.corpora.subset import take_examples
-from layerlake.engine.tokenization import tokenize
+from layerlake.engine.tokenization.tokenize import tokenize
 from layerlake.store.errors import InvalidInput
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.analyses.finetuning.recipes import Recipe
-from layerlake.engine.batching import pad_batch
 from layerlake.engine.corpora.corpus import Corpus
-from layerlake.engine.tokenization import Tokenization
+from layerlake.engine.tokenization.batching import pad_batch
+from layerlake.engine.tokenization.tokenize import Tokenization
 
 if TYPE_CHECKING:
     import torch

@@ -21,7 +21,7 @@ from layerlake.analyses.finetuning.tasks.labels import (
 from layerlake.analyses.finetuning.tasks.parsing import words_of_pieces
 from layerlake.analyses.finetuning.tasks.task import Answers, Batch, Examples, Task
 from layerlake.engine.corpora.corpus import Corpus
-from layerlake.engine.tokenization import tokenize
+from layerlake.engine.tokenization.tokenize import tokenize
 from layerlake.store.errors import InvalidInput
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ import pytest
 from layerlake.analyses.finetuning.recipes import Recipe, make_recipe
 from layerlake.analyses.finetuning.tasks.registry import task_named
 from layerlake.analyses.finetuning.tasks.task import Examples, Task
-from layerlake.engine.corpora import read_corpus
 from layerlake.engine.corpora.corpus import Corpus, corpus_from_texts, string_array
 from layerlake.engine.corpora.objects import corpus_of_object
+from layerlake.engine.corpora.reading import read_corpus
 
 WORDS = (
     "the",
@@ -139,7 +139,7 @@ def small_loaded(tmp_path_factory: pytest.TempPathFactory) -> Any:
     transformers = pytest.importorskip("transformers")
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-    from layerlake.engine.models import load_model
+    from layerlake.engine.models.loading import load_model
 
     specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
     letters = string.ascii_lowercase + string.digits

@@ -28,7 +28,7 @@ from transformers import AutoModel, AutoTokenizer, BertModel  # noqa: F401 (once
 from layerlake.analyses.finetuning import checkpoint, run, run_loop, saved_state
 from layerlake.analyses.finetuning.finetune import finetune
 from layerlake.analyses.finetuning.training import Trainer
-from layerlake.engine.lineage_record import read_lineage
+from layerlake.engine.models.lineage_record import read_lineage
 
 RANDOM = np.random.default_rng(7)
 

@@ -20,12 +20,12 @@ from layerlake.analyses.finetuning import run
 from layerlake.analyses.finetuning.checkpoint import load_finetuned
 from layerlake.analyses.finetuning.data import read_data
 from layerlake.analyses.finetuning.finetune import finetune
-from layerlake.engine.corpora import read_corpus
-from layerlake.engine.extraction import extract
-from layerlake.engine.lineage_record import read_lineage
-from layerlake.engine.models import load_model, load_tokenizer
+from layerlake.engine.corpora.reading import read_corpus
+from layerlake.engine.extraction.extract import extract
+from layerlake.engine.models.lineage_record import read_lineage
+from layerlake.engine.models.loading import load_model, load_tokenizer
 from layerlake.engine.progress import silent
-from layerlake.engine.tokenizer_backend import tokenizer_fingerprint
+from layerlake.engine.tokenization.tokenizer_backend import tokenizer_fingerprint
 from layerlake.store.errors import InvalidInput
 from layerlake.store.lake import open_lake
 

@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 
 from layerlake.analyses.finetuning.evaluate import EvaluationReport, evaluate
 from layerlake.analyses.finetuning.tasks.sentence import SentenceAnswers
-from layerlake.engine.corpora import read_corpus
+from layerlake.engine.corpora.reading import read_corpus
 from layerlake.engine.progress import ProgressEvent, to_function
 from layerlake.store.errors import InvalidInput, StorageFailed
 

@@ -21,10 +21,10 @@ from layerlake.analyses.finetuning.finetune import finetune
 from layerlake.analyses.finetuning.tasks.sentence import Classification, SentenceAnswers
 from layerlake.analyses.finetuning.training import Trainer
 from layerlake.analyses.similarity.lineage import seed_groups
-from layerlake.engine.lineage_record import read_lineage
 from layerlake.engine.memory import MemoryPlan
-from layerlake.engine.models import load_model
-from layerlake.engine.placement import weights_digest
+from layerlake.engine.models.lineage_record import read_lineage
+from layerlake.engine.models.loading import load_model
+from layerlake.engine.models.placement import weights_digest
 from layerlake.engine.progress import silent, to_function
 from layerlake.store.errors import (
     InvalidInput,

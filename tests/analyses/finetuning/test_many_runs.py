@@ -18,7 +18,7 @@ from layerlake.analyses.finetuning import many_runs
 from layerlake.analyses.finetuning.finetune import FinetuneReport
 from layerlake.analyses.finetuning.grid import grid
 from layerlake.analyses.finetuning.many_runs import finetune_many
-from layerlake.engine.corpora import read_corpus
+from layerlake.engine.corpora.reading import read_corpus
 from layerlake.engine.progress import ProgressEvent, to_function
 from layerlake.store.errors import InvalidInput, RunsFailed, WorkersFailed
 

@@ -241,7 +241,7 @@ def test_a_cut_gpt2_keeps_its_final_norm() -> None:
     encoder = encoder_of("gpt2")
     calm = encoder(IDS, output_hidden_states=True).hidden_states[2]
     expected = encoder.ln_f(calm)
-    from layerlake.engine.architectures import truncate_blocks
+    from layerlake.engine.models.architectures import truncate_blocks
 
     truncate_blocks(encoder, 2)
     found = TaskModel(encoder, LastHead()).eval()(a_batch())["hidden"]

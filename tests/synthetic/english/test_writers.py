@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from layerlake.engine.corpora import read_corpus
+from layerlake.engine.corpora.reading import read_corpus
 from layerlake.store.errors import InvalidInput, StorageFailed
 from layerlake.synthetic.english import (
     TASKS,

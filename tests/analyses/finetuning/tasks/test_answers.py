@@ -14,11 +14,11 @@ import pytest
 
 from layerlake.analyses.finetuning.recipes import AnswerRecipe
 from layerlake.analyses.finetuning.tasks.registry import task_named
-from layerlake.engine.corpora import read_corpus
 from layerlake.engine.corpora.corpus import Corpus, corpus_from_texts, string_array
 from layerlake.engine.corpora.objects import corpus_of_object
+from layerlake.engine.corpora.reading import read_corpus
 from layerlake.engine.corpora.subset import take_examples
-from layerlake.engine.tokenizer_backend import open_backend
+from layerlake.engine.tokenization.tokenizer_backend import open_backend
 from layerlake.store.errors import InvalidInput
 
 torch = pytest.importorskip("torch")
@@ -262,7 +262,7 @@ def test_windows_of_real_questions_are_those_of_the_released_procedure(
 
     With MiniLM's tokenizer, which is BERT's.
     """
-    from layerlake.engine.models import load_model
+    from layerlake.engine.models.loading import load_model
 
     loaded = load_model(str(small_bert), device="cpu", compute_dtype="float32")
     encoder = open_backend(loaded.tokenizer).encoder

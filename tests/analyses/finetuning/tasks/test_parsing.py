@@ -14,8 +14,8 @@ import pytest
 from layerlake.analyses.finetuning.recipes import ParsingRecipe
 from layerlake.analyses.finetuning.tasks.parsing import UNKNOWN
 from layerlake.analyses.finetuning.tasks.registry import task_named
-from layerlake.engine.corpora import read_corpus
 from layerlake.engine.corpora.corpus import Corpus, corpus_from_texts
+from layerlake.engine.corpora.reading import read_corpus
 from layerlake.store.errors import InvalidInput
 
 torch = pytest.importorskip("torch")

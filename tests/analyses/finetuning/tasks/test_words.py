@@ -14,9 +14,9 @@ import pytest
 from layerlake.analyses.finetuning.recipes import WordRecipe
 from layerlake.analyses.finetuning.tasks.registry import task_named
 from layerlake.analyses.finetuning.tasks.words import word_labels
-from layerlake.engine.corpora import read_corpus
 from layerlake.engine.corpora.corpus import Corpus, corpus_from_texts
 from layerlake.engine.corpora.objects import corpus_of_object
+from layerlake.engine.corpora.reading import read_corpus
 from layerlake.store.errors import InvalidInput
 
 torch = pytest.importorskip("torch")

@@ -1,0 +1,1 @@
+"""Which tokens of a corpus become rows."""

@@ -1,0 +1,1 @@
+"""Examples into pieces: packings, words and their pieces, batches."""
