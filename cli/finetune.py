@@ -187,7 +187,7 @@ def _of_line(
     context: click.Context, task: str | None, model: str | None, options: dict[str, Any]
 ) -> list[tuple[str, dict[str, Any]]]:
     """Return the runs of a line, each with the pattern of its folder."""
-    from layerlake.analyses.finetuning.grid import by_seed
+    from layerlake.analyses.runs.grid import by_seed
 
     given = {"task": task, "model": model, **options}
     for parameter in context.command.params:

@@ -31,7 +31,7 @@ def ls(path: str, lake: str | None, as_json: bool) -> None:
       layerlake ls
       layerlake ls activations/wiki
     """
-    from layerlake.analyses.kept_results import described
+    from layerlake.analyses.results.kept import described
     from layerlake.store.external.external_rows import NUMBERED
     from layerlake.store.lake import open_lake
     from layerlake.store.views.variant_entries import nested, variant_entries

@@ -66,7 +66,7 @@ def read_runs(file: str) -> list[tuple[str, dict[str, Any]]]:
 
 def _by_seed(arguments: dict[str, Any], what: str) -> list[tuple[str, dict[str, Any]]]:
     """Return a run for every seed, with the pattern of its folder."""
-    from layerlake.analyses.finetuning.grid import by_seed
+    from layerlake.analyses.runs.grid import by_seed
 
     for needed in ("task", "model", "train", "out"):
         if needed not in arguments:

@@ -201,7 +201,7 @@ def _run(
 ) -> None:
     """Ask, and say, draw and write the answer."""
     from layerlake.analyses.figures.files import check_figure
-    from layerlake.analyses.result_files import check_out
+    from layerlake.analyses.results.files import check_out
     from layerlake.analyses.similarity.lake_compare import compare as compare_in_lake
     from layerlake.analyses.similarity.lake_compare import plan_compare
     from layerlake.engine.progress import to_terminal

@@ -98,7 +98,7 @@ def test_every_folder_has_its_place() -> None:
         ("import layerlake.engine.passes.arrays", []),
         ("from layerlake import __version__", []),
         ("import numpy as np", []),
-        ("import layerlake.analyses.results", ["layerlake.analyses.results"]),
+        ("import layerlake.analyses.results.similarity", ["layerlake.analyses.results.similarity"]),
         ("from layerlake import cli", ["layerlake:cli"]),
         ("from layerlake import rsa", ["layerlake:rsa"]),
         ("import layerlake", ["layerlake"]),

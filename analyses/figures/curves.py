@@ -17,14 +17,14 @@ from layerlake.analyses.figures.panels import (
     measures_to_draw,
     panels,
 )
-from layerlake.analyses.measure_kinds import known_measure, title_of
-from layerlake.analyses.profile_measures import DRAWN, PROFILE_MEASURES
-from layerlake.analyses.result_parts import CEILINGS, Record
+from layerlake.analyses.results.parts import CEILINGS, Record
+from layerlake.analyses.results.profile_measures import DRAWN, PROFILE_MEASURES
+from layerlake.analyses.results.similarity_measures import known_measure, title_of
 from layerlake.store.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from layerlake.analyses.profile_results import ProfileResult
-    from layerlake.analyses.results import SimilarityResult
+    from layerlake.analyses.results.profile import ProfileResult
+    from layerlake.analyses.results.similarity import SimilarityResult
 
 MOST_STRONG: Final = 8
 """Curves whose bands may be as dark as that of one; those of more would cover each other."""

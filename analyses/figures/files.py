@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 from typing import Any, Final
 
-from layerlake.analyses.places import check_place, write_whole
+from layerlake.analyses.results.destinations import check_place, write_whole
 
 SUFFIXES: Final = (".png", ".svg", ".pdf")
 DOTS_PER_INCH: Final = 200

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 from layerlake.analyses.figures.curves import layer_curves
 from layerlake.analyses.figures.maps import space_maps
 from layerlake.analyses.figures.matrices import heat_maps
-from layerlake.analyses.result_parts import parts_of
+from layerlake.analyses.results.parts import parts_of
 from layerlake.store.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from layerlake.analyses.results import SimilarityResult
+    from layerlake.analyses.results.similarity import SimilarityResult
 
 KINDS: Final[dict[str, tuple[Callable[..., Any], tuple[str, ...]]]] = {
     "curves": (layer_curves, ()),

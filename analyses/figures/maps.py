@@ -12,11 +12,11 @@ import numpy as np
 from layerlake.analyses.figures.files import check_figure, write_figure
 from layerlake.analyses.figures.matrices import matrices_to_draw, title_of_panel
 from layerlake.analyses.figures.panels import add_legend, beside_width, looks_of, panels
-from layerlake.analyses.measure_kinds import measure_named
-from layerlake.analyses.space_map import SpaceMap, space_map
+from layerlake.analyses.results.similarity_measures import measure_named
+from layerlake.analyses.results.space_map import SpaceMap, space_map
 
 if TYPE_CHECKING:
-    from layerlake.analyses.results import SimilarityResult
+    from layerlake.analyses.results.similarity import SimilarityResult
 
 MOST_NUMBERED: Final = 60
 """Points up to which all have the number of their layer; of more, each variant's ends have."""

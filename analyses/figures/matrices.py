@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from layerlake.analyses.figures.files import check_figure, write_figure
 from layerlake.analyses.figures.panels import measures_to_draw, panels
-from layerlake.analyses.measure_kinds import measure_named
-from layerlake.analyses.result_parts import DIFFERENCE
+from layerlake.analyses.results.parts import DIFFERENCE
+from layerlake.analyses.results.similarity_measures import measure_named
 from layerlake.store.errors import InvalidInput
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from layerlake.analyses.results import SimilarityResult
+    from layerlake.analyses.results.similarity import SimilarityResult
 
 MOST_WRITTEN: Final = 10
 """Spaces up to which the numbers are written into the cells."""

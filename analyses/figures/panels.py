@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from layerlake.analyses.result_parts import CEILINGS, family_of, in_order
+from layerlake.analyses.results.parts import CEILINGS, family_of, in_order
 from layerlake.store.errors import InvalidInput, MissingExtra
 
 if TYPE_CHECKING:
-    from layerlake.analyses.recorded import Recorded
+    from layerlake.analyses.results.record import Recorded
 
 # Told apart by people who see few colours (Okabe and Ito 2008), yellow left out on white.
 COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from layerlake.analyses.finetuning.data import Data, Sources, listed, read_dev
-from layerlake.analyses.places import check_place
+from layerlake.analyses.results.destinations import check_place
 from layerlake.engine.corpora.hub import is_hub_name
 from layerlake.engine.models.checkpoints import require_transformers
 from layerlake.engine.models.lineage_record import Lineage, read_lineage
@@ -132,8 +132,8 @@ def evaluate(
     require_transformers()
     from layerlake.analyses.finetuning.checkpoint import load_finetuned
     from layerlake.analyses.finetuning.run import TOKEN_BUDGET
-    from layerlake.analyses.finetuning.team import Team
     from layerlake.analyses.finetuning.training import answer
+    from layerlake.analyses.runs.team import Team
 
     team = Team(device)
     folder = Path(model).expanduser()

@@ -79,7 +79,7 @@ def finetune_many(
     Parameters
     ----------
     runs
-        Arguments of `finetune` by name, a mapping a run; see `analyses.finetuning.grid`.
+        Arguments of `finetune` by name, a mapping a run; see `analyses.runs.grid`.
     scheduler
         None (one after another, in this process), `processes`, or the address of a Dask scheduler,
         `tcp://HOST:PORT`. A worker has one run at a time: of processes each has an equal share of

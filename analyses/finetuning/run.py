@@ -15,12 +15,10 @@ from layerlake.analyses.finetuning.checkpoint import (
     write_checkpoint,
 )
 from layerlake.analyses.finetuning.data import Data
-from layerlake.analyses.finetuning.event_log import LOG_FILE, EventLog
 from layerlake.analyses.finetuning.finetune import FinetuneReport
 from layerlake.analyses.finetuning.forecast import TrainingForecast, forecast_training
 from layerlake.analyses.finetuning.memory_plan import training_plan
 from layerlake.analyses.finetuning.model import TaskModel, check_shape, task_model
-from layerlake.analyses.finetuning.run_folder import RunFolder, bytes_written
 from layerlake.analyses.finetuning.run_loop import Loop
 from layerlake.analyses.finetuning.run_record import (
     RunRecord,
@@ -31,8 +29,10 @@ from layerlake.analyses.finetuning.run_record import (
 )
 from layerlake.analyses.finetuning.saved_state import Progressed, load_best, load_state
 from layerlake.analyses.finetuning.tasks.task import Examples
-from layerlake.analyses.finetuning.team import Team
 from layerlake.analyses.finetuning.training import Trainer
+from layerlake.analyses.runs.event_log import LOG_FILE, EventLog
+from layerlake.analyses.runs.run_folder import RunFolder, bytes_written
+from layerlake.analyses.runs.team import Team
 from layerlake.engine.memory import MemoryPlan, require
 from layerlake.engine.models.checkpoints import locate
 from layerlake.engine.models.lineage_record import Lineage, check_lineage, read_lineage

@@ -6,12 +6,12 @@ import time
 from dataclasses import replace
 from typing import Any, Final
 
-from layerlake.analyses.finetuning.event_log import EventLog
 from layerlake.analyses.finetuning.optimiser import Optimiser
-from layerlake.analyses.finetuning.run_folder import RunFolder
 from layerlake.analyses.finetuning.saved_state import Progressed, save_best, save_state
 from layerlake.analyses.finetuning.tasks.task import Examples
 from layerlake.analyses.finetuning.training import Trainer, Update
+from layerlake.analyses.runs.event_log import EventLog
+from layerlake.analyses.runs.run_folder import RunFolder
 from layerlake.engine.progress import Stage
 
 SAVE_SECONDS: Final = 600.0

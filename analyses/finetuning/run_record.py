@@ -16,7 +16,7 @@ from layerlake.analyses.finetuning.data import Data
 from layerlake.analyses.finetuning.model import Shape
 from layerlake.analyses.finetuning.recipes import Recipe, SentenceRecipe
 from layerlake.analyses.finetuning.tasks.task import Task
-from layerlake.analyses.finetuning.team import Team
+from layerlake.analyses.runs.team import Team
 from layerlake.engine.catalogue import OF_NO_WEIGHT
 from layerlake.engine.models.loading import LoadedModel
 from layerlake.engine.tokenization.tokenizer_backend import (

@@ -20,7 +20,7 @@ import torch
 
 from layerlake.analyses.finetuning.model import TaskModel
 from layerlake.analyses.finetuning.optimiser import Optimiser
-from layerlake.analyses.finetuning.run_folder import PART
+from layerlake.analyses.runs.run_folder import PART
 from layerlake.store.errors import InvalidInput, StorageFailed
 from layerlake.store.folder import fsync
 from layerlake.store.identity import checksum

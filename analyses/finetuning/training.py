@@ -24,7 +24,7 @@ from layerlake.analyses.finetuning.model import TaskModel
 from layerlake.analyses.finetuning.optimiser import Optimiser
 from layerlake.analyses.finetuning.recipes import Recipe
 from layerlake.analyses.finetuning.tasks.task import Answers, Examples, Task
-from layerlake.analyses.finetuning.team import Team
+from layerlake.analyses.runs.team import Team
 from layerlake.store.errors import TrainingDiverged
 
 _NAMED = 4

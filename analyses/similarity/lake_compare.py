@@ -6,8 +6,8 @@ import inspect
 from collections.abc import Iterable
 from typing import Any
 
-from layerlake.analyses.joined_results import joined
-from layerlake.analyses.results import SimilarityResult
+from layerlake.analyses.results.joined import joined
+from layerlake.analyses.results.similarity import SimilarityResult
 from layerlake.analyses.similarity.forecast import Forecast, forecast
 from layerlake.analyses.similarity.lake_question import LakeComparison
 from layerlake.engine.progress import Progress, automatic

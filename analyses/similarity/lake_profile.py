@@ -10,10 +10,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from layerlake.analyses.joined_results import joined
-from layerlake.analyses.kept_results import find_result, keep_result, read_identity
-from layerlake.analyses.profile_measures import SHARES
-from layerlake.analyses.profile_results import ProfileResult
+from layerlake.analyses.results.joined import joined
+from layerlake.analyses.results.kept import find_result, keep_result, read_identity
+from layerlake.analyses.results.profile import ProfileResult
+from layerlake.analyses.results.profile_measures import SHARES
 from layerlake.analyses.similarity.lake_compare import corpora_of
 from layerlake.analyses.similarity.lake_pairs import all_names, open_spaces, present_layers
 from layerlake.analyses.similarity.lake_records import gathered_notes

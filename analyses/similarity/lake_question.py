@@ -9,8 +9,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from layerlake.analyses.kept_results import find_result, keep_result, read_identity
-from layerlake.analyses.results import SimilarityResult
+from layerlake.analyses.questions.seed_groups import seed_groups
+from layerlake.analyses.results.kept import find_result, keep_result, read_identity
+from layerlake.analyses.results.similarity import SimilarityResult
 from layerlake.analyses.similarity.compare_spaces import Plan, compare_selected, plan_comparison
 from layerlake.analyses.similarity.differences import Deletions, difference_values
 from layerlake.analyses.similarity.group import Means
@@ -23,7 +24,6 @@ from layerlake.analyses.similarity.lake_records import (
     records_of,
     seed_records,
 )
-from layerlake.analyses.similarity.lineage import seed_groups
 from layerlake.analyses.similarity.measures import Question, check_question, measures_of
 from layerlake.analyses.similarity.pair_tests import with_pair_tests
 from layerlake.analyses.similarity.pairing import KeyPair, Share, share_out

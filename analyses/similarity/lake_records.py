@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from layerlake.analyses.measure_kinds import known_measure
-from layerlake.analyses.result_parts import CEILINGS, DIFFERENCE
+from layerlake.analyses.results.parts import CEILINGS, DIFFERENCE
+from layerlake.analyses.results.similarity_measures import known_measure
 from layerlake.analyses.similarity.ceilings import noise_ceiling
 from layerlake.analyses.similarity.pairing import Key, KeyPair
-from layerlake.analyses.similarity.seeds import mean_over_seeds
 from layerlake.analyses.similarity.values import Estimate, PairValues
+from layerlake.analyses.statistics.seeds import mean_over_seeds
 
 
 def records_of(

@@ -16,11 +16,11 @@ import pytest
 from numpy.typing import NDArray
 
 import layerlake as ll
-from layerlake.analyses.results import SimilarityResult
+from layerlake.analyses.results.similarity import SimilarityResult
 from layerlake.analyses.similarity.ceilings import noise_ceiling
 from layerlake.analyses.similarity.compare_arrays import compare_arrays
 from layerlake.analyses.similarity.differences import paired_difference
-from layerlake.analyses.similarity.seeds import mean_over_seeds
+from layerlake.analyses.statistics.seeds import mean_over_seeds
 from layerlake.engine.progress import to_function
 from layerlake.store.errors import (
     InvalidInput,

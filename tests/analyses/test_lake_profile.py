@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import layerlake
-from layerlake.analyses.profile_measures import PROFILE_MEASURES, number_text
-from layerlake.analyses.profile_results import PROFILE_FIELDS, ProfileResult
+from layerlake.analyses.results.profile import PROFILE_FIELDS, ProfileResult
+from layerlake.analyses.results.profile_measures import PROFILE_MEASURES, number_text
 from layerlake.analyses.similarity.lake_profile import profile
 from layerlake.cli.main import main
 from layerlake.engine.progress import to_function

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import layerlake as ll
-from layerlake.analyses.results import FIELDS
+from layerlake.analyses.results.similarity import FIELDS
 from layerlake.cli.main import main
 from layerlake.store.space import Space
 

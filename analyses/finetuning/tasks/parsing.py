@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from layerlake.analyses.finetuning.arborescence import best_heads, tree_problem
-from layerlake.analyses.finetuning.parsing_metrics import CONVENTIONS, count_attachments
 from layerlake.analyses.finetuning.recipes import ParsingRecipe, Recipe
 from layerlake.analyses.finetuning.tasks.task import Answers, Batch, Examples, Task
+from layerlake.analyses.trees.arborescence import best_heads, tree_problem
+from layerlake.analyses.trees.attachment import CONVENTIONS, count_attachments
 from layerlake.engine.corpora.corpus import Corpus, string_array
 from layerlake.engine.corpora.files import read_lines
 from layerlake.engine.tokenization.tokenize import tokenize

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from layerlake.analyses.figures.curves import layer_curves
-from layerlake.analyses.results import SimilarityResult
+from layerlake.analyses.results.similarity import SimilarityResult
 from layerlake.store.errors import InvalidInput, MissingExtra, StorageFailed
 
 STARTS = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}

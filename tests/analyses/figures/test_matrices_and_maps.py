@@ -12,7 +12,7 @@ import pytest
 
 from layerlake.analyses.figures.matrices import NO_NUMBER
 from layerlake.analyses.figures.panels import COLOURS, looks_of
-from layerlake.analyses.results import SimilarityResult
+from layerlake.analyses.results.similarity import SimilarityResult
 from layerlake.store.errors import InvalidInput
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")

@@ -130,8 +130,8 @@ def test_the_gradient_of_micro_batches_is_that_of_the_batch_and_a_mean(
 ) -> None:
     torch = pytest.importorskip("torch")
     from layerlake.analyses.finetuning.model import Shape, task_model
-    from layerlake.analyses.finetuning.team import Team
     from layerlake.analyses.finetuning.training import Trainer
+    from layerlake.analyses.runs.team import Team
 
     more = {"head_dropout": 0.0} if name == "dep" else {}
     kind = made(name, 12, batch=8, dropout=0.0, clip=0.0, **more)

@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-from layerlake.analyses.finetuning import event_log, run, run_folder
+from layerlake.analyses.finetuning import run
 from layerlake.analyses.finetuning.finetune import finetune
 from layerlake.analyses.finetuning.tasks.sentence import Classification, SentenceAnswers
 from layerlake.analyses.finetuning.training import Trainer
-from layerlake.analyses.similarity.lineage import seed_groups
+from layerlake.analyses.questions.seed_groups import seed_groups
+from layerlake.analyses.runs import event_log, run_folder
 from layerlake.engine.memory import MemoryPlan
 from layerlake.engine.models.lineage_record import read_lineage
 from layerlake.engine.models.loading import load_model

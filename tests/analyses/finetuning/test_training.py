@@ -17,8 +17,8 @@ torch = pytest.importorskip("torch")
 
 from layerlake.analyses.finetuning.batches import batches_of_epoch
 from layerlake.analyses.finetuning.model import Shape, task_model
-from layerlake.analyses.finetuning.team import Team
 from layerlake.analyses.finetuning.training import Trainer, _step_seed
+from layerlake.analyses.runs.team import Team
 
 KINDS = ("classify", "squad", "tag", "dep")
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from layerlake.analyses.measure_kinds import known_measure, measure_named, title_of
-from layerlake.analyses.results import SimilarityResult
+from layerlake.analyses.results.similarity import SimilarityResult
+from layerlake.analyses.results.similarity_measures import known_measure, measure_named, title_of
 from layerlake.analyses.similarity.closed_forms.registry import FORMS
 from layerlake.store.errors import InvalidInput
 

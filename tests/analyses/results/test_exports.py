@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from layerlake.analyses.measure_kinds import known_measure, pairwise_measure
-from layerlake.analyses.results import FIELDS, SimilarityResult
+from layerlake.analyses.results.similarity import FIELDS, SimilarityResult
+from layerlake.analyses.results.similarity_measures import known_measure, pairwise_measure
 from layerlake.analyses.similarity.lake_compare import compare
 from layerlake.store.errors import InvalidInput
 from layerlake.store.lake import Lake, open_lake

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TypeVar
 
-from layerlake.analyses.recorded import Recorded
+from layerlake.analyses.results.record import Recorded
 
 R = TypeVar("R", bound=Recorded)
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import pdist
 
-from layerlake.analyses.results import SimilarityResult
-from layerlake.analyses.rsatoolbox_exchange import from_rsatoolbox, rdms_of
+from layerlake.analyses.results.rsatoolbox import from_rsatoolbox, rdms_of
+from layerlake.analyses.results.similarity import SimilarityResult
 from layerlake.engine.catalogue import add_corpus
 from layerlake.engine.corpora.corpus import corpus_from_texts
 from layerlake.store.errors import InvalidInput, MemoryRefused, MissingExtra

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from layerlake.analyses.similarity.seeds import mean_over_seeds
+from layerlake.analyses.statistics.seeds import mean_over_seeds
 from layerlake.store.errors import InvalidInput
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from layerlake.analyses.finetuning.arborescence import best_heads, tree_problem
+from layerlake.analyses.trees.arborescence import best_heads, tree_problem
 from layerlake.store.errors import InvalidInput
 
 Scores = NDArray[np.float64]

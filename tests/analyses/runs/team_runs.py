@@ -16,8 +16,9 @@ from typing import Any
 
 import torch
 
-from layerlake.analyses.finetuning import run_folder, saved_state
+from layerlake.analyses.finetuning import saved_state
 from layerlake.analyses.finetuning.finetune import finetune
+from layerlake.analyses.runs import run_folder
 from layerlake.store.errors import LayerLakeError
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import layerlake as ll
-from layerlake.analyses.similarity.lineage import seed_groups
+from layerlake.analyses.questions.seed_groups import seed_groups
 
 
 def variant(digest: str, **about: object) -> dict[str, object]:

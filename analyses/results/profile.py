@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from layerlake.analyses.recorded import Recorded
+from layerlake.analyses.results.record import Recorded
 from layerlake.store.views.overview import ranges_text
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class ProfileResult(Recorded):
         )
 
     def _repr_html_(self) -> str:
-        from layerlake.analyses.result_pages import profile_html
+        from layerlake.analyses.results.pages import profile_html
 
         return profile_html(self)
 
@@ -88,7 +88,7 @@ class ProfileResult(Recorded):
         A cell holds the value with its interval in brackets, and a dash stands for what is not
         defined. Where there is one layer, variants are the rows of one table.
         """
-        from layerlake.analyses.result_tables import profile_text
+        from layerlake.analyses.results.tables import profile_text
 
         return profile_text(self)
 

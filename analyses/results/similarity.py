@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from layerlake.analyses.recorded import Recorded
+from layerlake.analyses.results.record import Recorded
 from layerlake.store.views.overview import ranges_text
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class SimilarityResult(Recorded):
         )
 
     def _repr_html_(self) -> str:
-        from layerlake.analyses.result_pages import similarity_html
+        from layerlake.analyses.results.pages import similarity_html
 
         return similarity_html(self)
 
@@ -103,7 +103,7 @@ class SimilarityResult(Recorded):
             Several measures, corpora or sites and none chosen; an unknown one; two records of the
             same spaces.
         """
-        from layerlake.analyses.space_matrix import space_matrix
+        from layerlake.analyses.results.space_matrix import space_matrix
 
         return space_matrix(self, measure, corpus=corpus, site=site, number=number)
 
@@ -123,7 +123,7 @@ class SimilarityResult(Recorded):
         MissingExtra
             rsatoolbox is not installed.
         """
-        from layerlake.analyses.rsatoolbox_exchange import result_to_rdms
+        from layerlake.analyses.results.rsatoolbox import result_to_rdms
 
         return result_to_rdms(self, measure, corpus=corpus, site=site)
 
@@ -136,7 +136,7 @@ class SimilarityResult(Recorded):
         references or sites make a table each. Where layers are compared across, a table is of one
         variant and the reference: its layers as rows, the variant's as columns.
         """
-        from layerlake.analyses.result_tables import similarity_text
+        from layerlake.analyses.results.tables import similarity_text
 
         return similarity_text(self)
 

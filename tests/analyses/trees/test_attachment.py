@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from layerlake.analyses.finetuning.parsing_metrics import (
+from layerlake.analyses.trees.attachment import (
     CONVENTIONS,
     AttachmentCounts,
     Convention,

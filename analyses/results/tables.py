@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from layerlake.analyses.profile_measures import TABLED, number_text
-from layerlake.analyses.recorded import Recorded, none_for_nan
-from layerlake.analyses.result_parts import Part, Record, divided, p_text, parts_of, profile_parts
+from layerlake.analyses.results.parts import Part, Record, divided, p_text, parts_of, profile_parts
+from layerlake.analyses.results.profile_measures import TABLED, number_text
+from layerlake.analyses.results.record import Recorded, none_for_nan
 
 if TYPE_CHECKING:
-    from layerlake.analyses.profile_results import ProfileResult
-    from layerlake.analyses.results import SimilarityResult
+    from layerlake.analyses.results.profile import ProfileResult
+    from layerlake.analyses.results.similarity import SimilarityResult
 
 MOST_COLUMNS: Final = 4
 """Variants beside each other; more of them are below each other."""

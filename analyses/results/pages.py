@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
-from layerlake.analyses.profile_measures import TABLED, number_text
-from layerlake.analyses.result_parts import Part, Record, divided, p_text, parts_of, profile_parts
+from layerlake.analyses.results.parts import Part, Record, divided, p_text, parts_of, profile_parts
+from layerlake.analyses.results.profile_measures import TABLED, number_text
 from layerlake.store.views.overview import TABLE_STYLE, fold
 
 if TYPE_CHECKING:
-    from layerlake.analyses.profile_results import ProfileResult
-    from layerlake.analyses.results import SimilarityResult
+    from layerlake.analyses.results.profile import ProfileResult
+    from layerlake.analyses.results.similarity import SimilarityResult
 
 MOST_COLUMNS: Final = 6
 """More variants than that are rows, and layers columns."""

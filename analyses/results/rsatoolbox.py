@@ -24,7 +24,7 @@ from layerlake.store.views.rsatoolbox_dataset import (
 if TYPE_CHECKING:
     import xarray as xr
 
-    from layerlake.analyses.results import SimilarityResult
+    from layerlake.analyses.results.similarity import SimilarityResult
     from layerlake.store.space import Space
 
 DISSIMILARITIES: Final = {

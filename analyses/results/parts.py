@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from layerlake.analyses.profile_results import ProfileResult
-    from layerlake.analyses.results import SimilarityResult
+    from layerlake.analyses.results.profile import ProfileResult
+    from layerlake.analyses.results.similarity import SimilarityResult
 
 Record = Mapping[str, Any]
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import pdist, squareform
 
-from layerlake.analyses.results import SimilarityResult
-from layerlake.analyses.space_map import classical_scaling, space_map
+from layerlake.analyses.results.similarity import SimilarityResult
+from layerlake.analyses.results.space_map import classical_scaling, space_map
 from layerlake.store.errors import InvalidInput
 
 MakeRecord = Callable[..., dict[str, Any]]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from layerlake.analyses.result_parts import in_order
+from layerlake.analyses.results.parts import in_order
 from layerlake.store.errors import InvalidInput, MissingExtra, StorageFailed
 
 if TYPE_CHECKING:

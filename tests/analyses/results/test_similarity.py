@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from layerlake.analyses.results import FIELDS, SimilarityResult
+from layerlake.analyses.results.similarity import FIELDS, SimilarityResult
 from layerlake.store.errors import InvalidInput, MissingExtra, StorageFailed
 
 MakeRecord = Callable[..., dict[str, Any]]

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeVar
 
-from layerlake.analyses.recorded import Recorded
+from layerlake.analyses.results.record import Recorded
 from layerlake.store.errors import LakeReadOnly, NameNotFound, StorageFailed
 from layerlake.store.identity import columns_fingerprint, settings_fingerprint, short
 from layerlake.store.lake import Lake

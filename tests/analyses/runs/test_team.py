@@ -18,7 +18,7 @@ pytest.importorskip("accelerate")
 from safetensors.torch import load_file
 
 from layerlake.analyses.finetuning.finetune import finetune
-from layerlake.analyses.finetuning.team import Team
+from layerlake.analyses.runs.team import Team
 from layerlake.store.errors import InvalidInput
 
 Call = Callable[..., dict[str, Any]]

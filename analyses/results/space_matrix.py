@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from layerlake.analyses.measure_kinds import pairwise_measure
-from layerlake.analyses.result_parts import DIFFERENCE, Record
+from layerlake.analyses.results.parts import DIFFERENCE, Record
+from layerlake.analyses.results.similarity_measures import pairwise_measure
 from layerlake.store.errors import InvalidInput
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from layerlake.analyses.results import SimilarityResult
+    from layerlake.analyses.results.similarity import SimilarityResult
 
 NUMBERS = ("value", "low", "high", "bound")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from layerlake.analyses.measure_kinds import measure_named
+from layerlake.analyses.results.similarity_measures import measure_named
 from layerlake.store.errors import InvalidInput
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from layerlake.analyses.places import check_place, write_whole
+from layerlake.analyses.results.destinations import check_place, write_whole
 
 if TYPE_CHECKING:
-    from layerlake.analyses.recorded import Recorded
+    from layerlake.analyses.results.record import Recorded
 
 SUFFIXES: Final = (".csv", ".json")
 

@@ -1,0 +1,1 @@
+"""Intervals and means that no analysis has for itself: jackknife, bootstrap, pairs, seeds."""
