@@ -111,8 +111,8 @@ class _Job:
 
     def layerlake(self) -> None:
         """Train an epoch with ours."""
-        from layerlake.analyses.finetuning.model import Shape, task_model
-        from layerlake.analyses.finetuning.training import Trainer
+        from layerlake.analyses.finetuning.heads.task_model import Shape, task_model
+        from layerlake.analyses.finetuning.training.trainer import Trainer
         from layerlake.analyses.runs.team import Team
 
         task = task_named(self.task)

@@ -22,12 +22,12 @@ from typing import Any, Final
 
 import torch
 
-from layerlake.analyses.finetuning.heads import Pooler
-from layerlake.analyses.finetuning.model import TaskModel
+from layerlake.analyses.finetuning.heads.task_heads import Pooler
+from layerlake.analyses.finetuning.heads.task_model import TaskModel
 from layerlake.analyses.finetuning.recipes import Recipe, make_recipe
-from layerlake.analyses.finetuning.saved_state import read_tensors, write_tensors
 from layerlake.analyses.finetuning.tasks.registry import task_named
 from layerlake.analyses.finetuning.tasks.task import Task
+from layerlake.analyses.finetuning.training.saved_state import read_tensors, write_tensors
 from layerlake.analyses.runs.run_folder import BEGUN_FILE, WORK_FOLDER
 from layerlake.engine.models.adapters import base_of
 from layerlake.engine.models.checkpoints import Checkpoint, explained

@@ -132,7 +132,7 @@ def evaluate(
     require_transformers()
     from layerlake.analyses.finetuning.checkpoint import load_finetuned
     from layerlake.analyses.finetuning.run import TOKEN_BUDGET
-    from layerlake.analyses.finetuning.training import answer
+    from layerlake.analyses.finetuning.training.trainer import answer
     from layerlake.analyses.runs.team import Team
 
     team = Team(device)

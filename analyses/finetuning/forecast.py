@@ -13,9 +13,9 @@ from layerlake.engine.memory import format_bytes
 
 if TYPE_CHECKING:
     from layerlake.analyses.finetuning.data import Sources
-    from layerlake.analyses.finetuning.optimiser import Optimiser
     from layerlake.analyses.finetuning.tasks.task import Examples
-    from layerlake.analyses.finetuning.training import Trainer
+    from layerlake.analyses.finetuning.training.optimiser import Optimiser
+    from layerlake.analyses.finetuning.training.trainer import Trainer
 
 _TRIAL_UPDATES: Final = 5
 """Most updates that are timed."""

@@ -17,9 +17,7 @@ from layerlake.analyses.finetuning.checkpoint import (
 from layerlake.analyses.finetuning.data import Data
 from layerlake.analyses.finetuning.finetune import FinetuneReport
 from layerlake.analyses.finetuning.forecast import TrainingForecast, forecast_training
-from layerlake.analyses.finetuning.memory_plan import training_plan
-from layerlake.analyses.finetuning.model import TaskModel, check_shape, task_model
-from layerlake.analyses.finetuning.run_loop import Loop
+from layerlake.analyses.finetuning.heads.task_model import TaskModel, check_shape, task_model
 from layerlake.analyses.finetuning.run_record import (
     RunRecord,
     Settings,
@@ -27,9 +25,11 @@ from layerlake.analyses.finetuning.run_record import (
     resolved,
     versions,
 )
-from layerlake.analyses.finetuning.saved_state import Progressed, load_best, load_state
 from layerlake.analyses.finetuning.tasks.task import Examples
-from layerlake.analyses.finetuning.training import Trainer
+from layerlake.analyses.finetuning.training.loop import Loop
+from layerlake.analyses.finetuning.training.memory import training_plan
+from layerlake.analyses.finetuning.training.saved_state import Progressed, load_best, load_state
+from layerlake.analyses.finetuning.training.trainer import Trainer
 from layerlake.analyses.runs.event_log import LOG_FILE, EventLog
 from layerlake.analyses.runs.run_folder import RunFolder, bytes_written
 from layerlake.analyses.runs.team import Team

@@ -13,7 +13,7 @@ from typing import Any, Final
 import torch
 
 from layerlake.analyses.finetuning.data import Data
-from layerlake.analyses.finetuning.model import Shape
+from layerlake.analyses.finetuning.heads.task_model import Shape
 from layerlake.analyses.finetuning.recipes import Recipe, SentenceRecipe
 from layerlake.analyses.finetuning.tasks.task import Task
 from layerlake.analyses.runs.team import Team

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.analyses.finetuning.recipes import AnswerRecipe, Recipe
-from layerlake.analyses.finetuning.squad_decoding import (
+from layerlake.analyses.finetuning.tasks.squad_decoding import (
     AnswerSearch,
     answer_text,
     max_context_windows,
 )
-from layerlake.analyses.finetuning.squad_metrics import score_answers
+from layerlake.analyses.finetuning.tasks.squad_metrics import score_answers
 from layerlake.analyses.finetuning.tasks.task import Answers, Batch, Examples, Task
 from layerlake.engine.corpora.corpus import Corpus
 from layerlake.engine.corpora.squad import check_answer
@@ -86,7 +86,7 @@ class QuestionAnswering(Task):
 
     def head(self, encoder: nn.Module, inventory: Mapping[str, Any], recipe: Recipe) -> nn.Module:
         """Return two rows that score starts and ends."""
-        from layerlake.analyses.finetuning.heads import AnswerHead
+        from layerlake.analyses.finetuning.heads.task_heads import AnswerHead
 
         config: Any = encoder.config
         return AnswerHead(config.get_text_config().hidden_size)

@@ -53,7 +53,7 @@ def label_loss(outputs: Mapping[str, torch.Tensor], gold: torch.Tensor) -> torch
     """Return the sum of the cross-entropies of `logits`, (label's bearer, label)."""
     from torch.nn.functional import cross_entropy
 
-    from layerlake.analyses.finetuning.heads import at_least_float32
+    from layerlake.analyses.finetuning.heads.task_heads import at_least_float32
 
     return cross_entropy(at_least_float32(outputs["logits"]), gold, reduction="sum")
 

@@ -84,7 +84,7 @@ class Parsing(Task):
 
     def head(self, encoder: nn.Module, inventory: Mapping[str, Any], recipe: Recipe) -> nn.Module:
         """Return a biaffine parser."""
-        from layerlake.analyses.finetuning.biaffine import BiaffineHead
+        from layerlake.analyses.finetuning.heads.biaffine import BiaffineHead
 
         assert isinstance(recipe, ParsingRecipe)
         config: Any = encoder.config
@@ -131,7 +131,7 @@ class Parsing(Task):
         """Return the cross-entropies of the head of every word and, at that head, its relation."""
         from torch.nn.functional import cross_entropy
 
-        from layerlake.analyses.finetuning.biaffine import relation_scores
+        from layerlake.analyses.finetuning.heads.biaffine import relation_scores
 
         gold, relation = batch.targets["gold_head"], batch.targets["gold_relation"]
         sentence, word = (gold >= 0).nonzero(as_tuple=True)
@@ -193,7 +193,7 @@ class ParsingAnswers(Answers):
         """Find the best tree of every sentence, then the best relation of each of its arcs."""
         import torch
 
-        from layerlake.analyses.finetuning.biaffine import relation_scores
+        from layerlake.analyses.finetuning.heads.biaffine import relation_scores
 
         n_words = batch.targets["n_words"].tolist()
         arcs = outputs["arcs"].double().cpu().numpy()

@@ -68,7 +68,7 @@ class Classification(Task):
 
     def head(self, encoder: nn.Module, inventory: Mapping[str, Any], recipe: Recipe) -> nn.Module:
         """Return a pooler and a linear layer."""
-        from layerlake.analyses.finetuning.heads import SentenceHead
+        from layerlake.analyses.finetuning.heads.task_heads import SentenceHead
 
         assert isinstance(recipe, SentenceRecipe)
         config: Any = encoder.config

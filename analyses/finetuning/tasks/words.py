@@ -75,7 +75,7 @@ class Tagging(Task):
 
     def head(self, encoder: nn.Module, inventory: Mapping[str, Any], recipe: Recipe) -> nn.Module:
         """Return a linear layer on words."""
-        from layerlake.analyses.finetuning.heads import WordHead
+        from layerlake.analyses.finetuning.heads.task_heads import WordHead
 
         config: Any = encoder.config
         width = config.get_text_config().hidden_size

@@ -220,7 +220,7 @@ def test_places_where_predictions_cannot_go_are_refused_before_anything_is_compu
     def computed(*_given: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr("layerlake.analyses.finetuning.training.answer", computed)
+    monkeypatch.setattr("layerlake.analyses.finetuning.training.trainer.answer", computed)
     folder = tiny_finetuned("classify")
     before = fresh.read_bytes()
     assert "give a name that ends in .jsonl" in refused(folder, fresh, out=tmp_path / "said.json")

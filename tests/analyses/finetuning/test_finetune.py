@@ -19,7 +19,7 @@ torch = pytest.importorskip("torch")
 from layerlake.analyses.finetuning import run
 from layerlake.analyses.finetuning.finetune import finetune
 from layerlake.analyses.finetuning.tasks.sentence import Classification, SentenceAnswers
-from layerlake.analyses.finetuning.training import Trainer
+from layerlake.analyses.finetuning.training.trainer import Trainer
 from layerlake.analyses.questions.seed_groups import seed_groups
 from layerlake.analyses.runs import event_log, run_folder
 from layerlake.engine.memory import MemoryPlan

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from layerlake.analyses.finetuning import saved_state
 from layerlake.analyses.finetuning.finetune import finetune
+from layerlake.analyses.finetuning.training import saved_state
 from layerlake.analyses.runs import run_folder
 from layerlake.store.errors import LayerLakeError
 

@@ -20,7 +20,7 @@ from layerlake.store.errors import InvalidInput
 
 torch = pytest.importorskip("torch")
 
-from layerlake.analyses.finetuning.biaffine import BiaffineHead, relation_scores
+from layerlake.analyses.finetuning.heads.biaffine import BiaffineHead, relation_scores
 
 DEP = task_named("dep")
 RECIPE = ParsingRecipe(arc_width=5, label_width=4)

@@ -10,8 +10,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from layerlake.analyses.finetuning.optimiser import Optimiser, learning_rate
 from layerlake.analyses.finetuning.recipes import Recipe
+from layerlake.analyses.finetuning.training.optimiser import Optimiser, learning_rate
 
 STEPS = 20
 

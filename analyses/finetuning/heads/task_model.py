@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from layerlake.analyses.finetuning.heads import Pooler, initialise
+from layerlake.analyses.finetuning.heads.task_heads import Pooler, initialise
 from layerlake.analyses.finetuning.recipes import Recipe
 from layerlake.analyses.finetuning.tasks.task import INPUTS, Batch, Task
 from layerlake.engine.extraction.capture import withheld_inputs

@@ -15,7 +15,7 @@ from layerlake.store.errors import InvalidInput
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from layerlake.analyses.finetuning.model import Shape, TaskModel, check_shape, task_model
+from layerlake.analyses.finetuning.heads.task_model import Shape, TaskModel, check_shape, task_model
 
 LAYERS = 3
 ENCODER = {

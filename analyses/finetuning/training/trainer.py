@@ -19,11 +19,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from layerlake.analyses.finetuning.batches import OVERHEAD_PIECES, batches_of_epoch, micro_batches
-from layerlake.analyses.finetuning.model import TaskModel
-from layerlake.analyses.finetuning.optimiser import Optimiser
+from layerlake.analyses.finetuning.heads.task_model import TaskModel
 from layerlake.analyses.finetuning.recipes import Recipe
 from layerlake.analyses.finetuning.tasks.task import Answers, Examples, Task
+from layerlake.analyses.finetuning.training.batches import (
+    OVERHEAD_PIECES,
+    batches_of_epoch,
+    micro_batches,
+)
+from layerlake.analyses.finetuning.training.optimiser import Optimiser
 from layerlake.analyses.runs.team import Team
 from layerlake.store.errors import TrainingDiverged
 

@@ -25,9 +25,11 @@ import safetensors.torch
 import torch
 from transformers import AutoModel, AutoTokenizer, BertModel  # noqa: F401 (once, not a child)
 
-from layerlake.analyses.finetuning import checkpoint, run, run_loop, saved_state
+from layerlake.analyses.finetuning import checkpoint, run
 from layerlake.analyses.finetuning.finetune import finetune
-from layerlake.analyses.finetuning.training import Trainer
+from layerlake.analyses.finetuning.training import loop as run_loop
+from layerlake.analyses.finetuning.training import saved_state
+from layerlake.analyses.finetuning.training.trainer import Trainer
 from layerlake.engine.models.lineage_record import read_lineage
 
 RANDOM = np.random.default_rng(7)

@@ -11,8 +11,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from layerlake.analyses.finetuning.heads import AnswerHead, Pooler, SentenceHead, initialise
-from layerlake.analyses.finetuning.model import Shape, TaskModel, task_model
+from layerlake.analyses.finetuning.heads.task_heads import (
+    AnswerHead,
+    Pooler,
+    SentenceHead,
+    initialise,
+)
+from layerlake.analyses.finetuning.heads.task_model import Shape, TaskModel, task_model
 
 KINDS = ("classify", "squad", "tag", "dep")
 N = 4

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from layerlake.analyses.finetuning.tasks.task import Examples
-from layerlake.analyses.finetuning.training import Trainer, precision
+from layerlake.analyses.finetuning.training.trainer import Trainer, precision
 from layerlake.engine.corpora.corpus import Corpus
 from layerlake.engine.memory import MemoryPlan
 from layerlake.engine.models.architectures import find_trunk

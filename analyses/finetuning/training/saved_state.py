@@ -18,8 +18,8 @@ from typing import Any, Final
 
 import torch
 
-from layerlake.analyses.finetuning.model import TaskModel
-from layerlake.analyses.finetuning.optimiser import Optimiser
+from layerlake.analyses.finetuning.heads.task_model import TaskModel
+from layerlake.analyses.finetuning.training.optimiser import Optimiser
 from layerlake.analyses.runs.run_folder import PART
 from layerlake.store.errors import InvalidInput, StorageFailed
 from layerlake.store.folder import fsync

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from layerlake.analyses.finetuning.batches import batches_of_epoch, micro_batches
+from layerlake.analyses.finetuning.training.batches import batches_of_epoch, micro_batches
 
 
 @pytest.mark.parametrize(("n", "batch"), [(1, 1), (7, 3), (32, 32), (33, 32), (10, 100)])
@@ -129,8 +129,8 @@ def test_the_gradient_of_micro_batches_is_that_of_the_batch_and_a_mean(
     small_loaded: Any, made: Callable[..., Any], name: str
 ) -> None:
     torch = pytest.importorskip("torch")
-    from layerlake.analyses.finetuning.model import Shape, task_model
-    from layerlake.analyses.finetuning.training import Trainer
+    from layerlake.analyses.finetuning.heads.task_model import Shape, task_model
+    from layerlake.analyses.finetuning.training.trainer import Trainer
     from layerlake.analyses.runs.team import Team
 
     more = {"head_dropout": 0.0} if name == "dep" else {}

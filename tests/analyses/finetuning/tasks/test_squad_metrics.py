@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layerlake.analyses.finetuning.squad_metrics import (
+from layerlake.analyses.finetuning.tasks.squad_metrics import (
     exact_match,
     normalise_answer,
     score_answers,

@@ -15,9 +15,9 @@ from layerlake.store.errors import TrainingDiverged
 
 torch = pytest.importorskip("torch")
 
-from layerlake.analyses.finetuning.batches import batches_of_epoch
-from layerlake.analyses.finetuning.model import Shape, task_model
-from layerlake.analyses.finetuning.training import Trainer, _step_seed
+from layerlake.analyses.finetuning.heads.task_model import Shape, task_model
+from layerlake.analyses.finetuning.training.batches import batches_of_epoch
+from layerlake.analyses.finetuning.training.trainer import Trainer, _step_seed
 from layerlake.analyses.runs.team import Team
 
 KINDS = ("classify", "squad", "tag", "dep")

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 torch = pytest.importorskip("torch")
-from layerlake.analyses.finetuning import run_loop
 from layerlake.analyses.finetuning.finetune import finetune
-from layerlake.analyses.finetuning.saved_state import (
+from layerlake.analyses.finetuning.training import loop as run_loop
+from layerlake.analyses.finetuning.training.saved_state import (
     STATE_FILE,
     read_tensors,
     write_tensors,

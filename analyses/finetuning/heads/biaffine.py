@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from layerlake.analyses.finetuning.heads import at_least_float32, mean_of_pieces
+from layerlake.analyses.finetuning.heads.task_heads import at_least_float32, mean_of_pieces
 
 SLOPE = 0.1
 """Of the leaky rectifier (Dozat & Manning 2017, table 2)."""

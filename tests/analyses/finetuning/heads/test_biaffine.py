@@ -10,8 +10,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from layerlake.analyses.finetuning.biaffine import BiaffineHead, relation_scores
-from layerlake.analyses.finetuning.heads import initialise, mean_of_pieces
+from layerlake.analyses.finetuning.heads.biaffine import BiaffineHead, relation_scores
+from layerlake.analyses.finetuning.heads.task_heads import initialise, mean_of_pieces
 from layerlake.analyses.finetuning.tasks.parsing import UNKNOWN, Parsing
 
 HIDDEN, RELATIONS, ARC, LABEL = 5, 3, 4, 3

@@ -6,10 +6,10 @@ import time
 from dataclasses import replace
 from typing import Any, Final
 
-from layerlake.analyses.finetuning.optimiser import Optimiser
-from layerlake.analyses.finetuning.saved_state import Progressed, save_best, save_state
 from layerlake.analyses.finetuning.tasks.task import Examples
-from layerlake.analyses.finetuning.training import Trainer, Update
+from layerlake.analyses.finetuning.training.optimiser import Optimiser
+from layerlake.analyses.finetuning.training.saved_state import Progressed, save_best, save_state
+from layerlake.analyses.finetuning.training.trainer import Trainer, Update
 from layerlake.analyses.runs.event_log import EventLog
 from layerlake.analyses.runs.run_folder import RunFolder
 from layerlake.engine.progress import Stage

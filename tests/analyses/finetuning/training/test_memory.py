@@ -15,8 +15,8 @@ import pytest
 torch = pytest.importorskip("torch")
 from layerlake.analyses.finetuning import run
 from layerlake.analyses.finetuning.finetune import finetune
-from layerlake.analyses.finetuning.memory_plan import training_plan
-from layerlake.analyses.finetuning.training import Trainer
+from layerlake.analyses.finetuning.training.memory import training_plan
+from layerlake.analyses.finetuning.training.trainer import Trainer
 from layerlake.engine.memory import MemoryPlan
 from layerlake.store.errors import MemoryRefused
 

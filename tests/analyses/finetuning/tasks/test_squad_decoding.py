@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from layerlake.analyses.finetuning.squad_decoding import (
+from layerlake.analyses.finetuning.tasks.squad_decoding import (
     AnswerSearch,
     Candidate,
     answer_text,

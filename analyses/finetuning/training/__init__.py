@@ -1,0 +1,1 @@
+"""Updates: batches, optimiser, memory, and state that is saved and resumed."""
