@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from layerlake.analyses.finetuning.evaluate import evaluate
     from layerlake.analyses.finetuning.finetune import finetune
     from layerlake.analyses.finetuning.many_runs import finetune_many
-    from layerlake.analyses.similarity.compare_arrays import compare_arrays
-    from layerlake.analyses.similarity.lake_compare import compare, plan_compare, rsa
-    from layerlake.analyses.similarity.lake_profile import profile
-    from layerlake.analyses.similarity.profile import profile_array, profile_space
+    from layerlake.analyses.profiles.profile import profile
+    from layerlake.analyses.profiles.space_profile import profile_array, profile_space
+    from layerlake.analyses.similarity.comparing.compare import compare, plan_compare, rsa
+    from layerlake.analyses.similarity.comparing.compare_arrays import compare_arrays
     from layerlake.engine.catalogue import add_corpus
     from layerlake.engine.corpora.corpus import Corpus
     from layerlake.engine.corpora.reading import read_corpus
@@ -68,8 +68,8 @@ _HOMES = {
     "LayerLakeError": "layerlake.store.errors",
     "Space": "layerlake.store.space",
     "add_corpus": "layerlake.engine.catalogue",
-    "compare": "layerlake.analyses.similarity.lake_compare",
-    "compare_arrays": "layerlake.analyses.similarity.compare_arrays",
+    "compare": "layerlake.analyses.similarity.comparing.compare",
+    "compare_arrays": "layerlake.analyses.similarity.comparing.compare_arrays",
     "evaluate": "layerlake.analyses.finetuning.evaluate",
     "extract": "layerlake.engine.extraction.extract",
     "extract_many": "layerlake.engine.extraction.many_variants",
@@ -78,13 +78,13 @@ _HOMES = {
     "gc": "layerlake.store.removal",
     "import_activations": "layerlake.engine.importing",
     "open_lake": "layerlake.store.lake",
-    "plan_compare": "layerlake.analyses.similarity.lake_compare",
-    "profile": "layerlake.analyses.similarity.lake_profile",
-    "profile_array": "layerlake.analyses.similarity.profile",
-    "profile_space": "layerlake.analyses.similarity.profile",
+    "plan_compare": "layerlake.analyses.similarity.comparing.compare",
+    "profile": "layerlake.analyses.profiles.profile",
+    "profile_array": "layerlake.analyses.profiles.space_profile",
+    "profile_space": "layerlake.analyses.profiles.space_profile",
     "read_corpus": "layerlake.engine.corpora.reading",
     "remove": "layerlake.store.removal",
-    "rsa": "layerlake.analyses.similarity.lake_compare",
+    "rsa": "layerlake.analyses.similarity.comparing.compare",
     "silent": "layerlake.engine.progress",
     "to_function": "layerlake.engine.progress",
     "to_json_lines": "layerlake.engine.progress",

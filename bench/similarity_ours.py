@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from layerlake.analyses.similarity.compare_spaces import compare_selected
-from layerlake.analyses.similarity.group import Means
-from layerlake.analyses.similarity.measures import Question, check_question
+from layerlake.analyses.similarity.comparing.compare_spaces import compare_selected
+from layerlake.analyses.similarity.features.group import Means
+from layerlake.analyses.similarity.question import Question, check_question
 from layerlake.engine.memory import parse_bytes
 from layerlake.engine.passes.blocks import SpaceLike
 from layerlake.engine.passes.devices import device_named

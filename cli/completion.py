@@ -206,7 +206,7 @@ def measures(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Offer the names of measures; in a list, for what follows its last comma."""
-    from layerlake.analyses.similarity.measures import MEASURES
+    from layerlake.analyses.similarity.question import MEASURES
 
     before, comma, last = incomplete.rpartition(",")
     return [CompletionItem(before + comma + name) for name in MEASURES if name.startswith(last)]

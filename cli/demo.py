@@ -76,7 +76,7 @@ def demo(out: str, as_json: bool) -> None:
       layerlake demo
       layerlake demo --out elsewhere --json
     """
-    from layerlake.analyses.similarity.lake_compare import rsa
+    from layerlake.analyses.similarity.comparing.compare import rsa
     from layerlake.engine.extraction.extract import extract
     from layerlake.engine.progress import to_terminal
     from layerlake.store.lake import open_lake

@@ -78,8 +78,8 @@ def profile(
       layerlake profile --layers 0,6,12 --rows all --out profile.csv
     """
     from layerlake.analyses.figures.files import check_figure
+    from layerlake.analyses.profiles.profile import profile as profile_of_lake
     from layerlake.analyses.results.files import check_out
-    from layerlake.analyses.similarity.lake_profile import profile as profile_of_lake
     from layerlake.engine.progress import to_terminal
 
     if plot is not None:

@@ -202,8 +202,8 @@ def _run(
     """Ask, and say, draw and write the answer."""
     from layerlake.analyses.figures.files import check_figure
     from layerlake.analyses.results.files import check_out
-    from layerlake.analyses.similarity.lake_compare import compare as compare_in_lake
-    from layerlake.analyses.similarity.lake_compare import plan_compare
+    from layerlake.analyses.similarity.comparing.compare import compare as compare_in_lake
+    from layerlake.analyses.similarity.comparing.compare import plan_compare
     from layerlake.engine.progress import to_terminal
     from layerlake.store.lake import open_lake
 

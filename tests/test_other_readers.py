@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import zarr
 
-from layerlake.analyses.similarity.lake_compare import rsa
+from layerlake.analyses.similarity.comparing.compare import rsa
 from layerlake.engine.extraction.extract import extract
 from layerlake.store.lake import open_lake
 from layerlake.store.verify import verify

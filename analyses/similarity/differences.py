@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
-from layerlake.analyses.similarity.inference import RESOLUTION
-from layerlake.analyses.similarity.moment_state import Pair
-from layerlake.analyses.similarity.resampling import percentile_interval
-from layerlake.analyses.similarity.values import Estimate, PairValues
+from layerlake.analyses.similarity.estimates import Estimate, PairValues
+from layerlake.analyses.similarity.features.moment_state import Pair
+from layerlake.analyses.similarity.features.rsa_value import RESOLUTION
+from layerlake.analyses.similarity.tiles.resampled_clusters import percentile_interval
 from layerlake.store.errors import InvalidInput
 
 Deletions: TypeAlias = dict[Pair, tuple[NDArray[np.float64], NDArray[np.float64]]]

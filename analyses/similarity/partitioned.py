@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from layerlake.analyses.similarity.preparation import Preparation, Prepared
+from layerlake.analyses.similarity.features.preparation import Preparation, Prepared
 from layerlake.engine.passes.blocks import Accumulator, SpaceLike, expect_blocks, read_blocks
 from layerlake.engine.passes.devices import CPU, Device, spaces_apart, working_on
 from layerlake.engine.workers.schedulers import Cut, Part, cut_parts, reduce_parts

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from layerlake.analyses.similarity.lake_compare import rsa
+from layerlake.analyses.similarity.comparing.compare import rsa
 from layerlake.cli.main import main
 from layerlake.engine.catalogue import load_rows
 from layerlake.store.lake import Lake, open_lake

@@ -15,7 +15,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from layerlake.analyses.similarity.lake_compare import rsa
+from layerlake.analyses.similarity.comparing.compare import rsa
 from layerlake.engine.catalogue import add_corpus
 from layerlake.engine.extraction.extract import extract
 from layerlake.engine.models.loading import LoadedModel, load_model

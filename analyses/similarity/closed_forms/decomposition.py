@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from layerlake.analyses.similarity.centred import SpaceSums
+from layerlake.analyses.similarity.closed_forms.centred_sums import SpaceSums
 from layerlake.store.errors import InvalidInput
 
 _ROUNDING: Final = 16 * 2.0**-52

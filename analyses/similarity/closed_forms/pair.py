@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from layerlake.analyses.similarity.centred import CrossSums
+from layerlake.analyses.similarity.closed_forms.centred_sums import CrossSums
 from layerlake.analyses.similarity.closed_forms.decomposition import Decomposition
 from layerlake.store.errors import InvalidInput
 

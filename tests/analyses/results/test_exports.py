@@ -13,7 +13,7 @@ import pytest
 
 from layerlake.analyses.results.similarity import FIELDS, SimilarityResult
 from layerlake.analyses.results.similarity_measures import known_measure, pairwise_measure
-from layerlake.analyses.similarity.lake_compare import compare
+from layerlake.analyses.similarity.comparing.compare import compare
 from layerlake.store.errors import InvalidInput
 from layerlake.store.lake import Lake, open_lake
 

@@ -1,0 +1,1 @@
+"""One space alone: how its rows are spread."""

@@ -1,0 +1,291 @@
+"""Intervals of closed forms: the delete-a-group jackknife.
+
+Leaving out one cluster at a time would cost a decomposition for each. Instead clusters are dealt
+into some dozens of groups, and one group is left out at a time (Kott 2001): its sums are taken off
+the total, and nothing is read again. Groups hold whole clusters and about as many rows each;
+`even_groups` deals them as runs of neighbours, so that what neighbouring clusters have in common
+(sentences of one document) widens the interval as it should.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from layerlake.analyses.similarity.closed_forms.centring import CentredSums
+from layerlake.analyses.similarity.closed_forms.decomposition import Decomposition
+from layerlake.analyses.similarity.closed_forms.moved_centre import without
+from layerlake.analyses.similarity.closed_forms.pair import Measured, SpacePair
+from layerlake.analyses.similarity.closed_forms.registry import ClosedForm, form_named, measure
+from layerlake.analyses.similarity.features.moment_state import Pair
+from layerlake.analyses.similarity.features.rsa_value import RESOLUTION, Interval, jackknife
+from layerlake.store.errors import InvalidInput, is_a
+
+GROUPS: Final = 20
+"""Groups where nobody says: Student's t on 19 degrees of freedom is 7 % wider than the normal, and
+each group costs a decomposition."""
+_UNEVEN: Final = 2.0
+"""Groups are unequal where one is this many times larger than the mean."""
+
+
+@dataclass(frozen=True)
+class FormValue:
+    """One closed form of two spaces, with its interval."""
+
+    value: float
+    """NaN where the form is not defined; then a note says why."""
+    low: float | None
+    """Lower end of the interval; None where there is none."""
+    high: float | None
+    n_groups: int
+    """Groups left out in turn; one more than the degrees of freedom of Student's t."""
+    confidence: float
+    """Nominal coverage of the interval."""
+    notes: tuple[str, ...]
+    """Sentences about what to be careful with."""
+
+
+def even_groups(lengths: NDArray[np.int64], n_groups: int = GROUPS) -> NDArray[np.int64]:
+    """Deal clusters into groups of neighbours with about as many rows each.
+
+    Parameters
+    ----------
+    lengths
+        (cluster,): rows of each.
+    n_groups
+        Groups wished for; fewer where there are fewer clusters, or where clusters are so long that
+        a group would be empty.
+
+    Returns
+    -------
+    ndarray
+        (cluster,) int64: the group of each, ascending from 0 without gaps.
+
+    Raises
+    ------
+    InvalidInput
+        Fewer than two groups are asked for.
+    """
+    if not is_a(n_groups, int, np.integer) or n_groups < 2:
+        raise InvalidInput(f"{n_groups!r} groups leave nothing to compare; ask for 2 or more")
+    # The middle of each cluster among the rows says which group it falls in.
+    middles = np.cumsum(lengths) - np.asarray(lengths) / 2
+    total = max(float(np.sum(lengths)), 1.0)
+    groups = np.minimum((middles * n_groups / total).astype(np.int64), n_groups - 1)
+    found: NDArray[np.int64] = np.unique(groups, return_inverse=True)[1].astype(np.int64)
+    return found
+
+
+def group_jackknife(
+    names: Sequence[str],
+    total: CentredSums,
+    groups: Iterable[CentredSums],
+    *,
+    confidence: float = 0.95,
+    labels: Sequence[str] | None = None,
+    stored: Sequence[object] | None = None,
+) -> dict[Pair, dict[str, FormValue]]:
+    """Compute closed forms with intervals, leaving out one group of clusters at a time.
+
+    The interval is Student's t with one degree of freedom fewer than there are groups, on a scale
+    on which the measure has no bounds, mapped back: atanh for a similarity, atanh of the cosine
+    for an angle, the logarithm for a distance (per root of the rows, with which it grows). It is
+    about the value, and its ends are never beyond the bounds of the form.
+
+    Parameters
+    ----------
+    names
+        As `form_named` takes them.
+    total
+        Sums over all rows, of the spaces and of the pairs that are asked for.
+    groups
+        The sums of each group of whole clusters, in any order; iterated once, one held at a time.
+        Together they are the total.
+    confidence
+        Nominal coverage, in (0, 1).
+    labels
+        What to call each space in notes.
+    stored
+        The dtype in which the rows of each space were stored; see `Decomposition`.
+
+    Returns
+    -------
+    dict
+        By pair, as in the total, and by name. Each space is decomposed once, and once per group.
+
+    Raises
+    ------
+    InvalidInput
+        A name is unknown, the confidence is out of range, or the groups are not those of the total.
+    """
+    if not is_a(confidence, float) or not 0 < confidence < 1:
+        raise InvalidInput(f"a confidence lies between 0 and 1, not {confidence!r}")
+    called = labels or [f"space {s}" for s in range(len(total.spaces))]
+    dtypes = stored or [np.float64] * len(total.spaces)
+    left_out = (leave_out(names, total, group, called, dtypes) for group in groups)
+    return jackknifed(names, total, left_out, called, dtypes, confidence)
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Closed forms without one group of clusters."""
+
+    n_rows: int
+    """Of the group."""
+    values: Mapping[Pair, Mapping[str, float]]
+    """Empty where the group is all there is."""
+
+
+def leave_out(
+    names: Sequence[str],
+    total: CentredSums,
+    group: CentredSums,
+    labels: Sequence[str],
+    stored: Sequence[object],
+) -> LeftOut:
+    """Compute closed forms of all pairs without one group; parameters as `group_jackknife`."""
+    n_rows = group.spaces[0].n_rows
+    if n_rows >= total.spaces[0].n_rows:
+        return LeftOut(n_rows, {})
+    rest = _measured(names, without(total, group), labels, stored)
+    return LeftOut(
+        n_rows,
+        {
+            pair: {name: value.value for name, value in found.items()}
+            for pair, found in rest.items()
+        },
+    )
+
+
+def jackknifed(
+    names: Sequence[str],
+    total: CentredSums,
+    left_out: Iterable[LeftOut],
+    labels: Sequence[str],
+    stored: Sequence[object],
+    confidence: float,
+) -> dict[Pair, dict[str, FormValue]]:
+    """Return closed forms with intervals; parameters as `group_jackknife`, errors as well.
+
+    `left_out` are the forms without each group, as `leave_out` computes them.
+    """
+    forms = {name: form_named(name) for name in names}
+    whole = _measured(names, total, labels, stored)
+    deleted: dict[Pair, dict[str, list[float]]] = {
+        pair: {name: [] for name in names} for pair in total.crosses
+    }
+    n_rows = total.spaces[0].n_rows
+    sizes: list[int] = []
+    for group in left_out:
+        sizes.append(group.n_rows)
+        if sum(sizes) > n_rows or sizes[-1] == n_rows:
+            break
+        for pair, values in deleted.items():
+            for name, numbers in values.items():
+                numbers.append(group.values[pair][name])
+    if sum(sizes) != n_rows or len(sizes) < 2:
+        raise InvalidInput(
+            f"{len(sizes)} groups hold {sum(sizes)} rows, and the total {n_rows}; give two "
+            "or more groups that share the rows of the total"
+        )
+    left = 1 - np.array(sizes) / n_rows
+    return {
+        pair: {
+            name: _valued(form, whole[pair][name], np.array(deleted[pair][name]), left, confidence)
+            for name, form in forms.items()
+        }
+        for pair in total.crosses
+    }
+
+
+def _measured(
+    names: Sequence[str], sums: CentredSums, labels: Sequence[str], stored: Sequence[object]
+) -> Mapping[Pair, Mapping[str, Measured]]:
+    """Compute forms of all pairs, each space decomposed once."""
+    spaces = [
+        Decomposition(space, label, dtype)
+        for space, label, dtype in zip(sums.spaces, labels, stored, strict=True)
+    ]
+    return {
+        (s, t): measure(names, SpacePair(spaces[s], spaces[t], cross))
+        for (s, t), cross in sums.crosses.items()
+    }
+
+
+def _valued(
+    form: ClosedForm,
+    found: Measured,
+    deleted: NDArray[np.float64],
+    left: NDArray[np.float64],
+    confidence: float,
+) -> FormValue:
+    """Return a value with its interval, where there is one; `left` are shares of the rows."""
+    notes = list(found.notes)
+    if form.kind == "distance":
+        deleted = deleted / np.sqrt(left)
+    ends = None if math.isnan(found.value) else _interval(form, found.value, deleted, confidence)
+    if ends is None and not math.isnan(found.value):
+        notes.append(
+            "with a group of clusters left out the measure is not defined, or at the end of its "
+            "range, so there is no interval"
+        )
+    if ends is not None and 1 - left.min() > _UNEVEN / len(left):
+        notes.append(
+            f"one of {len(left)} groups holds {1 - left.min():.0%} of the rows, so the interval is "
+            "a rough one"
+        )
+    return FormValue(
+        found.value,
+        ends.low if ends else None,
+        ends.high if ends else None,
+        len(deleted),
+        confidence,
+        tuple(notes),
+    )
+
+
+def _interval(
+    form: ClosedForm, value: float, deleted: NDArray[np.float64], confidence: float
+) -> Interval | None:
+    """Return the interval of a value on the scale of its kind."""
+    if form.kind == "angle":
+        ends = _within(math.cos(value), np.cos(deleted), confidence)
+        if ends is None:
+            return None
+        # The larger cosine is the smaller angle; below 0 lies no angle that the form can take.
+        return Interval(
+            math.acos(min(ends.high, 1.0)), min(math.acos(max(ends.low, -1.0)), form.highest)
+        )
+    if form.kind == "distance":
+        return _on_logarithms(value, deleted, confidence)
+    ends = _within(value, deleted, confidence)
+    return None if ends is None else Interval(max(ends.low, form.lowest), ends.high)
+
+
+def _within(value: float, deleted: NDArray[np.float64], confidence: float) -> Interval | None:
+    """Return the interval of a number in [-1, 1].
+
+    None where it is 1 (or -1) without some group and not with it: on atanh there is no saying how
+    far that is, and the interval would be all there is.
+    """
+    edge = 1 - RESOLUTION
+    if abs(value) < edge and bool((np.abs(deleted) >= edge).any()):
+        return None
+    return jackknife(value, deleted, confidence)
+
+
+def _on_logarithms(
+    value: float, deleted: NDArray[np.float64], confidence: float
+) -> Interval | None:
+    """Return the jackknife interval of a positive number on its logarithm."""
+    if not value > 0 or not (deleted > 0).all():  # NaN is not above 0 either
+        return None
+    logs = np.log(deleted)
+    count = len(logs)
+    spread = float(np.sum((logs - logs.mean()) ** 2)) * (count - 1) / count
+    reach = float(stdtrit(count - 1, 0.5 + confidence / 2)) * math.sqrt(spread)
+    return Interval(value * math.exp(-reach), value * math.exp(reach))

@@ -1,0 +1,1 @@
+"""Questions about arrays and lakes: pairs, passes shared out, records, forecasts."""

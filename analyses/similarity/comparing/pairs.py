@@ -1,0 +1,246 @@
+"""The spaces of a corpus that are compared, with which, and over which rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layerlake.analyses.similarity.comparing.sharing import (
+    Key,
+    KeyPair,
+    aligned_pairs,
+    all_pairs,
+    pairs_with_one,
+)
+from layerlake.analyses.similarity.selection import layers_of, names_of, sets_holding, unit_of
+from layerlake.engine.extraction.plan import parse_layers
+from layerlake.store.errors import InvalidInput, NameNotFound
+from layerlake.store.lake import Lake
+from layerlake.store.lineage import own_bases
+from layerlake.store.sets import SetState
+from layerlake.store.space import Space, incomplete
+from layerlake.store.tables import table_paths
+
+OWN: str = "own"
+"""As the reference: each variant is compared with the one that it was made from."""
+
+
+@dataclass(frozen=True)
+class LakePairs:
+    """The spaces of one corpus and site, and the pairs of them to compare."""
+
+    corpus: str
+    reference: str
+    """As asked: a variant, or `own`."""
+    variants: tuple[str, ...]
+    """Compared, beside references."""
+    unit: str
+    layers: tuple[int, ...]
+    spaces: dict[Key, Space]
+    pairs: tuple[KeyPair, ...]
+    notes: tuple[str, ...]
+
+
+def pairs_of_lake(
+    lake: Lake,
+    corpus: str | None,
+    reference: str | None,
+    variants: str | Iterable[str] | None,
+    *,
+    layers: str | int | Iterable[int] | None,
+    reference_layer: int | None,
+    every_pair: bool,
+    site: str,
+    unit: str | None,
+    pooling: str,
+) -> LakePairs:
+    """Choose spaces and pairs; the parameters are those of `compare`.
+
+    Raises
+    ------
+    InvalidInput, NameNotFound, SetIncomplete
+        As their names say.
+    """
+    if every_pair and reference_layer is not None:
+        raise InvalidInput(
+            "all pairs and one layer of the reference are asked for; choose one of --all-pairs and "
+            "--reference-layer"
+        )
+    if every_pair and reference == OWN:
+        raise InvalidInput(
+            "all pairs have no reference, and --reference own is asked for; choose one of both"
+        )
+    everyone = variants is None
+    notes: list[str] = []
+    if every_pair:
+        corpus, names = all_names(lake, corpus, reference, variants)
+        references: dict[str, str] = {}
+        first = names[0]
+    else:
+        corpus, names, references, notes = _with_references(
+            lake, corpus, reference, variants, alone=reference_layer is not None
+        )
+        first = next(iter(references.values()), names[0])
+    unit = unit_of(lake, corpus, first, unit)
+    needed = set(references.values()) or {first}
+    held = sets_holding(
+        lake,
+        corpus,
+        names,
+        site,
+        unit,
+        pooling if unit == "word" else None,
+        optional=[name for name in names if name not in needed] if everyone else (),
+    )
+    left_out = [name for name in names if name not in held]
+    if left_out:
+        notes.append(f"{', '.join(left_out)}: left out, having no such layers of such rows")
+    names = [name for name in names if name in held]
+    references = {v: r for v, r in references.items() if v in held}
+    numbers = {name: sorted(held[name]) for name in names}
+    if every_pair or reference_layer is not None:
+        wanted = present_layers(layers, numbers)
+        if every_pair:
+            pairs = all_pairs(names, numbers, wanted)
+        else:
+            number = int(reference_layer or 0)
+            pairs = []
+            for one in dict.fromkeys(references.values()):
+                compared = [one, *(v for v, r in references.items() if r == one and v != one)]
+                pairs += pairs_with_one((one, number), compared, numbers, wanted)
+    else:
+        own = {r: held[r] for r in dict.fromkeys(references.values())}
+        wanted = _shared_layers(layers, held, own)
+        pairs = aligned_pairs(references, numbers, wanted)
+    if not pairs:
+        raise InvalidInput("one space alone is left; name more variants or more layers to compare")
+    spaces = open_spaces(lake, held, site, [key for pair in pairs for key in pair])
+    kept = [name for name in names if any(name == key[0] for key in spaces)]
+    apart = [name for name in references if name not in kept]
+    if apart:
+        notes.append(f"{', '.join(apart)}: left out, having no layer that is compared")
+    return LakePairs(
+        corpus,
+        OWN if reference == OWN else first,
+        tuple(name for name in kept if every_pair or name in references),
+        unit,
+        tuple(wanted),
+        spaces,
+        tuple(pairs),
+        tuple(notes),
+    )
+
+
+def _with_references(
+    lake: Lake,
+    corpus: str | None,
+    reference: str | None,
+    variants: str | Iterable[str] | None,
+    *,
+    alone: bool,
+) -> tuple[str, list[str], dict[str, str], list[str]]:
+    """Return the corpus, all names, the reference of each variant, and notes."""
+    if reference != OWN:
+        chosen = "base" if reference is None else reference
+        corpus, others = names_of(lake, corpus, chosen, variants, alone=alone)
+        references = dict.fromkeys(others, chosen)
+        if alone:
+            references |= {chosen: chosen}
+        return corpus, [chosen, *others], references, []
+    corpus, others = all_names(lake, corpus, None, variants)
+    present = table_paths(lake.location, f"activations/{corpus}")
+    # Of several variants with the weights of a base, one that was run over the corpus serves.
+    known = [name for name in lake.variants() if name in present]
+    bases = own_bases({name: lake.attributes(f"variants/{name}") for name in known})
+    references = {name: bases[name] for name in others if name in bases}
+    without = [name for name in others if name not in bases]
+    lost = [name for name in without if name not in references.values()]
+    if variants is not None and without:
+        raise NameNotFound(
+            f"the lake does not hold the model that {without[0]} was made from, over {corpus}, or "
+            "does not say which it is; name a reference, or leave the variant out"
+        )
+    if not references:
+        raise NameNotFound(
+            f"the lake holds the base of no variant over {corpus}, or does not say which it is; "
+            "name a reference"
+        )
+    notes = [f"{', '.join(lost)}: left out, whose base the lake does not hold"] if lost else []
+    names = list(dict.fromkeys([*references.values(), *references]))
+    return corpus, names, references, notes
+
+
+def all_names(
+    lake: Lake, corpus: str | None, reference: str | None, variants: str | Iterable[str] | None
+) -> tuple[str, list[str]]:
+    """Return the corpus and the variants of all pairs, the reference first where it is among them."""
+    corpus, names = names_of(lake, corpus, None, variants, alone=True)
+    if reference is not None and reference not in names:
+        names = names_of(lake, corpus, reference, [*names], alone=True)[1]
+        names = [reference, *names]
+    first = reference or ("base" if "base" in names else names[0])
+    return corpus, [first, *(name for name in names if name != first)]
+
+
+def present_layers(
+    layers: str | int | Iterable[int] | None, numbers: Mapping[str, Sequence[int]]
+) -> list[int]:
+    """Return the layers asked for, each of which some variant has."""
+    present = sorted({layer for own in numbers.values() for layer in own})
+    if layers is None:
+        return present
+    wanted = list(parse_layers(layers, max(present)))
+    absent = [layer for layer in wanted if layer not in present]
+    if absent:
+        listed = ", ".join(map(str, present))
+        raise NameNotFound(f"no variant has layer {absent[0]} in the lake; they have {listed}")
+    return wanted
+
+
+def _shared_layers(
+    layers: str | int | Iterable[int] | None,
+    held: Mapping[str, Mapping[int, list[SetState]]],
+    references: Mapping[str, Mapping[int, list[SetState]]],
+) -> list[int]:
+    """Return the layers that a reference and another variant share."""
+    if len(references) == 1:
+        return layers_of(layers, held, next(iter(references)))
+    return present_layers(layers, {name: sorted(own) for name, own in references.items()})
+
+
+def pairs_among(asked: LakePairs, groups: Iterable[Sequence[str]]) -> list[KeyPair]:
+    """Pair the members of each group, layer by layer, as far as they are not paired already."""
+    there = {frozenset(pair) for pair in asked.pairs}
+    pairs = []
+    for names in groups:
+        for layer in asked.layers:
+            keys = [(name, layer) for name in names if (name, layer) in asked.spaces]
+            pairs += [pair for pair in combinations(keys, 2) if frozenset(pair) not in there]
+    return pairs
+
+
+def open_spaces(
+    lake: Lake,
+    held: Mapping[str, Mapping[int, list[SetState]]],
+    site: str,
+    keys: Iterable[Key],
+) -> dict[Key, Space]:
+    """Open each space once, from the set to prefer."""
+    spaces: dict[Key, Space] = {}
+    for name, layer in dict.fromkeys(keys):
+        state = held[name][layer][-1]
+        if not state.sealed:
+            raise incomplete(state, np.flatnonzero(~state.committed))
+        spaces[name, layer] = lake.space_of(state, site, layer)
+    return spaces
+
+
+def rows_of_pairs(
+    asked: LakePairs, index: Mapping[str, NDArray[np.int64]], keys: Sequence[Key]
+) -> list[NDArray[np.int64]]:
+    """Return the drawn rows of some spaces, by the set that each lies in."""
+    return [index[asked.spaces[key].state.plan.path] for key in keys]

@@ -1,0 +1,1 @@
+"""Tests of a relation between spaces by permutations of whole examples."""

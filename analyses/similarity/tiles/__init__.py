@@ -1,0 +1,1 @@
+"""Measures that need every pair of rows, tile by tile."""

@@ -1,0 +1,375 @@
+"""The passes over the tiles of one kernel, and the values they end in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layerlake.analyses.similarity.differences import Deletions
+from layerlake.analyses.similarity.estimates import Estimate, ends_of, rsa_estimates
+from layerlake.analyses.similarity.features.dissimilarity import (
+    along,
+    line_of_tiles,
+    pairs_along,
+    touching_along,
+)
+from layerlake.analyses.similarity.features.group import Means
+from layerlake.analyses.similarity.features.moment_state import Pair
+from layerlake.analyses.similarity.features.rsa_value import (
+    RsaValue,
+    correlation,
+    cosine,
+    deleted_values,
+    jackknife,
+    value_of,
+)
+from layerlake.analyses.similarity.question import RANKED_SCORES
+from layerlake.analyses.similarity.tiles.bootstrap import cluster_bootstrap
+from layerlake.analyses.similarity.tiles.histograms import (
+    Histogram,
+    KernelHistograms,
+)
+from layerlake.analyses.similarity.tiles.jobs import (
+    BOOTSTRAP,
+    CKA,
+    NEIGHBOUR_MEASURES,
+    NEIGHBOURS,
+    SUMS,
+    TiledJob,
+    check_neighbours,
+    plan_job,
+)
+from layerlake.analyses.similarity.tiles.kendall import (
+    JointHistograms,
+    QuantileBins,
+    tau_of,
+)
+from layerlake.analyses.similarity.tiles.kendall_deletions import KendallTouch
+from layerlake.analyses.similarity.tiles.kernel_cka import GROUPS, TileCka
+from layerlake.analyses.similarity.tiles.neighbour_agreement import (
+    cknna,
+    mean_interval,
+    overlaps,
+)
+from layerlake.analyses.similarity.tiles.neighbours import (
+    NearestNeighbours,
+)
+from layerlake.analyses.similarity.tiles.resampled_clusters import Resamples, bootstrap_value
+from layerlake.analyses.similarity.tiles.spearman import (
+    Ranked,
+    RankTable,
+    spearman_value,
+)
+from layerlake.analyses.similarity.tiles.sums import (
+    PairedSums,
+    TileSums,
+    varying,
+)
+from layerlake.analyses.similarity.tiles.tile_pass import TilePass, TileSource, open_tiles
+from layerlake.analyses.similarity.tiles.tile_run import run_tiles
+from layerlake.engine.passes.selected_rows import Selected
+
+Valued = dict[Pair, tuple[list[Estimate], list[str]]]
+"""Estimates and notes of each pair."""
+
+
+def tiled_values(
+    job: TiledJob,
+    selected: Selected,
+    pairs: Sequence[Pair],
+    means: Means,
+    report: Callable[[int], None],
+    on_dropped: Callable[[NDArray[np.int64]], None] | None,
+    *,
+    deletions: Deletions | None = None,
+) -> tuple[Valued, NDArray[np.int64]]:
+    """Run the passes of a job and return its values, and the rows of each cluster left.
+
+    Where `deletions` is given, the values of sums without each cluster are put there.
+
+    Raises
+    ------
+    InvalidInput, MemoryRefused
+        As `open_tiles`, and as the accumulators.
+    """
+    question = job.question
+    source = TileSource(
+        selected.spaces,
+        selected.rows,
+        selected.clusters,
+        selected.names,
+        job.kernel,
+        question.precision,
+        question.seed,
+    )
+    tiles = open_tiles(
+        source,
+        lambda n_rows: plan_job(job, selected, pairs, means, n_rows),
+        on_read=report,
+        on_dropped=on_dropped,
+    )
+    sizes = np.bincount(tiles.clusters, minlength=tiles.n_clusters)
+    accumulators: dict[str, Any] = {}
+    if SUMS in job.tasks:
+        accumulators[SUMS] = TileSums(tiles, pairs, intervals=job.clustered)
+    if BOOTSTRAP in job.tasks:
+        accumulators[BOOTSTRAP] = cluster_bootstrap(pairs, sizes, question.resamples, question.seed)
+    if NEIGHBOURS in job.tasks:
+        check_neighbours(question, tiles.n_rows)  # rows may have been dropped
+        accumulators[NEIGHBOURS] = NearestNeighbours(
+            selected.names, tiles.n_rows, question.neighbours
+        )
+    if CKA in job.tasks:
+        groups = GROUPS if job.clustered else 1
+        accumulators[CKA] = TileCka(tiles, pairs, n_groups=groups)
+    if any(task in RANKED_SCORES for task in job.tasks):
+        accumulators["histograms"] = KernelHistograms(selected.names)
+    found = dict(
+        zip(
+            accumulators,
+            run_tiles(tiles, list(accumulators.values()), means, report),
+            strict=True,
+        )
+    )
+    values: Valued = {pair: ([], []) for pair in pairs}
+    work = _Work(job, tiles, pairs, means, report, values, deletions)
+    if SUMS in job.tasks:
+        work.add_sums(found[SUMS], found.get(BOOTSTRAP))
+    if "spearman" in job.tasks:
+        work.add_spearman(found["histograms"])
+    if "kendall" in job.tasks:
+        work.add_kendall(found["histograms"])
+    if NEIGHBOURS in job.tasks:
+        work.add_neighbours(found[NEIGHBOURS])
+    if CKA in job.tasks:
+        work.add_cka(found[CKA])
+    return values, sizes
+
+
+@dataclass(slots=True)
+class _Work:
+    """Turns what passes finish with into values; more passes where ranks need them."""
+
+    job: TiledJob
+    tiles: TilePass
+    pairs: Sequence[Pair]
+    means: Means
+    report: Callable[[int], None]
+    values: Valued
+    deletions: Deletions | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the spaces."""
+        return self.tiles.source.names
+
+    def _valued(self, pair: Pair, found: PairedSums, constant: Sequence[str]) -> RsaValue:
+        """Return the value of sums of one pair."""
+        question = self.job.question
+        return value_of(
+            found.sums,
+            found.touching,
+            n_dropped=self.tiles.n_dropped,
+            interval=question.interval if self.job.clustered else "none",
+            confidence=question.confidence,
+            kernel=self.job.kernel.name,
+            precision=question.precision,
+            score=question.score,
+            constant=constant,
+            distance=self.job.kernel.function is None and self.job.kernel.name != "linear",
+        )
+
+    def _same(self, s: int, t: int) -> list[str]:
+        """Return the names of those of two spaces whose rows are all the same."""
+        return [self.names[u] for u in dict.fromkeys((s, t)) if not self.tiles.varies[u]]
+
+    def _flat(self, histograms: Sequence[Histogram]) -> list[bool]:
+        """Say of each space whether its kernel is the same for all pairs of rows but for rounding.
+
+        Such a kernel has ranks, and they are those of the rounding.
+        """
+        precision = self.job.question.precision
+        return [
+            not varies or counted.span <= kernel.rounding(square, counted.largest, precision)
+            for varies, counted, kernel, square in zip(
+                self.tiles.varies, histograms, self.tiles.kernels, self.tiles.squares, strict=True
+            )
+        ]
+
+    def _add(self, pair: Pair, estimates: Sequence[Estimate], notes: Sequence[str]) -> None:
+        """Add to the values of a pair."""
+        self.values[pair][0].extend(estimates)
+        self.values[pair][1].extend(note for note in notes if note not in self.values[pair][1])
+
+    def add_sums(self, found: dict[Pair, PairedSums], resamples: Resamples | None) -> None:
+        """Add Pearson or cosine, with the intervals of the jackknife or of resamples."""
+        question = self.job.question
+        lines = [line_of_tiles(kernel) for kernel in self.tiles.kernels]
+        for s, t in self.pairs:
+            sums, touching = found[s, t]
+            flat = varying(sums, question.precision, (self.tiles.centres[s], self.tiles.centres[t]))
+            constant = [
+                self.names[u]
+                for u, varies in zip((s, t), flat, strict=True)
+                if not self.tiles.varies[u] or (not varies and question.score == "pearson")
+            ]
+            if question.score == "cosine":
+                if touching is not None:
+                    touching = touching_along(touching, sums, lines[s], lines[t])
+                sums = pairs_along(sums, lines[s], lines[t])
+            if self.deletions is not None and touching is not None and not constant:
+                self.deletions[s, t] = deleted_values(sums, touching, question.score)
+            value = self._valued((s, t), PairedSums(sums, touching), constant)
+            notes = list(value.notes)
+            if resamples is not None and not constant:
+                score = correlation
+                if question.score == "cosine":
+                    score = partial(_cosine_along, left=lines[s], right=lines[t])
+                drawn = bootstrap_value(
+                    resamples,
+                    s,
+                    t,
+                    n_clusters=value.n_clusters,
+                    confidence=question.confidence,
+                    score=score,
+                )
+                value = replace(
+                    value,
+                    r_all_low=drawn.r_all_low,
+                    r_all_high=drawn.r_all_high,
+                    # What is not defined has no interval, whatever rounding the resamples hold.
+                    r_between_low=None if value.r_between is None else drawn.r_between_low,
+                    r_between_high=None if value.r_between is None else drawn.r_between_high,
+                )
+                notes += [note for note in drawn.notes if note not in notes]
+            self._add((s, t), rsa_estimates(value, question.score), notes)
+
+    def add_spearman(self, histograms: tuple[Histogram, ...]) -> None:
+        """Look ranks up in a second pass, and correlate them."""
+        question = self.job.question
+        tables = [RankTable.of(histogram) for histogram in histograms]
+        plain = replace(self.tiles, centres=(0.0,) * len(tables))
+        sums = TileSums(plain, self.pairs, intervals=self.job.clustered)
+        (found,) = run_tiles(self.tiles, [Ranked(tables, sums)], self.means, self.report)
+        flat = self._flat(histograms)
+        for s, t in self.pairs:
+            value, bound = spearman_value(
+                found[s, t].sums,
+                found[s, t].touching,
+                (tables[s], tables[t]),
+                names=(self.names[s], self.names[t]),
+                n_dropped=self.tiles.n_dropped,
+                interval=question.interval if self.job.clustered else "none",
+                confidence=question.confidence,
+                kernel=self.job.kernel.name,
+                precision=question.precision,
+                constant=[self.names[u] for u in dict.fromkeys((s, t)) if flat[u]],
+            )
+            limit = None if math.isnan(bound) else bound
+            self._add((s, t), rsa_estimates(value, "spearman", limit), value.notes)
+
+    def add_kendall(self, histograms: tuple[Histogram, ...]) -> None:
+        """Count joint bins in a second pass; leave clusters out in a third."""
+        question, pairs = self.job.question, list(self.pairs)
+        bins = [QuantileBins.of(histogram) for histogram in histograms]
+        (joints,) = run_tiles(self.tiles, [JointHistograms(bins, pairs)], self.means, self.report)
+        deleted: list[NDArray[np.float64] | None] = [None] * len(pairs)
+        if self.job.clustered:
+            touch = KendallTouch(bins, pairs, joints, self.tiles.n_clusters)
+            (deleted,) = run_tiles(self.tiles, [touch], self.means, self.report)
+        left = np.bincount(self.tiles.clusters, minlength=self.tiles.n_clusters) > 0
+        flat = self._flat(histograms)
+        for pair, joint, without in zip(pairs, joints, deleted, strict=True):
+            tau = tau_of(joint, bins[pair[0]], bins[pair[1]])
+            # A kernel of one value has all its entries in one bin.
+            one_bin = [np.count_nonzero(joint.any(axis=1 - side)) < 2 for side in (0, 1)]
+            constant = [
+                self.names[u] for u, one in zip(pair, one_bin, strict=True) if one or flat[u]
+            ]
+            if constant:
+                notes = [_undefined("kendall", self.job.kernel.name, name) for name in constant]
+                self._add(pair, [Estimate("kendall", math.nan)], notes)
+                continue
+            ends = None
+            if without is not None:
+                ends = jackknife(tau.value, without[left], question.confidence)
+            self._add(pair, [Estimate("kendall", tau.value, *ends_of(ends), tau.bound)], ())
+
+    def add_neighbours(self, found: Sequence[Any]) -> None:
+        """Add how far spaces agree on the neighbours of rows."""
+        question = self.job.question
+        scales = [(kernel.scale, kernel.constant) for kernel in self.tiles.kernels]
+        asked = [measure for measure in question.measures if measure in NEIGHBOUR_MEASURES]
+        for s, t in self.pairs:
+            estimates, notes = [], []
+            constant = self._same(s, t)
+            if constant:
+                notes = [
+                    _undefined(m, self.job.kernel.name, name) for m in asked for name in constant
+                ]
+                self._add((s, t), [Estimate(m, math.nan) for m in asked], notes)
+                continue
+            if "mutual-knn" in question.measures:
+                shares = overlaps(found[s], found[t])
+                ends = None
+                if self.job.clustered:
+                    ends = mean_interval(shares, self.tiles.clusters, question.confidence)
+                estimates.append(Estimate("mutual-knn", float(shares.mean()), *ends_of(ends)))
+            if "cknna" in question.measures:
+                value = cknna(found[s], found[t], (scales[s], scales[t]))
+                if math.isnan(value):
+                    notes.append(
+                        f"cknna is not defined: the neighbours of {self.names[s]} or "
+                        f"{self.names[t]} do not vary"
+                    )
+                estimates.append(Estimate("cknna", value))
+                if self.job.clustered:
+                    notes.append("cknna has no interval")
+            self._add((s, t), estimates, notes)
+
+    def add_cka(self, found: dict[Pair, Any]) -> None:
+        """Add the CKA of kernels without features."""
+        question = self.job.question
+        for pair in self.pairs:
+            value = found[pair]
+            estimates, notes = [], []
+            for measure, number, without in (
+                ("rbf-cka", value.biased, value.deleted_biased),
+                ("debiased-rbf-cka", value.debiased, value.deleted_debiased),
+            ):
+                if measure not in question.measures:
+                    continue
+                ends = None
+                constant = self._same(*pair)
+                if constant:
+                    number = math.nan
+                    notes += [_undefined(measure, self.job.kernel.name, name) for name in constant]
+                elif math.isnan(number):
+                    notes.append(
+                        f"{measure} is not defined: the {self.job.kernel.name} kernel of "
+                        f"{self.names[pair[0]]} or of {self.names[pair[1]]} does not vary"
+                    )
+                elif self.job.clustered and len(without) > 1:
+                    ends = jackknife(number, without, question.confidence)
+                estimates.append(Estimate(measure, number, *ends_of(ends)))
+            self._add(pair, estimates, notes)
+
+
+def _undefined(measure: str, kernel: str, name: str) -> str:
+    """Say why a measure has no value."""
+    return (
+        f"{measure} is not defined: the {kernel} kernel of {name} is the same for all pairs of rows"
+    )
+
+
+def _cosine_along(
+    sums: NDArray[np.float64], *, left: tuple[float, float], right: tuple[float, float]
+) -> NDArray[np.float64]:
+    """Return the cosine of dissimilarities from sums of kernels."""
+    return cosine(along(sums, left, right))
