@@ -25,7 +25,7 @@ def compared(
 ) -> list[float]:
     """Ask a question of pairs of spaces over their first rows.
 
-    `options` are `n_rows`, `rows_per_cluster`, the fields of `measures.Question` that are not as
+    `options` are `n_rows`, `rows_per_cluster`, the fields of `question.Question` that are not as
     usual in `question`, `memory`, `device`, and where the pass runs elsewhere `scheduler` and
     `workers`.
     """

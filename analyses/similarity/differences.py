@@ -67,7 +67,7 @@ def paired_difference(
         The correlations over all clusters.
     first_deleted, second_deleted
         (cluster,): each with every cluster left out, the same clusters in the same order, without
-        those that have no rows; from `inference.deleted_between` or `inference.deleted_all`.
+        those that have no rows; from `rsa_value.deleted_between` or `rsa_value.deleted_all`.
     confidence
         Nominal coverage.
 

@@ -1,7 +1,7 @@
 """Spaces whose rows arrive on a device: read, staged and copied while the last ones are in use.
 
 One thread of the host reads blocks and copies them, in pieces through two pinned buffers, on a
-stream of its own. Which blocks will be asked for is told beforehand (`passes.expect_blocks`); of
+stream of its own. Which blocks will be asked for is told beforehand (`blocks.expect_blocks`); of
 each space two blocks lie on the device at a time, the one in use and the next.
 
 Float32 products on a device are float32: CuPy asks for TF32 only where CUPY_TF32=1 is set.

@@ -147,7 +147,7 @@ class Task(ABC):
 
     @abstractmethod
     def head(self, encoder: nn.Module, inventory: Mapping[str, Any], recipe: Recipe) -> nn.Module:
-        """Return an untrained head; its weights are set by `heads.initialise`.
+        """Return an untrained head; its weights are set by `task_heads.initialise`.
 
         Its `forward(hidden, inputs, targets)` takes the last layer, (batch, piece, hidden), and the
         tensors of the batch, and returns named tensors.

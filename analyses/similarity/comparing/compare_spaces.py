@@ -238,7 +238,7 @@ def compare_selected(
     pairs
         Places of two different spaces each; the first is the reference.
     question
-        What is asked, as `measures.check_question` returned it.
+        What is asked, as `question.check_question` returned it.
     means
         Where it is answered, and with how much memory.
     plan

@@ -115,7 +115,7 @@ def seed_records(
     records
         Of variants with their references.
     groups
-        The variants of each group, by its name, as `lineage.seed_groups` returns them.
+        The variants of each group, by its name, as `questions.seed_groups` returns them.
     confidence
         Nominal coverage of the intervals, Student's t on one degree of freedom fewer than there
         are seeds.

@@ -52,7 +52,7 @@ class PairTestPlan:
     """How clusters are permuted, and what that takes."""
 
     form: str
-    """`kernels` or `features`, as `permutation.PermutationPlan`."""
+    """`kernels` or `features`, as `draws.PermutationPlan`."""
     bytes_held: int
     """At the peak, with the pass that reads."""
     bytes_read: int

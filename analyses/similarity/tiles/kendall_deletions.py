@@ -96,7 +96,7 @@ class KendallTouch:
     def finish(self, state: TauTouch) -> list[NDArray[np.float64]]:
         """Return tau-a of every pair of spaces with each cluster left out, (cluster,).
 
-        For `inference.jackknife`, less clusters without rows. NaN where fewer than two entries are
+        For `jackknife.jackknife`, less clusters without rows. NaN where fewer than two entries are
         left.
         """
         sizes = state.sizes.astype(np.float64)

@@ -56,7 +56,7 @@ class CkaValue:
     biased: float
     debiased: float
     deleted_biased: NDArray[np.float64]
-    """(group,): with each group left out, for `inference.jackknife`; empty with one group."""
+    """(group,): with each group left out, for `jackknife.jackknife`; empty with one group."""
     deleted_debiased: NDArray[np.float64]
 
 

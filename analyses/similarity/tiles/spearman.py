@@ -198,7 +198,7 @@ def spearman_value(
     Parameters
     ----------
     sums, touching
-        As `inference.value_of` takes them, of ranks.
+        As `rsa_value.value_of` takes them, of ranks.
     tables
         In which the ranks were looked up.
     names

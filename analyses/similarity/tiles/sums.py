@@ -41,7 +41,7 @@ _STRIP_ROUNDING: Final = {"float32": 2.0**-20, "float64": _SUM_ROUNDING}
 
 
 class PairedSums(NamedTuple):
-    """What `inference.value_of` takes for one pair of spaces."""
+    """What `rsa_value.value_of` takes for one pair of spaces."""
 
     sums: PairSums
     touching: NDArray[np.float64] | None
