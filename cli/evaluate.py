@@ -7,16 +7,10 @@ from typing import Any
 
 import click
 
+from layerlake.analyses.finetuning.data import named_sources
 from layerlake.cli.completion import files, folders, formats, named_files, tasks
 from layerlake.cli.options import field_options, json_option
-from layerlake.cli.scored import (
-    leads,
-    named_sources,
-    progress_of_leader,
-    say_notes,
-    score_table,
-    seconds_text,
-)
+from layerlake.cli.scored import leads, progress_of_leader, say_notes, score_table, seconds_text
 
 
 @click.command()

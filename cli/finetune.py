@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from layerlake.analyses.finetuning.data import named_sources
 from layerlake.cli.completion import files, folders, formats, named_files, tasks
 from layerlake.cli.options import field_options, json_option
 from layerlake.cli.recipe_options import WithRecipe, recipe_options
 from layerlake.cli.scored import (
     leads,
-    named_sources,
     progress_of_leader,
     say_notes,
     score_table,
@@ -24,7 +24,7 @@ from layerlake.cli.scored import (
 )
 
 if TYPE_CHECKING:
-    from layerlake.analyses.finetuning.finetune import FinetuneReport
+    from layerlake.analyses.finetuning.report import FinetuneReport
 
 
 @click.command(cls=WithRecipe)
@@ -156,7 +156,7 @@ def finetune(
     """
     if runs is not None:
         _refuse_others(context)
-        from layerlake.cli.runs_file import read_runs
+        from layerlake.analyses.finetuning.runs_file import read_runs
 
         every = read_runs(runs)
     else:
@@ -259,7 +259,7 @@ def _but_seed(run: dict[str, Any]) -> str:
 
 def _forecast(every: list[tuple[str, dict[str, Any]]], as_json: bool) -> None:
     """Say what runs would take."""
-    from layerlake.analyses.finetuning.forecast import plan_finetune
+    from layerlake.analyses.finetuning.finetune import plan_finetune
 
     found = []
     for _, run in every:

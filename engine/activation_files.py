@@ -18,8 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from layerlake.engine.extraction.plan import parse_layers
-from layerlake.engine.settings import whole_number
+from layerlake.engine.settings import parse_layers, whole_number
 from layerlake.store.errors import InvalidInput
 from layerlake.store.external.external_plan import array_name
 

@@ -254,11 +254,6 @@ def keep_inputs(
         lake.add_table(path, rows.to_columns(), attributes)
 
 
-def load_rows(lake: Lake, corpus_name: str, fingerprint: str) -> RowSet:
-    """Return a row set of the lake by its fingerprint."""
-    return RowSet.from_columns(*lake.table(f"corpora/{corpus_name}/rows/{short(fingerprint)}"))
-
-
 def variant_attributes(model: LoadedModel, tokenizer: str) -> dict[str, Any]:
     """Return what the lake keeps about a variant."""
     lineage = {"parent": model.parent, "training": model.training}

@@ -19,8 +19,10 @@ from layerlake.store.errors import (
     NameNotFound,
     is_a,
 )
+from layerlake.store.identity import short
 from layerlake.store.location import Location
 from layerlake.store.opening import create, place_of_lake
+from layerlake.store.row_sets import RowSet
 from layerlake.store.sets import SetState, read_state
 from layerlake.store.space import Space, incomplete
 from layerlake.store.tables import (
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from layerlake.store.external.external_writer import ActivationWriter
-    from layerlake.store.row_sets import RowSet
 
 
 def open_lake(
@@ -483,3 +484,8 @@ def _preference(state: SetState) -> tuple[bool, int, bool, bool, str]:
 def _array_order(name: str) -> tuple[str, int]:
     site, _, layer = name.rpartition("/")
     return site, int(layer)
+
+
+def load_rows(lake: Lake, corpus_name: str, fingerprint: str) -> RowSet:
+    """Return a row set of the lake by its fingerprint."""
+    return RowSet.from_columns(*lake.table(f"corpora/{corpus_name}/rows/{short(fingerprint)}"))

@@ -139,3 +139,16 @@ def all_words(word_offsets: NDArray[np.int64]) -> RowSet:
         settings={"rows": "all", "unit": "word", "tokenization": None},
         fingerprint=rows_fingerprint("word", None, ids),
     )
+
+
+def offsets_of(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the (n + 1,) offsets of consecutive runs of the given lengths."""
+    offsets = np.zeros(len(counts) + 1, np.int64)
+    np.cumsum(counts, out=offsets[1:])
+    return offsets
+
+
+def runs(start: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the indices start[i], start[i] + 1, ... (counts[i] of them) for every i in turn."""
+    offsets = offsets_of(counts)
+    return np.arange(offsets[-1], dtype=np.int64) + np.repeat(start - offsets[:-1], counts)

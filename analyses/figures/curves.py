@@ -17,7 +17,8 @@ from layerlake.analyses.figures.panels import (
     measures_to_draw,
     panels,
 )
-from layerlake.analyses.results.parts import CEILINGS, Record
+from layerlake.analyses.results.measures import CEILINGS
+from layerlake.analyses.results.parts import Record
 from layerlake.analyses.results.profile_measures import DRAWN, PROFILE_MEASURES
 from layerlake.analyses.results.similarity_measures import known_measure, title_of
 from layerlake.store.errors import InvalidInput

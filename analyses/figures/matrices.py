@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from layerlake.analyses.figures.files import check_figure, write_figure
 from layerlake.analyses.figures.panels import measures_to_draw, panels
-from layerlake.analyses.results.parts import DIFFERENCE
+from layerlake.analyses.results.measures import DIFFERENCE
 from layerlake.analyses.results.similarity_measures import measure_named
 from layerlake.store.errors import InvalidInput
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from layerlake.analyses.results.parts import CEILINGS, family_of, in_order
+from layerlake.analyses.results.measures import CEILINGS, family_of, in_order
 from layerlake.store.errors import InvalidInput, MissingExtra
 
 if TYPE_CHECKING:

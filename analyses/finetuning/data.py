@@ -204,3 +204,43 @@ def _is_example(entry: Any) -> bool:
     """Say whether an entry of a list is fields with values, or a pair of texts."""
     pair = isinstance(entry, list | tuple) and all(isinstance(part, str) for part in entry)
     return pair or isinstance(entry, Mapping)
+
+
+def named_sources(given: Sequence[str]) -> Sources:
+    """Return sources that people wrote as `FILE` or `NAME=FILE`.
+
+    Raises
+    ------
+    InvalidInput
+        Two have the same name.
+    """
+    from layerlake.store.errors import InvalidInput
+
+    parted = [_parted(text) for text in given]
+    if not any(name for name, _ in parted):
+        return [source for _, source in parted]
+    found: dict[str, str] = {}
+    for name, source in parted:
+        called = name or _usual_name(source)
+        if called in found:
+            raise InvalidInput(f"two sources are called {called}; name them, as NAME=FILE")
+        found[called] = source
+    return found
+
+
+def _parted(text: str) -> tuple[str, str]:
+    """Part `NAME=FILE`; a path may hold a `=` of its own."""
+    name, equals, source = text.partition("=")
+    if not equals or not name or "/" in name or Path(text).exists():
+        return "", text
+    return name, source
+
+
+def _usual_name(source: str) -> str:
+    """Return what a source is called where nobody names it."""
+    from layerlake.engine.corpora.hub import is_hub_name, parse_hub_name
+    from layerlake.store.schema import name_from
+
+    if is_hub_name(source):
+        return name_from(parse_hub_name(source).short)
+    return name_from(Path(source).name.split(".")[0])

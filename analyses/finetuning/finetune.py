@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layerlake.analyses.finetuning.data import Sources, read_dev, read_training
 from layerlake.analyses.finetuning.recipes import make_recipe
+from layerlake.analyses.finetuning.report import FinetuneReport
 from layerlake.analyses.finetuning.tasks.registry import task_named
 from layerlake.engine.memory import parse_bytes
 from layerlake.engine.models.checkpoints import require_transformers
@@ -18,60 +19,10 @@ from layerlake.engine.settings import check_seed, whole_number
 from layerlake.store.errors import InvalidInput, is_a
 
 if TYPE_CHECKING:
+    from layerlake.analyses.finetuning.forecast import TrainingForecast
     from layerlake.analyses.finetuning.run import Run
 
 KEEP = ("last", "best")
-
-
-@dataclass(frozen=True)
-class FinetuneReport:
-    """What was done, or was found done."""
-
-    folder: str
-    task: str
-    seed: int
-    scores: dict[str, dict[str, float]]
-    """By file that was evaluated on, then by name; each from 0 to 1."""
-    epoch: int
-    """Whose weights were kept, from 1."""
-    n_steps: int
-    """Updates of the whole training."""
-    n_computed: int
-    """Of these, the ones that were made now; 0 where all was done before."""
-    n_examples: int
-    """Of the training data."""
-    seconds: float
-    """Time spent on all updates and evaluations, stops left out."""
-    weights_digest: str
-    """Of the encoder, as `layerlake extract` will know it."""
-    parent: dict[str, Any]
-    """What training began from."""
-    notes: tuple[str, ...] = ()
-    """What a person should know, a sentence each."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON has it: settings, identity and a record a score."""
-        return {
-            "settings": {"task": self.task, "seed": self.seed, "folder": self.folder},
-            "identity": {"weights_digest": self.weights_digest, "parent": self.parent},
-            "records": [
-                {
-                    "task": self.task,
-                    "seed": self.seed,
-                    "data": data,
-                    "measure": measure,
-                    "value": value,
-                    "epoch": self.epoch,
-                }
-                for data, scores in self.scores.items()
-                for measure, value in scores.items()
-            ],
-            "n_steps": self.n_steps,
-            "n_computed": self.n_computed,
-            "n_examples": self.n_examples,
-            "seconds": round(self.seconds, 3),
-            "notes": list(self.notes),
-        }
 
 
 def finetune(
@@ -277,3 +228,26 @@ def run_of(
 def _named(dev: Sources | None) -> bool:
     """Say whether there is anything to evaluate on."""
     return dev is not None and not (is_a(dev, Mapping, list, tuple) and not dev)
+
+
+def plan_finetune(
+    task: str,
+    model: str | os.PathLike[str],
+    train: Sources,
+    dev: Sources | None = None,
+    *,
+    out: str | os.PathLike[str],
+    **options: Any,
+) -> TrainingForecast:
+    """Say what `finetune` would do with the same arguments; train a few updates, write nothing.
+
+    Raises
+    ------
+    InvalidInput, NameConflict, StorageFailed, MemoryRefused, MissingExtra
+        As `finetune`, before it trains.
+    """
+    from layerlake.analyses.finetuning.finetune import finetune, run_of
+
+    bound = inspect.signature(finetune).bind(task, model, train, dev, out=out, **options)
+    bound.apply_defaults()
+    return run_of(**bound.arguments).forecast()

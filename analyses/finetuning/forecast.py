@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
-import os
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -12,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 from layerlake.engine.memory import format_bytes
 
 if TYPE_CHECKING:
-    from layerlake.analyses.finetuning.data import Sources
     from layerlake.analyses.finetuning.tasks.task import Examples
     from layerlake.analyses.finetuning.training.optimiser import Optimiser
     from layerlake.analyses.finetuning.training.trainer import Trainer
@@ -71,29 +68,6 @@ class TrainingForecast:
         }
         width = max(map(len, lines))
         return "\n".join(f"{name.ljust(width)}  {value}" for name, value in lines.items())
-
-
-def plan_finetune(
-    task: str,
-    model: str | os.PathLike[str],
-    train: Sources,
-    dev: Sources | None = None,
-    *,
-    out: str | os.PathLike[str],
-    **options: Any,
-) -> TrainingForecast:
-    """Say what `finetune` would do with the same arguments; train a few updates, write nothing.
-
-    Raises
-    ------
-    InvalidInput, NameConflict, StorageFailed, MemoryRefused, MissingExtra
-        As `finetune`, before it trains.
-    """
-    from layerlake.analyses.finetuning.finetune import finetune, run_of
-
-    bound = inspect.signature(finetune).bind(task, model, train, dev, out=out, **options)
-    bound.apply_defaults()
-    return run_of(**bound.arguments).forecast()
 
 
 def forecast_training(

@@ -17,8 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from layerlake.analyses.finetuning.finetune import FinetuneReport, finetune
+from layerlake.analyses.finetuning.finetune import finetune
 from layerlake.analyses.finetuning.recipes import make_recipe
+from layerlake.analyses.finetuning.report import FinetuneReport
 from layerlake.analyses.finetuning.tasks.registry import task_named
 from layerlake.engine.models.checkpoints import require_transformers
 from layerlake.engine.progress import Progress, Stage, automatic, silent

@@ -15,9 +15,9 @@ from layerlake.analyses.finetuning.checkpoint import (
     write_checkpoint,
 )
 from layerlake.analyses.finetuning.data import Data
-from layerlake.analyses.finetuning.finetune import FinetuneReport
 from layerlake.analyses.finetuning.forecast import TrainingForecast, forecast_training
 from layerlake.analyses.finetuning.heads.task_model import TaskModel, check_shape, task_model
+from layerlake.analyses.finetuning.report import FinetuneReport
 from layerlake.analyses.finetuning.run_record import (
     RunRecord,
     Settings,

@@ -11,16 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.analyses.profiles.space_profile import Profile, block_of, profile_space
+from layerlake.analyses.questions.rows import asked_rows, draw_rows
+from layerlake.analyses.questions.spaces import (
+    all_names,
+    corpora_of,
+    open_spaces,
+    present_layers,
+    sets_holding,
+    unit_of,
+)
 from layerlake.analyses.results.joined import joined
 from layerlake.analyses.results.kept import find_result, keep_result, read_identity
 from layerlake.analyses.results.profile import ProfileResult
 from layerlake.analyses.results.profile_measures import SHARES
-from layerlake.analyses.similarity.comparing.compare import corpora_of
-from layerlake.analyses.similarity.comparing.pairs import all_names, open_spaces, present_layers
-from layerlake.analyses.similarity.comparing.records import gathered_notes
-from layerlake.analyses.similarity.comparing.sharing import Key
-from layerlake.analyses.similarity.estimates import Counts
-from layerlake.analyses.similarity.selection import asked_rows, draw_rows, sets_holding, unit_of
+from layerlake.analyses.results.record import Counts, Key, gathered_notes
 from layerlake.engine.memory import parse_bytes
 from layerlake.engine.passes.selected_rows import value_bytes
 from layerlake.engine.progress import Progress, automatic

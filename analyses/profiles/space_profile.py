@@ -19,9 +19,8 @@ from layerlake.analyses.profiles.row_lengths import (
     NormStatistics,
 )
 from layerlake.analyses.profiles.spectrum import Spectrum, spectrum_of_gram
-from layerlake.analyses.similarity.closed_forms.left_out import GROUPS, even_groups
-from layerlake.analyses.similarity.features.planning import BLOCK_ROWS
-from layerlake.analyses.similarity.features.rsa_value import jackknife, jackknife_positive
+from layerlake.analyses.statistics.group_jackknife import GROUPS, even_groups
+from layerlake.analyses.statistics.jackknife import jackknife, jackknife_positive
 from layerlake.engine.memory import DEFAULT_ALLOWED_BYTES, MemoryPlan, parse_bytes
 from layerlake.engine.passes.arrays import (
     Array,
@@ -32,6 +31,7 @@ from layerlake.engine.passes.arrays import (
     to_host,
 )
 from layerlake.engine.passes.blocks import Block, SpaceLike, read_blocks, run_pass
+from layerlake.engine.passes.resources import BLOCK_ROWS
 from layerlake.store.errors import InvalidInput, is_a
 
 _OBJECTS: Final = 2**17

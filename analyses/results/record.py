@@ -8,15 +8,15 @@ import io
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from layerlake.analyses.results.parts import in_order
+from layerlake.analyses.results.measures import in_order
 from layerlake.store.errors import InvalidInput, MissingExtra, StorageFailed
 
 if TYPE_CHECKING:
@@ -254,3 +254,47 @@ def _nan(value: float | None) -> float:
 def none_for_nan(value: Any) -> Any:
     """Return the value, None for NaN, which JSON does not have."""
     return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def gathered_notes(said: Iterable[tuple[Key, Iterable[str]]]) -> list[str]:
+    """Return each note of spaces once, with the variants and layers that it is about."""
+    noted: dict[tuple[str, str], dict[int, None]] = {}
+    for (variant, layer), notes in said:
+        for note in notes:
+            noted.setdefault((variant, note), {})[layer] = None
+    about: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    for (variant, note), layers in noted.items():
+        about.setdefault((note, tuple(sorted(layers))), []).append(variant)
+    return [
+        f"{', '.join(names)}, layer {', '.join(map(str, layers))}: {note}"
+        for (note, layers), names in about.items()
+    ]
+
+
+Key: TypeAlias = tuple[str, int]
+"""A space within one corpus and site: variant and layer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a pair of spaces was compared over."""
+
+    n_rows: int
+    n_clusters: int
+    rows_per_cluster: float
+    within_pair_share: float
+    """Share of pairs of rows that come from one cluster."""
+    n_dropped: int
+
+    @classmethod
+    def of(cls, sizes: NDArray[np.int64], n_dropped: int) -> Counts:
+        """Count from the rows of each cluster, (cluster,), those without rows among them."""
+        n_rows, n_clusters = int(sizes.sum()), int((sizes > 0).sum())
+        ordered = float((sizes.astype(np.float64) * (sizes - 1.0)).sum())
+        return cls(
+            n_rows,
+            n_clusters,
+            n_rows / max(n_clusters, 1),
+            ordered / max(n_rows * (n_rows - 1.0), 1.0),
+            n_dropped,
+        )

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from layerlake.analyses.results.parts import BETWEEN, DIFFERENCE
+from layerlake.analyses.results.measures import BETWEEN, DIFFERENCE
 from layerlake.store.errors import InvalidInput, is_a
 
 Kind = Literal["similarity", "distance", "angle", "difference"]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from layerlake.analyses.results.parts import DIFFERENCE, Record
+from layerlake.analyses.results.measures import DIFFERENCE
+from layerlake.analyses.results.parts import Record
 from layerlake.analyses.results.similarity_measures import pairwise_measure
 from layerlake.store.errors import InvalidInput
 

@@ -7,8 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from layerlake.engine.extraction.many_variants import Choice, parse_choices
-from layerlake.engine.settings import check_seed
+from layerlake.engine.settings import Choice, check_seed, parse_choices
 from layerlake.store.errors import InvalidInput
 
 

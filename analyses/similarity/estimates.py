@@ -6,11 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
+from layerlake.analyses.results.record import Counts
 from layerlake.analyses.similarity.closed_forms.left_out import FormValue
-from layerlake.analyses.similarity.features.rsa_value import Interval, RsaValue
+from layerlake.analyses.similarity.features.rsa_value import RsaValue
+from layerlake.analyses.statistics.jackknife import Interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,31 +26,6 @@ class Estimate:
     """How far the value is off at most; None where it is exact but for rounding."""
     p: float | None = None
     """Of a permutation test, or of a difference; None where nothing was tested."""
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """What a pair of spaces was compared over."""
-
-    n_rows: int
-    n_clusters: int
-    rows_per_cluster: float
-    within_pair_share: float
-    """Share of pairs of rows that come from one cluster."""
-    n_dropped: int
-
-    @classmethod
-    def of(cls, sizes: NDArray[np.int64], n_dropped: int) -> Counts:
-        """Count from the rows of each cluster, (cluster,), those without rows among them."""
-        n_rows, n_clusters = int(sizes.sum()), int((sizes > 0).sum())
-        ordered = float((sizes.astype(np.float64) * (sizes - 1.0)).sum())
-        return cls(
-            n_rows,
-            n_clusters,
-            n_rows / max(n_clusters, 1),
-            ordered / max(n_rows * (n_rows - 1.0), 1.0),
-            n_dropped,
-        )
 
 
 @dataclass(frozen=True, slots=True)

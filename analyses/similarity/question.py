@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from layerlake.analyses.similarity.features.kernels import KERNELS
-from layerlake.analyses.similarity.tiles.resampled_clusters import require_resamples
-from layerlake.analyses.similarity.tiles.tile_kernels import UserKernel
+from layerlake.analyses.statistics.bootstrap import require_resamples
+from layerlake.engine.passes.arrays import Array
 from layerlake.store.errors import InvalidInput, is_a
 
 FORMS: Final = (
@@ -213,3 +213,8 @@ def _check_method(question: Question) -> None:
         raise InvalidInput(
             "permutations test rsa with the score pearson; ask for that, or for no permutations"
         )
+
+
+UserKernel: TypeAlias = Callable[[Array, Array], Array]
+"""Takes (i, hidden) and (j, hidden) rows in the working precision, as they were stored (neither
+centred nor scaled), and returns the symmetric kernel of each with each, (i, j)."""

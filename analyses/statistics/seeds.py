@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from layerlake.analyses.similarity.features.rsa_value import RESOLUTION
+from layerlake.analyses.statistics.jackknife import RESOLUTION
 from layerlake.store.errors import InvalidInput
 
 

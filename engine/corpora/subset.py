@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.engine.corpora.corpus import Corpus, string_array
-from layerlake.engine.tokenization.word_pieces import offsets_of, runs
 from layerlake.store.errors import InvalidInput
+from layerlake.store.row_sets import offsets_of, runs
 
 
 def take_examples(corpus: Corpus, chosen: NDArray[np.int64]) -> Corpus:

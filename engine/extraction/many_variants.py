@@ -7,7 +7,7 @@ import glob
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,11 @@ from layerlake.engine.extraction.plan import variant_name
 from layerlake.engine.extraction.run import ExtractionReport
 from layerlake.engine.models.checkpoints import explained, require_transformers
 from layerlake.engine.progress import Progress, automatic
-from layerlake.engine.settings import check_seed, whole_number
+from layerlake.engine.settings import Choice, check_seed, parse_choices
 from layerlake.store import schema
 from layerlake.store.errors import InvalidInput, LayerLakeError, is_a
 from layerlake.store.lake import Lake, nearest, require_lake
 
-Choice = int | str | Iterable[int | None] | None
-
-_RANGE = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?")
-_MOST_VARIANTS = 10_000
 _READING = ("format", "segment", "text_field", "pair_field", "words_field")
 
 
@@ -39,39 +35,6 @@ class VariantRequest:
     truncate: int | None
     name: str
     """Its name in the lake."""
-
-
-def parse_choices(given: Choice, what: str) -> tuple[int | None, ...]:
-    """Return the numbers of `none,0-3,8`, in order and once each; `none` stands for itself.
-
-    Raises
-    ------
-    InvalidInput
-        They cannot be read.
-    """
-    unclear = InvalidInput(f"{what} {given!r} not understood; give numbers as 0, 0-9 or none,0-9")
-    chosen: list[int | None] = []
-    if given is None or (is_a(given, int) and not is_a(given, bool)):
-        return (given,) if given is None else (whole_number(given, what, 0),)
-    if not isinstance(given, str):
-        try:
-            return tuple(
-                dict.fromkeys(None if n is None else whole_number(n, what, 0) for n in given)  # type: ignore[union-attr]
-            )
-        except TypeError:
-            raise unclear from None
-    for part in given.split(","):
-        matched = _RANGE.fullmatch(part.strip())
-        if part.strip() == "none":
-            chosen.append(None)
-        elif matched:
-            first, last = int(matched[1]), int(matched[2] or matched[1])
-            if last < first or last - first >= _MOST_VARIANTS:
-                raise unclear
-            chosen.extend(range(first, last + 1))
-        else:
-            raise unclear
-    return tuple(dict.fromkeys(chosen))
 
 
 def list_variants(

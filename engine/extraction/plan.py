@@ -7,7 +7,6 @@ nothing else, so that a resumed extraction computes what the interrupted one wou
 from __future__ import annotations
 
 import importlib.metadata
-import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,7 +25,7 @@ from layerlake.engine.corpora.corpus import Corpus
 from layerlake.engine.models.sites import Place, split_sites
 from layerlake.engine.progress import Progress, silent
 from layerlake.engine.rows.choose import choose_rows
-from layerlake.engine.settings import whole_number
+from layerlake.engine.settings import parse_layers, whole_number
 from layerlake.engine.tokenization.batching import DEFAULT_TOKEN_BUDGET, plan_digest, plan_window
 from layerlake.engine.tokenization.tokenize import Tokenization
 from layerlake.store import schema
@@ -117,44 +116,6 @@ def _row_pieces(tokenization: Tokenization, rows: RowSet) -> NDArray[np.int64]:
     first = np.searchsorted(words, rows.row_id, "left")
     last = np.searchsorted(words, rows.row_id, "right") - 1
     return np.stack([places[first], places[last] + 1], axis=1)
-
-
-def parse_layers(layers: str | int | Iterable[int] | None, n_layers: int) -> tuple[int, ...]:
-    """Return the layers asked for, ascending: all by default, else `0,8,16`, `0-4`, numbers.
-
-    Raises
-    ------
-    InvalidInput
-        They cannot be read, there are none, or one is above `n_layers`.
-    """
-    if layers is None or (isinstance(layers, str) and layers == "all"):
-        return tuple(range(n_layers + 1))
-    unclear = InvalidInput(f"layers {layers!r} not understood; give them as 0,8,16 or 0-4")
-    ranges: list[tuple[int, int]] = []
-    if isinstance(layers, str):
-        for part in layers.split(","):
-            low, dash, high = (piece.strip() for piece in part.partition("-"))
-            ends = [low, high if dash else low]
-            if not all(end.isascii() and end.isdigit() for end in ends):
-                raise unclear
-            ranges.append((int(ends[0]), int(ends[1])))
-    else:
-        try:
-            given = layers if isinstance(layers, Iterable) else [layers]
-            ranges = [(operator.index(layer), operator.index(layer)) for layer in given]
-        except TypeError:
-            raise unclear from None
-    if not ranges:
-        raise InvalidInput(f"no layers asked for; give some of 0-{n_layers}")
-    for first, last in ranges:
-        if last < first:
-            raise InvalidInput(f"layers {first}-{last} go down; give the lower one first")
-        if first < 0 or last > n_layers:
-            beyond = first if first < 0 else last
-            raise InvalidInput(
-                f"layer {beyond} asked of a model with {n_layers} layers (0-{n_layers})"
-            )
-    return tuple(sorted({layer for first, last in ranges for layer in range(first, last + 1)}))
 
 
 def variant_name(source: str, randomize: int | None, truncate: int | None) -> str:

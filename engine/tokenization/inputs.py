@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from layerlake.engine.corpora.corpus import Corpus
 from layerlake.engine.tokenization.packing import Packing
-from layerlake.engine.tokenization.word_pieces import Pieces, offsets_of, runs
+from layerlake.engine.tokenization.word_pieces import Pieces
 from layerlake.store.errors import InvalidInput
+from layerlake.store.row_sets import offsets_of, runs
 
 LONG = ("refuse", "drop", "split", "window")
 

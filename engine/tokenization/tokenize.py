@@ -22,15 +22,10 @@ from layerlake.engine.tokenization.tokenizer_backend import (
     open_backend,
     tokenizer_fingerprint,
 )
-from layerlake.engine.tokenization.word_pieces import (
-    Pieces,
-    offsets_of,
-    pieces_of_texts,
-    pieces_of_words,
-    runs,
-)
+from layerlake.engine.tokenization.word_pieces import Pieces, pieces_of_texts, pieces_of_words
 from layerlake.store.errors import InvalidInput
 from layerlake.store.identity import settings_fingerprint
+from layerlake.store.row_sets import offsets_of, runs
 
 __all__ = ["BOS", "LONG", "Tokenization", "tokenization_request", "tokenize"]
 

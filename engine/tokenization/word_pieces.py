@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from layerlake.engine.corpora.corpus import Corpus
 from layerlake.engine.tokenization.tokenizer_backend import Backend
 from layerlake.store.errors import InvalidInput
+from layerlake.store.row_sets import offsets_of, runs
 
 _BATCH_EXAMPLES = 1000
 _BATCH_CHARACTERS = 4_000_000
@@ -43,19 +44,6 @@ class Pieces:
         first = np.flatnonzero(opens)
         sizes = np.diff(np.append(first, len(self.word)))
         return np.repeat(first, sizes), np.repeat(first + sizes - 1, sizes)
-
-
-def offsets_of(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the (n + 1,) offsets of consecutive runs of the given lengths."""
-    offsets = np.zeros(len(counts) + 1, np.int64)
-    np.cumsum(counts, out=offsets[1:])
-    return offsets
-
-
-def runs(start: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the indices start[i], start[i] + 1, ... (counts[i] of them) for every i in turn."""
-    offsets = offsets_of(counts)
-    return np.arange(offsets[-1], dtype=np.int64) + np.repeat(start - offsets[:-1], counts)
 
 
 def pieces_of_texts(

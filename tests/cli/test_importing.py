@@ -12,8 +12,7 @@ import pytest
 
 from layerlake.analyses.similarity.comparing.compare import rsa
 from layerlake.cli.main import main
-from layerlake.engine.catalogue import load_rows
-from layerlake.store.lake import Lake, open_lake
+from layerlake.store.lake import Lake, load_rows, open_lake
 from layerlake.store.verify import verify
 
 pytest.importorskip("torch")

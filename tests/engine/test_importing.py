@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from layerlake.engine.catalogue import add_corpus, load_corpus, load_rows
+from layerlake.engine.catalogue import add_corpus, load_corpus
 from layerlake.engine.corpora.corpus import Corpus, corpus_from_texts, string_array
 from layerlake.engine.importing import import_activations
 from layerlake.engine.progress import ProgressEvent, to_function
@@ -20,7 +20,7 @@ from layerlake.store.errors import InvalidInput, NameConflict, NameNotFound
 from layerlake.store.external import external_writer as brought_module
 from layerlake.store.external.external_rows import bare_corpus
 from layerlake.store.external.external_writer import ActivationWriter
-from layerlake.store.lake import Lake, open_lake
+from layerlake.store.lake import Lake, load_rows, open_lake
 from layerlake.store.verify import verify
 
 h5py = pytest.importorskip("h5py", reason="the hdf5 extra is not installed")

@@ -23,8 +23,8 @@ from layerlake.engine.corpora.corpus import Corpus
 from layerlake.engine.corpora.squad import check_answer
 from layerlake.engine.tokenization.tokenize import Tokenization, tokenize
 from layerlake.engine.tokenization.tokenizer_backend import open_backend
-from layerlake.engine.tokenization.word_pieces import offsets_of
 from layerlake.store.errors import InvalidInput
+from layerlake.store.row_sets import offsets_of
 
 if TYPE_CHECKING:
     import torch

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from layerlake.analyses.finetuning.recipes import ParsingRecipe, Recipe
 from layerlake.analyses.finetuning.tasks.task import Answers, Batch, Examples, Task
+from layerlake.analyses.finetuning.tasks.words import words_of_pieces
 from layerlake.analyses.trees.arborescence import best_heads, tree_problem
 from layerlake.analyses.trees.attachment import CONVENTIONS, count_attachments
 from layerlake.engine.corpora.corpus import Corpus, string_array
@@ -147,32 +148,6 @@ class Parsing(Task):
     ) -> ParsingAnswers:
         """Return what finds the trees of sentences."""
         return ParsingAnswers(examples, inventory, recipe)
-
-
-def words_of_pieces(
-    examples: Examples, chosen: NDArray[np.int64], width: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return (batch, width) the word of each piece, counted through the batch, and their numbers.
-
-    Parameters
-    ----------
-    examples
-        Whose inputs are whole examples of given words.
-    chosen
-        Inputs, (batch,).
-    width
-        Of the batch, in pieces; -1 stands where no word is.
-    """
-    cut, corpus = examples.tokenization, examples.corpus
-    starts = cut.input_offsets[chosen]
-    lengths = cut.input_offsets[chosen + 1] - starts
-    place = np.arange(width)
-    inside = place < lengths[:, None]
-    word = np.where(inside, cut.piece_word[np.where(inside, starts[:, None] + place, 0)], -1)
-    example = cut.input_example[chosen]
-    n_words = corpus.word_offsets[example + 1] - corpus.word_offsets[example]
-    shift = np.cumsum(n_words) - n_words - corpus.word_offsets[example]
-    return np.where(word >= 0, word + shift[:, None], -1), n_words
 
 
 def _check_parsed(corpus: Corpus, named: str) -> None:

@@ -18,11 +18,14 @@ from layerlake.analyses.finetuning.tasks.labels import (
     label_scores,
     label_text,
 )
-from layerlake.analyses.finetuning.tasks.parsing import words_of_pieces
 from layerlake.analyses.finetuning.tasks.task import Answers, Batch, Examples, Task
 from layerlake.engine.corpora.corpus import Corpus
 from layerlake.engine.tokenization.tokenize import tokenize
 from layerlake.store.errors import InvalidInput
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 if TYPE_CHECKING:
     import torch
@@ -201,3 +204,29 @@ class WordAnswers(Answers):
                     "predicted": [labels[number] for number in self._found[example]],
                 }
                 out.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def words_of_pieces(
+    examples: Examples, chosen: NDArray[np.int64], width: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return (batch, width) the word of each piece, counted through the batch, and their numbers.
+
+    Parameters
+    ----------
+    examples
+        Whose inputs are whole examples of given words.
+    chosen
+        Inputs, (batch,).
+    width
+        Of the batch, in pieces; -1 stands where no word is.
+    """
+    cut, corpus = examples.tokenization, examples.corpus
+    starts = cut.input_offsets[chosen]
+    lengths = cut.input_offsets[chosen + 1] - starts
+    place = np.arange(width)
+    inside = place < lengths[:, None]
+    word = np.where(inside, cut.piece_word[np.where(inside, starts[:, None] + place, 0)], -1)
+    example = cut.input_example[chosen]
+    n_words = corpus.word_offsets[example + 1] - corpus.word_offsets[example]
+    shift = np.cumsum(n_words) - n_words - corpus.word_offsets[example]
+    return np.where(word >= 0, word + shift[:, None], -1), n_words

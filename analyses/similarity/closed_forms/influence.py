@@ -25,7 +25,7 @@ from layerlake.analyses.similarity.closed_forms.centred_sums import CrossSums, S
 from layerlake.analyses.similarity.features.kernels import Frame
 from layerlake.analyses.similarity.features.moment_state import Pair
 from layerlake.analyses.similarity.features.preparation import Prepared
-from layerlake.analyses.similarity.features.rsa_value import RESOLUTION, Interval
+from layerlake.analyses.statistics.jackknife import RESOLUTION, Interval
 from layerlake.engine.memory import MemoryPlan
 from layerlake.engine.passes.arrays import Array, from_host, namespace, to_host
 from layerlake.store.errors import InvalidInput

@@ -20,7 +20,7 @@ from layerlake.analyses.similarity.closed_forms.pair import Measured, SpacePair
 from layerlake.analyses.similarity.closed_forms.registry import measure
 from layerlake.analyses.similarity.features.first_pass import FirstPass
 from layerlake.analyses.similarity.features.moment_state import Pair
-from layerlake.analyses.similarity.features.rsa_value import ONE_CLUSTER, Interval
+from layerlake.analyses.statistics.jackknife import ONE_CLUSTER, Interval
 
 INFLUENCED: Final = ("cca", "cca-r2", "procrustes", "netrep-1", "bures")
 """Forms that take a decomposition of every pair and have a derivative: the influence of clusters

@@ -14,7 +14,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 from layerlake.analyses.similarity.closed_forms.centring import CentredSums
 from layerlake.analyses.similarity.closed_forms.decomposition import Decomposition
@@ -22,12 +21,10 @@ from layerlake.analyses.similarity.closed_forms.moved_centre import without
 from layerlake.analyses.similarity.closed_forms.pair import Measured, SpacePair
 from layerlake.analyses.similarity.closed_forms.registry import ClosedForm, form_named, measure
 from layerlake.analyses.similarity.features.moment_state import Pair
-from layerlake.analyses.similarity.features.rsa_value import RESOLUTION, Interval, jackknife
+from layerlake.analyses.statistics.group_jackknife import interval_on_logarithms, interval_within
+from layerlake.analyses.statistics.jackknife import Interval
 from layerlake.store.errors import InvalidInput, is_a
 
-GROUPS: Final = 20
-"""Groups where nobody says: Student's t on 19 degrees of freedom is 7 % wider than the normal, and
-each group costs a decomposition."""
 _UNEVEN: Final = 2.0
 """Groups are unequal where one is this many times larger than the mean."""
 
@@ -47,37 +44,6 @@ class FormValue:
     """Nominal coverage of the interval."""
     notes: tuple[str, ...]
     """Sentences about what to be careful with."""
-
-
-def even_groups(lengths: NDArray[np.int64], n_groups: int = GROUPS) -> NDArray[np.int64]:
-    """Deal clusters into groups of neighbours with about as many rows each.
-
-    Parameters
-    ----------
-    lengths
-        (cluster,): rows of each.
-    n_groups
-        Groups wished for; fewer where there are fewer clusters, or where clusters are so long that
-        a group would be empty.
-
-    Returns
-    -------
-    ndarray
-        (cluster,) int64: the group of each, ascending from 0 without gaps.
-
-    Raises
-    ------
-    InvalidInput
-        Fewer than two groups are asked for.
-    """
-    if not is_a(n_groups, int, np.integer) or n_groups < 2:
-        raise InvalidInput(f"{n_groups!r} groups leave nothing to compare; ask for 2 or more")
-    # The middle of each cluster among the rows says which group it falls in.
-    middles = np.cumsum(lengths) - np.asarray(lengths) / 2
-    total = max(float(np.sum(lengths)), 1.0)
-    groups = np.minimum((middles * n_groups / total).astype(np.int64), n_groups - 1)
-    found: NDArray[np.int64] = np.unique(groups, return_inverse=True)[1].astype(np.int64)
-    return found
 
 
 def group_jackknife(
@@ -253,7 +219,7 @@ def _interval(
 ) -> Interval | None:
     """Return the interval of a value on the scale of its kind."""
     if form.kind == "angle":
-        ends = _within(math.cos(value), np.cos(deleted), confidence)
+        ends = interval_within(math.cos(value), np.cos(deleted), confidence)
         if ends is None:
             return None
         # The larger cosine is the smaller angle; below 0 lies no angle that the form can take.
@@ -261,31 +227,6 @@ def _interval(
             math.acos(min(ends.high, 1.0)), min(math.acos(max(ends.low, -1.0)), form.highest)
         )
     if form.kind == "distance":
-        return _on_logarithms(value, deleted, confidence)
-    ends = _within(value, deleted, confidence)
+        return interval_on_logarithms(value, deleted, confidence)
+    ends = interval_within(value, deleted, confidence)
     return None if ends is None else Interval(max(ends.low, form.lowest), ends.high)
-
-
-def _within(value: float, deleted: NDArray[np.float64], confidence: float) -> Interval | None:
-    """Return the interval of a number in [-1, 1].
-
-    None where it is 1 (or -1) without some group and not with it: on atanh there is no saying how
-    far that is, and the interval would be all there is.
-    """
-    edge = 1 - RESOLUTION
-    if abs(value) < edge and bool((np.abs(deleted) >= edge).any()):
-        return None
-    return jackknife(value, deleted, confidence)
-
-
-def _on_logarithms(
-    value: float, deleted: NDArray[np.float64], confidence: float
-) -> Interval | None:
-    """Return the jackknife interval of a positive number on its logarithm."""
-    if not value > 0 or not (deleted > 0).all():  # NaN is not above 0 either
-        return None
-    logs = np.log(deleted)
-    count = len(logs)
-    spread = float(np.sum((logs - logs.mean()) ** 2)) * (count - 1) / count
-    reach = float(stdtrit(count - 1, 0.5 + confidence / 2)) * math.sqrt(spread)
-    return Interval(value * math.exp(-reach), value * math.exp(reach))

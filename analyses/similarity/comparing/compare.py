@@ -6,12 +6,13 @@ import inspect
 from collections.abc import Iterable
 from typing import Any
 
+from layerlake.analyses.questions.spaces import corpora_of
 from layerlake.analyses.results.joined import joined
 from layerlake.analyses.results.similarity import SimilarityResult
 from layerlake.analyses.similarity.comparing.comparison import LakeComparison
 from layerlake.analyses.similarity.comparing.forecast import Forecast, forecast
 from layerlake.engine.progress import Progress, automatic
-from layerlake.store.errors import InvalidInput, is_a
+from layerlake.store.errors import InvalidInput
 from layerlake.store.lake import Lake, require_lake
 
 
@@ -211,13 +212,3 @@ def _defaults() -> dict[str, Any]:
     given = compare.__kwdefaults__ or {}
     positional = {"reference": None, "variants": None}
     return positional | {k: v for k, v in given.items() if k not in ("fresh", "progress")}
-
-
-def corpora_of(corpus: str | Iterable[str] | None) -> list[str | None]:
-    """Return the corpora asked for, each once; None for the only one."""
-    if is_a(corpus, str) or not is_a(corpus, Iterable):
-        return [corpus]  # type: ignore[list-item]
-    names = list(dict.fromkeys(corpus or ()))
-    if not names or not all(is_a(name, str) for name in names):
-        raise InvalidInput(f"corpus {names!r} names no corpora; give one name or several")
-    return list(names)

@@ -9,13 +9,11 @@ from numpy.typing import NDArray
 
 from layerlake.analyses.similarity.comparing.compare_spaces import compare_selected
 from layerlake.analyses.similarity.estimates import PairValues
-from layerlake.analyses.similarity.features.group import Means
-from layerlake.analyses.similarity.features.planning import BLOCK_ROWS
 from layerlake.analyses.similarity.permutations.pair_tests import with_pair_tests
-from layerlake.analyses.similarity.question import Question, check_question, measures_of
-from layerlake.analyses.similarity.tiles.tile_kernels import UserKernel
+from layerlake.analyses.similarity.question import Question, UserKernel, check_question, measures_of
 from layerlake.engine.memory import DEFAULT_ALLOWED_BYTES, parse_bytes
 from layerlake.engine.passes.arrays import Array, is_numpy
+from layerlake.engine.passes.resources import BLOCK_ROWS, Means
 from layerlake.engine.passes.selected_rows import ArraySpace, select
 from layerlake.store.errors import InvalidInput
 

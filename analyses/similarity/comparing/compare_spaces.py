@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from layerlake.analyses.results.record import Counts
 from layerlake.analyses.similarity.closed_forms.influence_intervals import INFLUENCED, batches_of
-from layerlake.analyses.similarity.closed_forms.left_out import GROUPS, FormValue
+from layerlake.analyses.similarity.closed_forms.left_out import FormValue
+from layerlake.analyses.similarity.closed_forms.pair_values import form_values
 from layerlake.analyses.similarity.closed_forms.registry import form_named, forms_cost
-from layerlake.analyses.similarity.differences import Deletions
 from layerlake.analyses.similarity.estimates import (
-    Counts,
     Estimate,
     PairValues,
     form_estimates,
@@ -22,12 +22,12 @@ from layerlake.analyses.similarity.estimates import (
     rsa_names,
 )
 from layerlake.analyses.similarity.features.first_pass import first_pass
-from layerlake.analyses.similarity.features.group import Means, group_of, plan_group
+from layerlake.analyses.similarity.features.group import group_of, plan_group
 from layerlake.analyses.similarity.features.kernels import kernel_named
 from layerlake.analyses.similarity.features.moment_state import Pair
-from layerlake.analyses.similarity.features.pair_values import form_values, rsa_values
+from layerlake.analyses.similarity.features.pair_values import rsa_values
 from layerlake.analyses.similarity.features.planning import FormsAsked, features_cost
-from layerlake.analyses.similarity.features.rsa_value import FEW_CLUSTERS, ONE_CLUSTER, few_clusters
+from layerlake.analyses.similarity.features.rsa_value import Deletions
 from layerlake.analyses.similarity.permutations.pair_tests import PairTestPlan, plan_pair_tests
 from layerlake.analyses.similarity.question import Question
 from layerlake.analyses.similarity.tiles.jobs import (
@@ -39,7 +39,10 @@ from layerlake.analyses.similarity.tiles.jobs import (
     tiled_jobs,
 )
 from layerlake.analyses.similarity.tiles.pair_values import tiled_values
+from layerlake.analyses.statistics.group_jackknife import GROUPS
+from layerlake.analyses.statistics.jackknife import FEW_CLUSTERS, ONE_CLUSTER, few_clusters
 from layerlake.engine.passes.devices import spaces_on, working_on
+from layerlake.engine.passes.resources import Means
 from layerlake.engine.passes.selected_rows import Selected, value_bytes, without_rows
 from layerlake.store.errors import InvalidInput, MemoryRefused
 

@@ -9,8 +9,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from layerlake.analyses.questions.rows import asked_rows, draw_rows
 from layerlake.analyses.questions.seed_groups import seed_groups
 from layerlake.analyses.results.kept import find_result, keep_result, read_identity
+from layerlake.analyses.results.record import gathered_notes
 from layerlake.analyses.results.similarity import SimilarityResult
 from layerlake.analyses.similarity.comparing.compare_spaces import (
     Plan,
@@ -26,20 +28,19 @@ from layerlake.analyses.similarity.comparing.pairs import (
 from layerlake.analyses.similarity.comparing.records import (
     ceiling_records,
     difference_records,
-    gathered_notes,
     pairs_to_differ,
     records_of,
     seed_records,
 )
 from layerlake.analyses.similarity.comparing.sharing import KeyPair, Share, share_out
-from layerlake.analyses.similarity.differences import Deletions, difference_values
+from layerlake.analyses.similarity.differences import difference_values
 from layerlake.analyses.similarity.estimates import PairValues, rsa_names
-from layerlake.analyses.similarity.features.group import Means
+from layerlake.analyses.similarity.features.rsa_value import Deletions
 from layerlake.analyses.similarity.permutations.pair_tests import with_pair_tests
 from layerlake.analyses.similarity.question import Question, check_question, measures_of
-from layerlake.analyses.similarity.selection import asked_rows, draw_rows
 from layerlake.engine.memory import parse_bytes
 from layerlake.engine.passes.devices import device_named
+from layerlake.engine.passes.resources import Means
 from layerlake.engine.passes.selected_rows import Selected, require_rows, select
 from layerlake.engine.progress import Progress
 from layerlake.engine.settings import check_seed

@@ -10,8 +10,8 @@ from typing import Any, Final
 import numpy as np
 
 from layerlake.analyses.similarity.comparing.compare_spaces import Plan
-from layerlake.analyses.similarity.features.planning import BLOCK_ROWS
 from layerlake.engine.memory import format_bytes
+from layerlake.engine.passes.resources import BLOCK_ROWS
 from layerlake.engine.passes.selected_rows import Selected
 
 _TRIAL_SIDE: Final = 768

@@ -9,20 +9,27 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from layerlake.analyses.questions.spaces import (
+    all_names,
+    layers_of,
+    names_of,
+    open_spaces,
+    present_layers,
+    sets_holding,
+    unit_of,
+)
+from layerlake.analyses.results.record import Key
 from layerlake.analyses.similarity.comparing.sharing import (
-    Key,
     KeyPair,
     aligned_pairs,
     all_pairs,
     pairs_with_one,
 )
-from layerlake.analyses.similarity.selection import layers_of, names_of, sets_holding, unit_of
-from layerlake.engine.extraction.plan import parse_layers
 from layerlake.store.errors import InvalidInput, NameNotFound
 from layerlake.store.lake import Lake
 from layerlake.store.lineage import own_bases
 from layerlake.store.sets import SetState
-from layerlake.store.space import Space, incomplete
+from layerlake.store.space import Space
 from layerlake.store.tables import table_paths
 
 OWN: str = "own"
@@ -174,33 +181,6 @@ def _with_references(
     return corpus, names, references, notes
 
 
-def all_names(
-    lake: Lake, corpus: str | None, reference: str | None, variants: str | Iterable[str] | None
-) -> tuple[str, list[str]]:
-    """Return the corpus and the variants of all pairs, the reference first where it is among them."""
-    corpus, names = names_of(lake, corpus, None, variants, alone=True)
-    if reference is not None and reference not in names:
-        names = names_of(lake, corpus, reference, [*names], alone=True)[1]
-        names = [reference, *names]
-    first = reference or ("base" if "base" in names else names[0])
-    return corpus, [first, *(name for name in names if name != first)]
-
-
-def present_layers(
-    layers: str | int | Iterable[int] | None, numbers: Mapping[str, Sequence[int]]
-) -> list[int]:
-    """Return the layers asked for, each of which some variant has."""
-    present = sorted({layer for own in numbers.values() for layer in own})
-    if layers is None:
-        return present
-    wanted = list(parse_layers(layers, max(present)))
-    absent = [layer for layer in wanted if layer not in present]
-    if absent:
-        listed = ", ".join(map(str, present))
-        raise NameNotFound(f"no variant has layer {absent[0]} in the lake; they have {listed}")
-    return wanted
-
-
 def _shared_layers(
     layers: str | int | Iterable[int] | None,
     held: Mapping[str, Mapping[int, list[SetState]]],
@@ -221,22 +201,6 @@ def pairs_among(asked: LakePairs, groups: Iterable[Sequence[str]]) -> list[KeyPa
             keys = [(name, layer) for name in names if (name, layer) in asked.spaces]
             pairs += [pair for pair in combinations(keys, 2) if frozenset(pair) not in there]
     return pairs
-
-
-def open_spaces(
-    lake: Lake,
-    held: Mapping[str, Mapping[int, list[SetState]]],
-    site: str,
-    keys: Iterable[Key],
-) -> dict[Key, Space]:
-    """Open each space once, from the set to prefer."""
-    spaces: dict[Key, Space] = {}
-    for name, layer in dict.fromkeys(keys):
-        state = held[name][layer][-1]
-        if not state.sealed:
-            raise incomplete(state, np.flatnonzero(~state.committed))
-        spaces[name, layer] = lake.space_of(state, site, layer)
-    return spaces
 
 
 def rows_of_pairs(

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from layerlake.analyses.results.parts import CEILINGS, DIFFERENCE
+from layerlake.analyses.results.measures import CEILINGS, DIFFERENCE
 from layerlake.analyses.results.similarity_measures import known_measure
 from layerlake.analyses.similarity.ceilings import noise_ceiling
-from layerlake.analyses.similarity.comparing.sharing import Key, KeyPair
+from layerlake.analyses.similarity.comparing.sharing import KeyPair
 from layerlake.analyses.similarity.estimates import Estimate, PairValues
 from layerlake.analyses.statistics.seeds import mean_over_seeds
 
@@ -182,21 +182,6 @@ def _seed_second(
         }
 
     return turned
-
-
-def gathered_notes(said: Iterable[tuple[Key, Iterable[str]]]) -> list[str]:
-    """Return each note of spaces once, with the variants and layers that it is about."""
-    noted: dict[tuple[str, str], dict[int, None]] = {}
-    for (variant, layer), notes in said:
-        for note in notes:
-            noted.setdefault((variant, note), {})[layer] = None
-    about: dict[tuple[str, tuple[int, ...]], list[str]] = {}
-    for (variant, note), layers in noted.items():
-        about.setdefault((note, tuple(sorted(layers))), []).append(variant)
-    return [
-        f"{', '.join(names)}, layer {', '.join(map(str, layers))}: {note}"
-        for (note, layers), names in about.items()
-    ]
 
 
 def ceiling_records(

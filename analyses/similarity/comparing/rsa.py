@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 
 from layerlake.analyses.similarity.comparing.compare_arrays import row_order
 from layerlake.analyses.similarity.features.first_pass import first_pass
-from layerlake.analyses.similarity.features.group import Means, group_of
+from layerlake.analyses.similarity.features.group import group_of
 from layerlake.analyses.similarity.features.kernels import kernel_named
 from layerlake.analyses.similarity.features.moment_state import star
 from layerlake.analyses.similarity.features.pair_values import rsa_values
-from layerlake.analyses.similarity.features.planning import BLOCK_ROWS, plan_rsa
+from layerlake.analyses.similarity.features.planning import plan_rsa
 from layerlake.analyses.similarity.features.rsa_value import RsaValue
 from layerlake.engine.memory import DEFAULT_ALLOWED_BYTES, parse_bytes
 from layerlake.engine.passes.arrays import Array, is_numpy
 from layerlake.engine.passes.blocks import SpaceLike
+from layerlake.engine.passes.resources import BLOCK_ROWS, Means
 from layerlake.engine.passes.selected_rows import ArraySpace, select
 from layerlake.store.errors import InvalidInput, is_a
 

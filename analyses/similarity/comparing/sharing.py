@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
+from layerlake.analyses.results.record import Key
 from layerlake.store.errors import InvalidInput
 
-Key: TypeAlias = tuple[str, int]
-"""A space within one corpus and site: variant and layer."""
 KeyPair: TypeAlias = tuple[Key, Key]
 """The space that is compared with, and the one that is compared."""
 

@@ -9,47 +9,17 @@ from numpy.typing import NDArray
 from layerlake.analyses.similarity.features.kernels import Kernel
 from layerlake.analyses.similarity.features.moment_state import Pair
 from layerlake.analyses.similarity.features.planning import (
-    BLOCK_ROWS,
     CACHE_BYTES,
     FormsAsked,
     plan_rsa,
     state_bytes,
 )
-from layerlake.engine.memory import DEFAULT_ALLOWED_BYTES, MemoryPlan
+from layerlake.engine.memory import MemoryPlan
 from layerlake.engine.passes.blocks import SpaceLike, cut_blocks
-from layerlake.engine.passes.devices import BLOCKS_HELD, CPU, Device
+from layerlake.engine.passes.devices import BLOCKS_HELD
+from layerlake.engine.passes.resources import Means
 from layerlake.engine.passes.selected_rows import Selected, value_bytes
-from layerlake.engine.workers.local_workers import workers_here
 from layerlake.engine.workers.schedulers import cut_parts, plan_workers, worker_bytes
-from layerlake.store.errors import InvalidInput, is_a
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """Where a pass runs, and what it may use."""
-
-    allowed: int = DEFAULT_ALLOWED_BYTES
-    """Bytes of memory, of the device where it runs on one."""
-    block_rows: int = BLOCK_ROWS
-    """Most rows read at a time."""
-    scheduler: str | None = None
-    """As `engine.workers.schedulers.scheduler_named`."""
-    workers: int | None = None
-    device: Device = CPU
-    host: bool = True
-    """Whether the arrays are numpy's, which rows are prepared of a few at a time."""
-
-    def __post_init__(self) -> None:
-        """Refuse blocks of no rows."""
-        if not is_a(self.block_rows, int, np.integer) or self.block_rows < 1:
-            raise InvalidInput(f"block_rows is {self.block_rows!r}; give at least 1")
-
-    @property
-    def each_allowed(self) -> int:
-        """Bytes for each of the workers of this machine, and as much for what they hand over."""
-        if self.scheduler in ("threads", "processes"):
-            return self.allowed // (workers_here(self.workers) + 1)
-        return self.allowed
 
 
 @dataclass(frozen=True, slots=True)

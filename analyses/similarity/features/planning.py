@@ -5,16 +5,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from layerlake.analyses.similarity.closed_forms.influence import plan_influence
-from layerlake.analyses.similarity.closed_forms.left_out import GROUPS
 from layerlake.analyses.similarity.closed_forms.registry import forms_memory
 from layerlake.analyses.similarity.features.kernels import LOUD_COORDINATES
 from layerlake.analyses.similarity.features.moment_state import Pair, star, with_own
 from layerlake.analyses.similarity.features.preparation import CACHED_ROWS
 from layerlake.analyses.similarity.features.within_clusters import TILE_ROWS
+from layerlake.analyses.statistics.group_jackknife import GROUPS
 from layerlake.engine.memory import MemoryPlan
+from layerlake.engine.passes.resources import BLOCK_ROWS
 
-BLOCK_ROWS: Final = 2048
-"""Rows read at a time: two chunks of a lake, and enough for products at nearly full speed."""
 SAMPLE_ROWS: Final = 256
 """Rows, spread evenly over the selection, from which the origin of the features is taken."""
 CACHE_BYTES: Final = 512 * 2**20

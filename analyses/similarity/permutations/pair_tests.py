@@ -15,7 +15,7 @@ import numpy as np
 
 from layerlake.analyses.similarity.estimates import PairValues, rsa_names
 from layerlake.analyses.similarity.features.first_pass import first_pass
-from layerlake.analyses.similarity.features.group import Means, group_of, plan_group
+from layerlake.analyses.similarity.features.group import group_of, plan_group
 from layerlake.analyses.similarity.features.kernels import kernel_named
 from layerlake.analyses.similarity.features.moment_state import Pair
 from layerlake.analyses.similarity.features.preparation import CACHED_ROWS
@@ -41,6 +41,7 @@ from layerlake.analyses.similarity.tiles.tile_pass import TileSource, open_tiles
 from layerlake.analyses.similarity.tiles.tile_run import run_tiles
 from layerlake.engine.memory import require
 from layerlake.engine.passes.devices import spaces_on, working_on
+from layerlake.engine.passes.resources import Means
 from layerlake.engine.passes.selected_rows import Selected, value_bytes
 
 _ADVICE: Final = "allow more memory, or draw fewer rows"

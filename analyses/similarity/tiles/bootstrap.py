@@ -30,12 +30,12 @@ from layerlake.analyses.similarity.tiles.cluster_sums import (
 from layerlake.analyses.similarity.tiles.resampled_clusters import (
     PANEL,
     Resamples,
-    draw_clusters,
     resampled,
     weighed_clusters,
     within_pairs,
 )
 from layerlake.analyses.similarity.tiles.tile import Tile
+from layerlake.analyses.statistics.bootstrap import draw_clusters
 from layerlake.engine.memory import MemoryPlan
 from layerlake.engine.passes.arrays import Array, from_host, namespace, to_host
 from layerlake.engine.passes.blocks import Accumulator

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-from layerlake.analyses.similarity.features.group import Means
 from layerlake.analyses.similarity.features.moment_state import Pair, with_own
 from layerlake.analyses.similarity.features.planning import SPACE_COST
 from layerlake.analyses.similarity.question import RANKED_SCORES, Question
@@ -41,6 +40,7 @@ from layerlake.analyses.similarity.tiles.sums import (
 )
 from layerlake.analyses.similarity.tiles.tile_kernels import STRIP_ROWS, TileKernel, tile_kernel
 from layerlake.engine.memory import MemoryPlan
+from layerlake.engine.passes.resources import Means
 from layerlake.engine.passes.selected_rows import Selected, value_bytes
 from layerlake.engine.workers.local_workers import workers_here
 from layerlake.engine.workers.schedulers import plan_workers

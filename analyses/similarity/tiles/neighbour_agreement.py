@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.special import stdtrit
 
-from layerlake.analyses.similarity.features.rsa_value import Interval
 from layerlake.analyses.similarity.tiles.neighbours import Neighbours
 from layerlake.analyses.similarity.tiles.panels import PANEL_ENTRIES
+from layerlake.analyses.statistics.jackknife import Interval
 from layerlake.store.errors import InvalidInput
 
 

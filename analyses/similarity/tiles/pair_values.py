@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from layerlake.analyses.similarity.differences import Deletions
 from layerlake.analyses.similarity.estimates import Estimate, ends_of, rsa_estimates
 from layerlake.analyses.similarity.features.dissimilarity import (
     along,
@@ -19,14 +18,13 @@ from layerlake.analyses.similarity.features.dissimilarity import (
     pairs_along,
     touching_along,
 )
-from layerlake.analyses.similarity.features.group import Means
 from layerlake.analyses.similarity.features.moment_state import Pair
 from layerlake.analyses.similarity.features.rsa_value import (
+    Deletions,
     RsaValue,
     correlation,
     cosine,
     deleted_values,
-    jackknife,
     value_of,
 )
 from layerlake.analyses.similarity.question import RANKED_SCORES
@@ -73,6 +71,8 @@ from layerlake.analyses.similarity.tiles.sums import (
 )
 from layerlake.analyses.similarity.tiles.tile_pass import TilePass, TileSource, open_tiles
 from layerlake.analyses.similarity.tiles.tile_run import run_tiles
+from layerlake.analyses.statistics.jackknife import jackknife
+from layerlake.engine.passes.resources import Means
 from layerlake.engine.passes.selected_rows import Selected
 
 Valued = dict[Pair, tuple[list[Estimate], list[str]]]

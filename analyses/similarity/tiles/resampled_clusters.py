@@ -7,47 +7,16 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from layerlake.analyses.similarity.features.rsa_value import (
-    FEW_CLUSTERS,
-    Interval,
-    correlation,
-    few_clusters,
-)
+from layerlake.analyses.similarity.features.rsa_value import correlation
 from layerlake.analyses.similarity.tiles.cluster_sums import ClusterSums, Quantity
-from layerlake.store.errors import InvalidInput
+from layerlake.analyses.statistics.bootstrap import percentile_interval
+from layerlake.analyses.statistics.jackknife import FEW_CLUSTERS, Interval, few_clusters
 
 PANEL: Final = 256
 """Clusters, and resamples, that are multiplied at a time: their products stay in a CPU's cache."""
 
 Score: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """Turns sums over pairs, (6, ...): count, k, l, kk, ll, kl, into a comparison, (...)."""
-
-
-def draw_clusters(sizes: NDArray[np.int64], n_resamples: int, seed: int) -> NDArray[np.float32]:
-    """Draw how often each resample takes each cluster.
-
-    Parameters
-    ----------
-    sizes
-        (cluster,): rows of each cluster; one without rows is never drawn.
-    n_resamples
-        How many to draw.
-    seed
-        Of the draw.
-
-    Returns
-    -------
-    ndarray
-        (1 + resample, cluster) float32; the first takes every cluster once.
-    """
-    taken = np.flatnonzero(sizes)
-    generator = np.random.default_rng(seed)
-    counts = np.zeros((1 + n_resamples, len(sizes)), dtype=np.float32)
-    counts[0, taken] = 1
-    for resample in counts[1:]:
-        drawn = generator.integers(len(taken), size=len(taken))
-        resample[taken] = np.bincount(drawn, minlength=len(taken))
-    return counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,37 +119,6 @@ def bootstrap_value(
         confidence,
         tuple(notes),
     )
-
-
-def percentile_interval(values: NDArray[np.float64], confidence: float) -> Interval | None:
-    """Return the central share of resampled values.
-
-    Undefined ones (NaN) are left out; None where they would fill a tail of the interval.
-
-    Raises
-    ------
-    InvalidInput
-        There are fewer than two resamples beyond either end of the interval.
-    """
-    require_resamples(len(values), confidence)
-    defined = values[~np.isnan(values)]
-    tail = (1 - confidence) / 2
-    if len(values) - len(defined) > tail * len(values):
-        return None
-    low, high = np.quantile(defined, [tail, 1 - tail])
-    return Interval(float(low), float(high))
-
-
-def require_resamples(n_resamples: int, confidence: float) -> None:
-    """Refuse fewer resamples than an interval of that confidence can be read from."""
-    if not 0 < confidence < 1:
-        raise InvalidInput(f"confidence is {confidence}; give a number between 0 and 1, as 0.95")
-    fewest = int(np.ceil(np.round(4 / (1 - confidence), 6)))
-    if n_resamples < fewest:
-        raise InvalidInput(
-            f"{n_resamples} resamples are too few for an interval of confidence {confidence:g}; "
-            f"ask for at least {fewest}, better 1000"
-        )
 
 
 def resampled(sums: ClusterSums, counts: NDArray[np.float32]) -> Resamples:

@@ -11,20 +11,16 @@ et al. 2002; Kornblith et al. 2019, section 3) is exp(-|x_i - x_j|^2 / (2 sigma^
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.analyses.similarity.features.kernels import KERNELS, Frame, Kernel, prepare
+from layerlake.analyses.similarity.question import UserKernel
 from layerlake.engine.passes.arrays import Array, from_host, is_numpy, namespace, take_rows, to_host
 from layerlake.store.errors import InvalidInput, is_a
-
-UserKernel: TypeAlias = Callable[[Array, Array], Array]
-"""Takes (i, hidden) and (j, hidden) rows in the working precision, as they were stored (neither
-centred nor scaled), and returns the symmetric kernel of each with each, (i, j)."""
 
 EXTRA_COLUMNS: Final = 4
 """Columns of a panel beside u."""

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from layerlake.analyses.similarity.features.group import Means
 from layerlake.analyses.similarity.tiles.tile import Tile
 from layerlake.analyses.similarity.tiles.tile_pass import TilePass
 from layerlake.engine.passes.blocks import Accumulator, run_pass
 from layerlake.engine.passes.devices import working_on
+from layerlake.engine.passes.resources import Means
 from layerlake.engine.workers.schedulers import Part, reduce_parts
 
 Reducers = Sequence[Accumulator[Tile, Any, Any]]

@@ -11,8 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from layerlake.analyses.finetuning.finetune import finetune
-from layerlake.analyses.finetuning.forecast import plan_finetune
+from layerlake.analyses.finetuning.finetune import finetune, plan_finetune
 from layerlake.store.errors import InvalidInput, MemoryRefused, NameConflict
 
 FILES = {"classify": "classes.jsonl", "tag": "tags.jsonl", "dep": "trees.conllu"}

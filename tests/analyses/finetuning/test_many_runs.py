@@ -15,8 +15,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from layerlake.analyses.finetuning import many_runs
-from layerlake.analyses.finetuning.finetune import FinetuneReport
 from layerlake.analyses.finetuning.many_runs import finetune_many
+from layerlake.analyses.finetuning.report import FinetuneReport
 from layerlake.analyses.runs.grid import grid
 from layerlake.engine.corpora.reading import read_corpus
 from layerlake.engine.progress import ProgressEvent, to_function

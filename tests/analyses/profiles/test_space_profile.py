@@ -22,7 +22,7 @@ from layerlake.analyses.profiles.space_profile import (
 )
 from layerlake.analyses.profiles.spectrum import spectrum_of_gram
 from layerlake.analyses.similarity.closed_forms.centred_sums import SpaceSums
-from layerlake.analyses.similarity.closed_forms.left_out import even_groups
+from layerlake.analyses.statistics.group_jackknife import even_groups
 from layerlake.engine.passes.blocks import Block
 from layerlake.store.errors import InvalidInput, MemoryRefused
 

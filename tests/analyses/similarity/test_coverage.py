@@ -12,18 +12,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from layerlake.analyses.similarity.differences import bootstrap_difference, paired_difference
-from layerlake.analyses.similarity.features.rsa_value import correlation, jackknife
+from layerlake.analyses.similarity.differences import bootstrap_difference
+from layerlake.analyses.similarity.features.rsa_value import correlation
 from layerlake.analyses.similarity.permutations.between_kernels import BetweenKernels
 from layerlake.analyses.similarity.permutations.draws import permute_clusters
 from layerlake.analyses.similarity.tiles.bootstrap import KeptSums
 from layerlake.analyses.similarity.tiles.cluster_sums import ClusterSums
-from layerlake.analyses.similarity.tiles.resampled_clusters import (
-    draw_clusters,
-    percentile_interval,
-    resampled,
-)
+from layerlake.analyses.similarity.tiles.resampled_clusters import resampled
 from layerlake.analyses.similarity.tiles.tile import Tile
+from layerlake.analyses.statistics.bootstrap import draw_clusters, percentile_interval
+from layerlake.analyses.statistics.jackknife import jackknife
+from layerlake.analyses.statistics.paired_difference import paired_difference
 from layerlake.engine.passes.blocks import run_pass
 
 WIDTH = 8

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 from scipy.stats import ttest_1samp
 
-from layerlake.analyses.similarity.differences import bootstrap_difference, paired_difference
+from layerlake.analyses.similarity.differences import bootstrap_difference
+from layerlake.analyses.statistics.paired_difference import paired_difference
 from layerlake.store.errors import InvalidInput
 
 

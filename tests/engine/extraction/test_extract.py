@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from layerlake.engine.catalogue import add_corpus, load_rows
+from layerlake.engine.catalogue import add_corpus
 from layerlake.engine.corpora.corpus import corpus_from_texts
 from layerlake.engine.extraction.extract import extract
-from layerlake.engine.extraction.plan import parse_layers
 from layerlake.engine.progress import to_function
+from layerlake.engine.settings import parse_layers
 from layerlake.store.errors import (
     InvalidInput,
     LakeReadOnly,
@@ -22,7 +22,7 @@ from layerlake.store.errors import (
     NameNotFound,
     StorageFailed,
 )
-from layerlake.store.lake import open_lake
+from layerlake.store.lake import load_rows, open_lake
 from layerlake.store.verify import verify
 from layerlake.store.writer import SetWriter
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from layerlake.engine import catalogue
-from layerlake.engine.extraction.many_variants import extract_many, list_variants, parse_choices
+from layerlake.engine.extraction.many_variants import extract_many, list_variants
+from layerlake.engine.settings import parse_choices
 from layerlake.store.errors import InvalidInput, NameNotFound, StorageFailed
 from layerlake.store.lake import Lake, open_lake
 from layerlake.store.writer import SetWriter

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from layerlake.engine.catalogue import find_tokenization, load_corpus, load_rows
+from layerlake.engine.catalogue import find_tokenization, load_corpus
 from layerlake.engine.corpora.corpus import Corpus, corpus_from_texts
 from layerlake.engine.extraction.extract import extract
 from layerlake.engine.tokenization.tokenize import Tokenization
 from layerlake.store.errors import InvalidInput
-from layerlake.store.lake import Lake, open_lake
+from layerlake.store.lake import Lake, load_rows, open_lake
 from layerlake.store.tables import table_paths
 
 torch = pytest.importorskip("torch")

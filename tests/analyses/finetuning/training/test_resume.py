@@ -18,11 +18,8 @@ import pytest
 torch = pytest.importorskip("torch")
 from layerlake.analyses.finetuning.finetune import finetune
 from layerlake.analyses.finetuning.training import loop as run_loop
-from layerlake.analyses.finetuning.training.saved_state import (
-    STATE_FILE,
-    read_tensors,
-    write_tensors,
-)
+from layerlake.analyses.finetuning.training.saved_state import STATE_FILE
+from layerlake.analyses.runs.tensor_files import read_tensors, write_tensors
 from layerlake.store.errors import InvalidInput, StorageFailed
 
 Call = Callable[..., dict[str, Any]]

@@ -14,10 +14,11 @@ from scipy.stats import t as student
 from layerlake.analyses.similarity.closed_forms.centred_sums import CrossSums, SpaceSums
 from layerlake.analyses.similarity.closed_forms.centring import CentredSums
 from layerlake.analyses.similarity.closed_forms.decomposition import Decomposition
-from layerlake.analyses.similarity.closed_forms.left_out import even_groups, group_jackknife
+from layerlake.analyses.similarity.closed_forms.left_out import group_jackknife
 from layerlake.analyses.similarity.closed_forms.moved_centre import joined, without
 from layerlake.analyses.similarity.closed_forms.pair import SpacePair
 from layerlake.analyses.similarity.closed_forms.registry import FORMS, measure
+from layerlake.analyses.statistics.group_jackknife import even_groups
 from layerlake.store.errors import InvalidInput
 
 

@@ -19,7 +19,7 @@ import layerlake as ll
 from layerlake.analyses.results.similarity import SimilarityResult
 from layerlake.analyses.similarity.ceilings import noise_ceiling
 from layerlake.analyses.similarity.comparing.compare_arrays import compare_arrays
-from layerlake.analyses.similarity.differences import paired_difference
+from layerlake.analyses.statistics.paired_difference import paired_difference
 from layerlake.analyses.statistics.seeds import mean_over_seeds
 from layerlake.engine.progress import to_function
 from layerlake.store.errors import (

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from layerlake.analyses.similarity.comparing.compare_arrays import compare_arrays
 from layerlake.analyses.similarity.comparing.compare_spaces import compare_selected, plan_comparison
-from layerlake.analyses.similarity.features.group import Means, plan_group
+from layerlake.analyses.similarity.features.group import plan_group
 from layerlake.analyses.similarity.question import Question, check_question
 from layerlake.engine.passes.devices import CPU, Device
+from layerlake.engine.passes.resources import Means
 from layerlake.engine.passes.selected_rows import ArraySpace, Selected, select
 from layerlake.engine.workers.schedulers import INTERPRETER_BYTES
 from layerlake.store.errors import MemoryRefused

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from layerlake.analyses.similarity.comparing.compare_spaces import plan_comparison
-from layerlake.analyses.similarity.features.group import Means
 from layerlake.analyses.similarity.question import Question
+from layerlake.engine.passes.resources import Means
 from layerlake.engine.passes.selected_rows import ArraySpace, select
 
 

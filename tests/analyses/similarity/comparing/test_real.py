@@ -10,11 +10,10 @@ import pytest
 from numpy.typing import NDArray
 
 from layerlake.analyses.similarity.comparing.compare import rsa
-from layerlake.engine.catalogue import load_rows
 from layerlake.engine.extraction.extract import extract
 from layerlake.engine.models.loading import load_model
 from layerlake.engine.rows.seeded_draw import draw
-from layerlake.store.lake import Lake, open_lake
+from layerlake.store.lake import Lake, load_rows, open_lake
 
 pytestmark = pytest.mark.data
 pytest.importorskip("torch")

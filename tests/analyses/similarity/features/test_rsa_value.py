@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from layerlake.analyses.similarity.comparing.rsa import rsa_arrays
-from layerlake.analyses.similarity.features.rsa_value import correlation, jackknife
+from layerlake.analyses.similarity.features.rsa_value import correlation
+from layerlake.analyses.statistics.jackknife import jackknife
 
 KERNELS = ("cosine", "correlation", "linear", "sqeuclidean")
 

@@ -12,10 +12,10 @@ import pytest
 
 from layerlake.analyses.similarity.comparing.compare_arrays import compare_arrays
 from layerlake.analyses.similarity.comparing.compare_spaces import compare_selected
-from layerlake.analyses.similarity.features.group import Means
 from layerlake.analyses.similarity.permutations.draws import draw_order
 from layerlake.analyses.similarity.permutations.pair_tests import plan_pair_tests, with_pair_tests
 from layerlake.analyses.similarity.question import Question
+from layerlake.engine.passes.resources import Means
 from layerlake.engine.passes.selected_rows import ArraySpace, Selected, select
 from layerlake.store.errors import MemoryRefused
 

@@ -22,12 +22,9 @@ from layerlake.analyses.similarity.tiles.bootstrap import (
     plan_bootstrap,
 )
 from layerlake.analyses.similarity.tiles.cluster_sums import KeptSums
-from layerlake.analyses.similarity.tiles.resampled_clusters import (
-    bootstrap_value,
-    draw_clusters,
-    percentile_interval,
-)
+from layerlake.analyses.similarity.tiles.resampled_clusters import bootstrap_value
 from layerlake.analyses.similarity.tiles.tile import Tile
+from layerlake.analyses.statistics.bootstrap import draw_clusters, percentile_interval
 from layerlake.engine.passes.blocks import run_pass
 from layerlake.store.errors import InvalidInput
 

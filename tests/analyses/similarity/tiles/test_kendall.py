@@ -12,7 +12,6 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
-from layerlake.analyses.similarity.features.rsa_value import jackknife
 from layerlake.analyses.similarity.tiles.histograms import Histogram, KernelHistograms
 from layerlake.analyses.similarity.tiles.kendall import (
     JointHistograms,
@@ -23,6 +22,7 @@ from layerlake.analyses.similarity.tiles.kendall import (
 )
 from layerlake.analyses.similarity.tiles.kendall_deletions import KendallTouch, touch_bytes
 from layerlake.analyses.similarity.tiles.tile import Tile
+from layerlake.analyses.statistics.jackknife import jackknife
 from layerlake.engine.passes.blocks import run_pass
 
 Matrix = NDArray[np.floating]

@@ -31,7 +31,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from layerlake.cli.scored import named_sources
+from layerlake.analyses.finetuning.data import named_sources
 from layerlake.store.errors import InvalidInput
 
 _NOT_KEYS = ("progress", "recipe")

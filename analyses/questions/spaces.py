@@ -1,40 +1,20 @@
-"""Which spaces of a lake are compared, and which rows of them: the same stimuli everywhere."""
+"""Which spaces of a lake are asked about."""
 
 from __future__ import annotations
 
-import operator
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from layerlake.engine.catalogue import load_rows
-from layerlake.engine.extraction.plan import parse_layers
-from layerlake.engine.rows.seeded_draw import draw
-from layerlake.store.errors import InvalidInput, NameNotFound
+from layerlake.analyses.results.record import Key
+from layerlake.engine.settings import parse_layers
+from layerlake.store.errors import InvalidInput, NameNotFound, is_a
 from layerlake.store.lake import Lake, nearest
-from layerlake.store.row_sets import RowSet
 from layerlake.store.sets import SetState
-from layerlake.store.space import Space
+from layerlake.store.space import Space, incomplete
 from layerlake.store.tables import table_paths
-
-DEFAULT_ROWS = 5000
-"""Rows that are compared where nobody says how many."""
-
-
-def asked_rows(rows: int | str | None) -> int | str | None:
-    """Return a number of rows, `all`, or None for the default."""
-    if rows is None or (isinstance(rows, str) and rows == "all"):
-        return rows
-    try:
-        number = operator.index(rows)  # type: ignore[arg-type]
-    except TypeError:
-        number = int(rows) if isinstance(rows, str) and rows.isascii() and rows.isdigit() else -1
-    if number < 1:
-        raise InvalidInput(f"rows {rows!r} is neither a number above 0 nor all")
-    return number
 
 
 def names_of(
@@ -199,53 +179,54 @@ def layers_of(
     return common
 
 
-def _common_rows(sets: Sequence[RowSet]) -> list[NDArray[np.int64]]:
-    """Return, for each row set, the indices of the rows that all of them hold."""
-    first = sets[0]
-    for other in sets[1:]:
-        if other.unit == "piece" and (
-            other.settings["tokenization"] != first.settings["tokenization"]
-        ):
-            raise InvalidInput(
-                "the variants were cut by different tokenizers, so that their pieces are not the "
-                "same stimuli; extract both with --unit word and compare words"
-            )
-    common = first.row_id
-    for other in sets[1:]:
-        common = np.intersect1d(common, other.row_id, assume_unique=True)
-    return [np.searchsorted(rows.row_id, common) for rows in sets]
+def all_names(
+    lake: Lake, corpus: str | None, reference: str | None, variants: str | Iterable[str] | None
+) -> tuple[str, list[str]]:
+    """Return the corpus and the variants of all pairs, the reference first where it is among them."""
+    corpus, names = names_of(lake, corpus, None, variants, alone=True)
+    if reference is not None and reference not in names:
+        names = names_of(lake, corpus, reference, [*names], alone=True)[1]
+        names = [reference, *names]
+    first = reference or ("base" if "base" in names else names[0])
+    return corpus, [first, *(name for name in names if name != first)]
 
 
-def draw_rows(
+def present_layers(
+    layers: str | int | Iterable[int] | None, numbers: Mapping[str, Sequence[int]]
+) -> list[int]:
+    """Return the layers asked for, each of which some variant has."""
+    present = sorted({layer for own in numbers.values() for layer in own})
+    if layers is None:
+        return present
+    wanted = list(parse_layers(layers, max(present)))
+    absent = [layer for layer in wanted if layer not in present]
+    if absent:
+        listed = ", ".join(map(str, present))
+        raise NameNotFound(f"no variant has layer {absent[0]} in the lake; they have {listed}")
+    return wanted
+
+
+def open_spaces(
     lake: Lake,
-    corpus: str,
-    spaces: dict[tuple[str, int], Space],
-    rows: int | str | None,
-    seed: int,
-    specials: bool,
-) -> tuple[dict[str, NDArray[np.int64]], NDArray[np.int64]]:
-    """Return the drawn rows of each set, and the example of each row."""
-    plans = {space.state.plan.path: space.state.plan for space in spaces.values()}
-    kept: dict[str, RowSet] = {}
-    row_sets = []
-    for plan in plans.values():
-        fingerprint = str(plan.contents["row_set"])
-        if fingerprint not in kept:
-            kept[fingerprint] = load_rows(lake, corpus, fingerprint)
-        row_sets.append(kept[fingerprint])
-    common = _common_rows(row_sets)
-    if not specials:
-        plain = ~row_sets[0].row_special[common[0]]
-        common = [part[plain] for part in common]
-    if rows is None:
-        rows = min(DEFAULT_ROWS, len(common[0]))
-    if rows != "all":
-        if int(rows) > len(common[0]):
-            raise InvalidInput(
-                f"{rows} rows asked for, but the variants share {len(common[0])}; give fewer with "
-                "--rows, or --rows all"
-            )
-        drawn = draw(row_sets[0].row_id[common[0]], int(rows), seed)
-        common = [part[drawn] for part in common]
-    clusters = row_sets[0].row_example[common[0]]
-    return dict(zip(plans, common, strict=True)), clusters
+    held: Mapping[str, Mapping[int, list[SetState]]],
+    site: str,
+    keys: Iterable[Key],
+) -> dict[Key, Space]:
+    """Open each space once, from the set to prefer."""
+    spaces: dict[Key, Space] = {}
+    for name, layer in dict.fromkeys(keys):
+        state = held[name][layer][-1]
+        if not state.sealed:
+            raise incomplete(state, np.flatnonzero(~state.committed))
+        spaces[name, layer] = lake.space_of(state, site, layer)
+    return spaces
+
+
+def corpora_of(corpus: str | Iterable[str] | None) -> list[str | None]:
+    """Return the corpora asked for, each once; None for the only one."""
+    if is_a(corpus, str) or not is_a(corpus, Iterable):
+        return [corpus]  # type: ignore[list-item]
+    names = list(dict.fromkeys(corpus or ()))
+    if not names or not all(is_a(name, str) for name in names):
+        raise InvalidInput(f"corpus {names!r} names no corpora; give one name or several")
+    return list(names)

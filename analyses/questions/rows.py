@@ -1,0 +1,83 @@
+"""Which rows of the spaces: the same stimuli everywhere."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layerlake.engine.rows.seeded_draw import draw
+from layerlake.store.errors import InvalidInput
+from layerlake.store.lake import Lake, load_rows
+from layerlake.store.row_sets import RowSet
+from layerlake.store.space import Space
+
+DEFAULT_ROWS = 5000
+"""Rows that are compared where nobody says how many."""
+
+
+def asked_rows(rows: int | str | None) -> int | str | None:
+    """Return a number of rows, `all`, or None for the default."""
+    if rows is None or (isinstance(rows, str) and rows == "all"):
+        return rows
+    try:
+        number = operator.index(rows)  # type: ignore[arg-type]
+    except TypeError:
+        number = int(rows) if isinstance(rows, str) and rows.isascii() and rows.isdigit() else -1
+    if number < 1:
+        raise InvalidInput(f"rows {rows!r} is neither a number above 0 nor all")
+    return number
+
+
+def _common_rows(sets: Sequence[RowSet]) -> list[NDArray[np.int64]]:
+    """Return, for each row set, the indices of the rows that all of them hold."""
+    first = sets[0]
+    for other in sets[1:]:
+        if other.unit == "piece" and (
+            other.settings["tokenization"] != first.settings["tokenization"]
+        ):
+            raise InvalidInput(
+                "the variants were cut by different tokenizers, so that their pieces are not the "
+                "same stimuli; extract both with --unit word and compare words"
+            )
+    common = first.row_id
+    for other in sets[1:]:
+        common = np.intersect1d(common, other.row_id, assume_unique=True)
+    return [np.searchsorted(rows.row_id, common) for rows in sets]
+
+
+def draw_rows(
+    lake: Lake,
+    corpus: str,
+    spaces: dict[tuple[str, int], Space],
+    rows: int | str | None,
+    seed: int,
+    specials: bool,
+) -> tuple[dict[str, NDArray[np.int64]], NDArray[np.int64]]:
+    """Return the drawn rows of each set, and the example of each row."""
+    plans = {space.state.plan.path: space.state.plan for space in spaces.values()}
+    kept: dict[str, RowSet] = {}
+    row_sets = []
+    for plan in plans.values():
+        fingerprint = str(plan.contents["row_set"])
+        if fingerprint not in kept:
+            kept[fingerprint] = load_rows(lake, corpus, fingerprint)
+        row_sets.append(kept[fingerprint])
+    common = _common_rows(row_sets)
+    if not specials:
+        plain = ~row_sets[0].row_special[common[0]]
+        common = [part[plain] for part in common]
+    if rows is None:
+        rows = min(DEFAULT_ROWS, len(common[0]))
+    if rows != "all":
+        if int(rows) > len(common[0]):
+            raise InvalidInput(
+                f"{rows} rows asked for, but the variants share {len(common[0])}; give fewer with "
+                "--rows, or --rows all"
+            )
+        drawn = draw(row_sets[0].row_id[common[0]], int(rows), seed)
+        common = [part[drawn] for part in common]
+    clusters = row_sets[0].row_example[common[0]]
+    return dict(zip(plans, common, strict=True)), clusters

@@ -1,0 +1,44 @@
+"""Where a pass runs, and what it may use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from layerlake.engine.memory import DEFAULT_ALLOWED_BYTES
+from layerlake.engine.passes.devices import CPU, Device
+from layerlake.engine.workers.local_workers import workers_here
+from layerlake.store.errors import InvalidInput, is_a
+
+BLOCK_ROWS: Final = 2048
+"""Rows read at a time: two chunks of a lake, and enough for products at nearly full speed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """Where a pass runs, and what it may use."""
+
+    allowed: int = DEFAULT_ALLOWED_BYTES
+    """Bytes of memory, of the device where it runs on one."""
+    block_rows: int = BLOCK_ROWS
+    """Most rows read at a time."""
+    scheduler: str | None = None
+    """As `engine.workers.schedulers.scheduler_named`."""
+    workers: int | None = None
+    device: Device = CPU
+    host: bool = True
+    """Whether the arrays are numpy's, which rows are prepared of a few at a time."""
+
+    def __post_init__(self) -> None:
+        """Refuse blocks of no rows."""
+        if not is_a(self.block_rows, int, np.integer) or self.block_rows < 1:
+            raise InvalidInput(f"block_rows is {self.block_rows!r}; give at least 1")
+
+    @property
+    def each_allowed(self) -> int:
+        """Bytes for each of the workers of this machine, and as much for what they hand over."""
+        if self.scheduler in ("threads", "processes"):
+            return self.allowed // (workers_here(self.workers) + 1)
+        return self.allowed
