@@ -13,8 +13,8 @@ from layerlake.analyses.similarity.question import Question, check_question
 from layerlake.engine.memory import parse_bytes
 from layerlake.engine.passes.blocks import SpaceLike
 from layerlake.engine.passes.devices import device_named
-from layerlake.engine.passes.resources import Means
-from layerlake.engine.passes.selected_rows import ArraySpace, Selected, select
+from layerlake.engine.passes.resources import Resources
+from layerlake.engine.passes.selected_rows import ArraySpace, SelectedRows, select_rows
 from layerlake.store.lake import open_lake
 
 Rows = NDArray[np.float32]
@@ -32,19 +32,19 @@ def compared(
     n_rows = options["n_rows"]
     question = check_question(Question(**options["question"]))
     index = np.arange(n_rows)
-    selected: Selected = select(
+    selected: SelectedRows = select_rows(
         spaces,
         [index] * len(spaces),
         index // options["rows_per_cluster"],
         [f"space {k}" for k in range(len(spaces))],
     )
-    means = Means(
+    resources = Resources(
         parse_bytes(options["memory"]),
         device=device_named(options["device"]),
         scheduler=options.get("scheduler"),
         workers=options.get("workers"),
     )
-    found = compare_selected(selected, pairs, question, means)
+    found = compare_selected(selected, pairs, question, resources)
     return [found[pair].estimates[0].value for pair in pairs]
 
 

@@ -6,14 +6,15 @@ absorb a block, merge with another state and finish, so the same accumulator ser
 a tree of workers elsewhere.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from layerlake.engine.passes.arrays import Array
+from layerlake.engine.passes.arrays import Array, item_bytes
 
 S = TypeVar("S")
 B = TypeVar("B")
@@ -68,6 +69,9 @@ class Accumulator(Protocol[B_contra, S, R_co]):
         ...
 
 
+_NOTHING: Final = np.zeros(0, np.int64)
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """The same rows of every space of a pass."""
@@ -78,6 +82,16 @@ class Block:
     """Position after the last row in the selection."""
     arrays: tuple[Array, ...]
     """(stop - start, hidden) of every space."""
+
+    @property
+    def dropped(self) -> NDArray[np.int64]:
+        """No positions: a block as it was read holds all of its rows."""
+        return _NOTHING
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes that the rows take."""
+        return sum(math.prod(rows.shape) * item_bytes(rows.dtype) for rows in self.arrays)
 
 
 def cut_blocks(bounds: NDArray[np.int64], block_rows: int) -> list[tuple[int, int]]:

@@ -17,7 +17,7 @@ BLOCK_ROWS: Final = 2048
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class Resources:
     """Where a pass runs, and what it may use."""
 
     allowed: int = DEFAULT_ALLOWED_BYTES
@@ -35,6 +35,11 @@ class Means:
         """Refuse blocks of no rows."""
         if not is_a(self.block_rows, int, np.integer) or self.block_rows < 1:
             raise InvalidInput(f"block_rows is {self.block_rows!r}; give at least 1")
+
+    @property
+    def device_bytes(self) -> int | None:
+        """Bytes allowed of a device's own memory; None on the CPU."""
+        return None if self.device.kind == "cpu" else self.allowed
 
     @property
     def each_allowed(self) -> int:

@@ -1,4 +1,4 @@
-"""The rows that spaces are compared over, checked: the same stimuli in each of them."""
+"""The rows that a pass goes over, checked: the same stimuli in each of several spaces."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,50 +7,45 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from layerlake.engine.passes.arrays import Array, take_rows, to_host
+from layerlake.engine.passes.arrays import Array, take_rows
 from layerlake.engine.passes.blocks import SpaceLike
 from layerlake.store.errors import InvalidInput
 
-FEWEST_ROWS: Final = 4
-"""Rows below which pairs say nothing: three rows have three pairs."""
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """The fewest spaces and rows that an analysis can work with."""
+
+    what: str = "an analysis"
+    """What messages call the analysis."""
+    rows: int = 1
+    spaces: int = 1
+    too_few_spaces: str = "there is no space to analyse; name at least one variant and layer"
+    """The sentence for fewer spaces."""
+
+    def require_rows(self, n_rows: int, n_dropped: int = 0, whose: Sequence[str] = ()) -> None:
+        """Refuse fewer rows than needed.
+
+        `n_dropped` rows without a direction were left out already; `whose` names spaces none of
+        whose rows have one.
+        """
+        if n_rows < self.rows:
+            dropped = f" after {n_dropped} without a direction were dropped" if n_dropped else ""
+            said = "row is" if n_rows == 1 else "rows are"
+            blame = f"; no row of {' and of '.join(whose)} has one" if whose else ""
+            least = "1 row" if self.rows == 1 else f"{self.rows} rows"
+            raise InvalidInput(
+                f"{n_rows} {said} left{dropped}{blame}; {self.what} needs at least {least}"
+            )
 
 
-def require_rows(n_rows: int, n_dropped: int, whose: Sequence[str] = ()) -> None:
-    """Refuse fewer rows than a correlation over pairs needs.
-
-    `whose` names spaces none of whose rows have a direction.
-    """
-    if n_rows < FEWEST_ROWS:
-        dropped = f" after {n_dropped} without a direction were dropped" if n_dropped else ""
-        said = "row is" if n_rows == 1 else "rows are"
-        blame = f"; no row of {' and of '.join(whose)} has one" if whose else ""
-        raise InvalidInput(
-            f"{n_rows} {said} left{dropped}{blame}; a comparison needs at least {FEWEST_ROWS} rows"
-        )
-
-
-def without_direction(
-    spaces: Sequence[SpaceLike],
-    rows: Sequence[NDArray[np.int64]],
-    names: Sequence[str],
-    *,
-    centred: bool,
-) -> list[str]:
-    """Return the names of spaces none of whose rows (of a sample) have a direction."""
-    found = []
-    for space, index, name in zip(spaces, rows, names, strict=True):
-        sample = index[np.linspace(0, len(index) - 1, min(len(index), 64)).astype(np.int64)]
-        wide = to_host(space.rows(np.unique(sample))).astype(np.float64)
-        if centred:
-            wide = wide - wide[:, :1]
-        if not wide.any():
-            found.append(name)
-    return found
+ANYTHING: Final = Needs()
+"""One space and one row are enough."""
 
 
 @dataclass(frozen=True, slots=True)
-class Selected:
-    """The same rows of several spaces, checked by `select`."""
+class SelectedRows:
+    """The same rows of several spaces, checked by `select_rows`."""
 
     spaces: tuple[SpaceLike, ...]
     rows: tuple[NDArray[np.int64], ...]
@@ -62,6 +57,8 @@ class Selected:
     """(row,): the cluster of each row, 0, 1, 2, ... in order."""
     bounds: NDArray[np.int64]
     """(cluster + 1,): where each cluster starts, and the number of rows."""
+    needs: Needs = ANYTHING
+    """What must be left of it."""
 
     @property
     def n_rows(self) -> int:
@@ -74,53 +71,73 @@ class Selected:
         lengths: NDArray[np.int64] = np.diff(self.bounds)
         return lengths
 
+    @property
+    def row_names(self) -> "RowNames":
+        """Names a row of a space, for messages."""
+        return RowNames(self.rows, self.names)
 
-def select(
+
+@dataclass(frozen=True, slots=True)
+class RowNames:
+    """Names rows for messages; it can be sent to workers without the spaces."""
+
+    rows: tuple[NDArray[np.int64], ...]
+    names: tuple[str, ...]
+
+    def __call__(self, space: int, position: int) -> str:
+        """Name the row at a position of the selection."""
+        return f"row {self.rows[space][position]} of {self.names[space]}"
+
+
+def select_rows(
     spaces: Sequence[SpaceLike],
     rows: Sequence[NDArray[np.int64]],
     clusters: NDArray[np.int64],
     names: Sequence[str],
-) -> Selected:
+    needs: Needs = ANYTHING,
+) -> SelectedRows:
     """Check rows of spaces and number their clusters.
 
     Parameters
     ----------
-    spaces, rows, names
-        As in `Selected`.
+    spaces, rows, names, needs
+        As in `SelectedRows`.
     clusters
         (row,): what each row came from; equal ids lie side by side.
 
     Raises
     ------
     InvalidInput
-        The rows do not match, or are fewer than 4.
+        The rows do not match, or spaces or rows are fewer than needed.
     """
-    starts = check_rows(spaces, rows, clusters, names)
+    starts = _check_rows(spaces, rows, clusters, names, needs)
     bounds = np.append(starts, len(clusters)).astype(np.int64)
     numbered = np.repeat(np.arange(len(starts)), np.diff(bounds))
-    return Selected(tuple(spaces), tuple(rows), tuple(names), numbered, bounds)
+    return SelectedRows(tuple(spaces), tuple(rows), tuple(names), numbered, bounds, needs)
 
 
-def without_rows(selected: Selected, lost: NDArray[np.bool_]) -> Selected:
+def without_rows(selected: SelectedRows, lost: NDArray[np.bool_]) -> SelectedRows:
     """Return a selection less some of its rows, (row,); clusters left without rows are no more.
 
     Raises
     ------
     InvalidInput
-        Fewer than 4 rows are left.
+        Fewer rows are left than needed.
     """
     kept = np.flatnonzero(~lost)
-    require_rows(len(kept), int(lost.sum()))
+    selected.needs.require_rows(len(kept), int(lost.sum()))
     rows = [index[kept] for index in selected.rows]
-    return select(selected.spaces, rows, selected.clusters[kept], selected.names)
+    return select_rows(
+        selected.spaces, rows, selected.clusters[kept], selected.names, selected.needs
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class ArraySpace:
-    """An array as a space, its rows in another order."""
+    """An array as a space, its rows in another order where one is given."""
 
     array: Array
-    order: NDArray[np.int64]
+    order: NDArray[np.int64] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -134,7 +151,7 @@ class ArraySpace:
 
     def rows(self, index: NDArray[np.int64], /) -> Array:
         """Return the rows at an index into the order."""
-        return take_rows(self.array, self.order[index])
+        return take_rows(self.array, index if self.order is None else self.order[index])
 
 
 def value_bytes(space: SpaceLike) -> int:
@@ -143,15 +160,16 @@ def value_bytes(space: SpaceLike) -> int:
     return 2 if name == "bfloat16" else np.dtype(name).itemsize
 
 
-def check_rows(
+def _check_rows(
     spaces: Sequence[SpaceLike],
     rows: Sequence[NDArray[np.int64]],
     clusters: NDArray[np.int64],
     names: Sequence[str],
+    needs: Needs,
 ) -> NDArray[np.int64]:
     """Refuse rows that do not match and return where each cluster starts."""
-    if len(spaces) < 2:
-        raise InvalidInput("there is no variant to compare the reference with; give at least one")
+    if len(spaces) < needs.spaces:
+        raise InvalidInput(needs.too_few_spaces)
     if not len(spaces) == len(rows) == len(names):
         raise InvalidInput(
             f"{len(spaces)} spaces have {len(rows)} row selections and {len(names)} names; "
@@ -170,7 +188,7 @@ def check_rows(
             )
         if (np.diff(index) <= 0).any():
             raise InvalidInput(f"the rows selected of {name} are not ascending; sort them")
-    require_rows(len(clusters), 0)
+    needs.require_rows(len(clusters))
     starts = np.flatnonzero(np.append(True, clusters[1:] != clusters[:-1]))
     if len(np.unique(clusters[starts])) != len(starts):
         raise InvalidInput("the rows of a cluster do not lie side by side; sort rows by cluster")

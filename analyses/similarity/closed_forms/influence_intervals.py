@@ -96,7 +96,7 @@ def influenced_values(
             del gradients
             (influences,) = first.again([influence], report)
         else:
-            report(len(first.group.clusters))
+            report(len(first.group.selected.clusters))
         for own, measured in found.items():
             rows = iter(influences.get(own, ()))
             values[own] = {

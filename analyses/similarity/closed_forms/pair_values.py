@@ -72,7 +72,7 @@ def form_values(
             values[pair] |= own
         return values
     if interval != "none" and others:
-        report(len(group.clusters))
+        report(len(group.selected.clusters))
     for (s, t), cross in total.crosses.items():
         measured = measure(others, SpacePair(spaces[s], spaces[t], cross))
         values[s, t] |= {
@@ -112,7 +112,7 @@ def _left_out(
         _LeaveOut(tuple(names), total, tuple(group.names), tuple(stored)),
         report,
         [
-            cut_blocks(group.bounds[lo : hi + 1], most)
+            cut_blocks(group.selected.bounds[lo : hi + 1], most)
             for lo, hi in itertools.pairwise(edges.tolist())
         ],
     )

@@ -7,14 +7,15 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from layerlake.analyses.similarity.compared_rows import COMPARISON
 from layerlake.analyses.similarity.comparing.compare_spaces import compare_selected
 from layerlake.analyses.similarity.estimates import PairValues
 from layerlake.analyses.similarity.permutations.pair_tests import with_pair_tests
 from layerlake.analyses.similarity.question import Question, UserKernel, check_question, measures_of
 from layerlake.engine.memory import DEFAULT_ALLOWED_BYTES, parse_bytes
 from layerlake.engine.passes.arrays import Array, is_numpy
-from layerlake.engine.passes.resources import BLOCK_ROWS, Means
-from layerlake.engine.passes.selected_rows import ArraySpace, select
+from layerlake.engine.passes.resources import BLOCK_ROWS, Resources
+from layerlake.engine.passes.selected_rows import ArraySpace, select_rows
 from layerlake.store.errors import InvalidInput
 
 
@@ -72,7 +73,7 @@ def compare_arrays(
     InvalidInput, MemoryRefused
         As their names say, each in one sentence.
     """
-    means = Means(parse_bytes(memory), block_rows, host=is_numpy(X))
+    resources = Resources(parse_bytes(memory), block_rows, host=is_numpy(X))
     for name, array in (("X", X), ("Y", Y)):
         require_matrix(array, name)
     if is_numpy(X) != is_numpy(Y):
@@ -94,15 +95,16 @@ def compare_arrays(
         )
     )
     order, labels = row_order(X, Y, clusters)
-    selected = select(
+    selected = select_rows(
         [ArraySpace(X, order), ArraySpace(Y, order)],
         [np.arange(len(order))] * 2,
         labels,
         ("X", "Y"),
+        COMPARISON,
     )
-    found = compare_selected(selected, [(0, 1)], question, means)
+    found = compare_selected(selected, [(0, 1)], question, resources)
     if permutations:
-        found = with_pair_tests(found, selected, question, means)
+        found = with_pair_tests(found, selected, question, resources)
     return found[0, 1]
 
 

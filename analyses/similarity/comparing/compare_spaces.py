@@ -42,8 +42,8 @@ from layerlake.analyses.similarity.tiles.pair_values import tiled_values
 from layerlake.analyses.statistics.group_jackknife import GROUPS
 from layerlake.analyses.statistics.jackknife import FEW_CLUSTERS, ONE_CLUSTER, few_clusters
 from layerlake.engine.passes.devices import spaces_on, working_on
-from layerlake.engine.passes.resources import Means
-from layerlake.engine.passes.selected_rows import Selected, value_bytes, without_rows
+from layerlake.engine.passes.resources import Resources
+from layerlake.engine.passes.selected_rows import SelectedRows, value_bytes, without_rows
 from layerlake.store.errors import InvalidInput, MemoryRefused
 
 
@@ -105,7 +105,7 @@ class Plan:
 
 
 def plan_comparison(
-    selected: Selected, pairs: Sequence[Pair], question: Question, means: Means
+    selected: SelectedRows, pairs: Sequence[Pair], question: Question, resources: Resources
 ) -> Plan:
     """Choose between features and tiles, and say what the passes take.
 
@@ -124,19 +124,19 @@ def plan_comparison(
     check_neighbours(question, selected.n_rows)
     if not question.summed:
         method, why = ("tiles", "ranks need every pair") if question.ranked else ("", "")
-        return _planned(selected, pairs, question, means, method, why)
+        return _planned(selected, pairs, question, resources, method, why)
     if question.tiled_kernel:
         why = f"the {question.kernel} kernel has no features"
-        return _planned(selected, pairs, question, means, "tiles", why)
+        return _planned(selected, pairs, question, resources, "tiles", why)
     if question.interval == "bootstrap":
         why = "the bootstrap weighs every pair of clusters"
-        return _planned(selected, pairs, question, means, "tiles", why)
+        return _planned(selected, pairs, question, resources, "tiles", why)
     if question.method != "auto":
-        return _planned(selected, pairs, question, means, question.method, "asked for")
+        return _planned(selected, pairs, question, resources, question.method, "asked for")
     plans, refused = [], None
     for method in ("features", "tiles"):
         try:
-            plans.append(_planned(selected, pairs, question, means, method, ""))
+            plans.append(_planned(selected, pairs, question, resources, method, ""))
         except MemoryRefused as error:
             refused = refused or error
     if not plans:
@@ -151,10 +151,10 @@ def plan_comparison(
 
 
 def _planned(
-    selected: Selected,
+    selected: SelectedRows,
     pairs: Sequence[Pair],
     question: Question,
-    means: Means,
+    resources: Resources,
     method: str,
     why: str,
 ) -> Plan:
@@ -184,12 +184,12 @@ def _planned(
         plan = plan_group(
             selected,
             pairs,
-            means,
+            resources,
             interval=job.rsa and clustered,
             precision=job.precision,
             forms=job.asked(hiddens, pairs),
         ).within(
-            means.allowed,
+            resources.allowed,
             f"comparing {len(selected.spaces)} spaces over {selected.n_rows} rows",
             "allow more memory, or compare fewer variants at a time",
         )
@@ -206,26 +206,26 @@ def _planned(
             operations += forms_cost(job.forms, hiddens, pairs)
             operations += clustered * GROUPS * forms_cost(grouped, hiddens, pairs)
     for tile_job in tiled:
-        tile_plan = plan_job(tile_job, selected, pairs, means, selected.n_rows)
+        tile_plan = plan_job(tile_job, selected, pairs, resources, selected.n_rows)
         memory = tile_plan.memory
-        if means.scheduler is not None:
-            memory = job_memory(tile_job, selected, pairs, means, tile_plan)
+        if resources.scheduler is not None:
+            memory = job_memory(tile_job, selected, pairs, resources, tile_plan)
         held = max(held, memory.likely)
         read += tile_plan.first_bytes + (tile_job.passes - 1) * tile_plan.pass_bytes
         operations += job_cost(tile_job, selected, pairs)
     tests = None
     if question.permutations:
-        tests = plan_pair_tests(selected, pairs, question, means)
+        tests = plan_pair_tests(selected, pairs, question, resources)
         held, read = max(held, tests.bytes_held), read + tests.bytes_read
         operations += tests.multiply_adds
     return Plan(len(pairs), method, why, tuple(jobs), tuple(tiled), held, read, operations, tests)
 
 
 def compare_selected(
-    selected: Selected,
+    selected: SelectedRows,
     pairs: Sequence[Pair],
     question: Question,
-    means: Means,
+    resources: Resources,
     *,
     plan: Plan | None = None,
     deletions: Deletions | None = None,
@@ -242,7 +242,7 @@ def compare_selected(
         Places of two different spaces each; the first is the reference.
     question
         What is asked, as `question.check_question` returned it.
-    means
+    resources
         Where it is answered, and with how much memory.
     plan
         As `plan_comparison` returned it.
@@ -261,9 +261,9 @@ def compare_selected(
     MemoryRefused
         More memory is needed than is allowed.
     """
-    chosen = plan or plan_comparison(selected, pairs, question, means)
+    chosen = plan or plan_comparison(selected, pairs, question, resources)
     report = on_progress or (lambda rows: None)
-    placed = replace(selected, spaces=spaces_on(means.device, selected.spaces))
+    placed = replace(selected, spaces=spaces_on(resources.device, selected.spaces))
     estimates: dict[Pair, dict[str, Estimate]] = {pair: {} for pair in pairs}
     notes: dict[Pair, dict[str, None]] = {pair: {} for pair in pairs}
     sizes: NDArray[np.int64] | None = None
@@ -281,8 +281,8 @@ def compare_selected(
         if on_dropped is not None:
             on_dropped(positions)
 
-    device = None if means.device.kind == "cpu" else means.allowed
-    with working_on(means.device, device if means.scheduler is None else None):
+    device = None if resources.device.kind == "cpu" else resources.allowed
+    with working_on(resources.device, device if resources.scheduler is None else None):
         jobs: list[FeatureJob | TiledJob] = [*chosen.features, *chosen.tiled]
         for job in sorted(jobs, key=_strictness):
             # Rows that an earlier kernel cannot take are no rows of this comparison, and count as
@@ -291,12 +291,14 @@ def compare_selected(
             report(job.passes * int(lost.sum()))
             if isinstance(job, TiledJob):
                 values, own = tiled_values(
-                    job, left, pairs, means, report, lose, deletions=deletions
+                    job, left, pairs, resources, report, lose, deletions=deletions
                 )
                 for pair, (found, said) in values.items():
                     add(pair, found, said)
             else:
-                own = _run_features(job, left, pairs, question, means, report, lose, deletions, add)
+                own = _run_features(
+                    job, left, pairs, question, resources, report, lose, deletions, add
+                )
             sizes = own if sizes is None else sizes
     assert sizes is not None
     counts = Counts.of(sizes, selected.n_rows - int(sizes.sum()))
@@ -339,10 +341,10 @@ def _order(question: Question) -> list[str]:
 
 def _run_features(
     job: FeatureJob,
-    selected: Selected,
+    selected: SelectedRows,
     pairs: Sequence[Pair],
     question: Question,
-    means: Means,
+    resources: Resources,
     report: Callable[[int], None],
     on_dropped: Callable[[NDArray[np.int64]], None] | None,
     deletions: Deletions | None,
@@ -353,7 +355,7 @@ def _run_features(
         selected,
         pairs,
         kernel_named(job.kernel),
-        means,
+        resources,
         interval=job.rsa and job.clustered,
         precision=job.precision,
         forms=job.asked([space.shape[1] for space in selected.spaces], pairs),

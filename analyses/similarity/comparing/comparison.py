@@ -14,6 +14,7 @@ from layerlake.analyses.questions.seed_groups import seed_groups
 from layerlake.analyses.results.kept import find_result, keep_result, read_identity
 from layerlake.analyses.results.record import gathered_notes
 from layerlake.analyses.results.similarity import SimilarityResult
+from layerlake.analyses.similarity.compared_rows import COMPARISON
 from layerlake.analyses.similarity.comparing.compare_spaces import (
     Plan,
     compare_selected,
@@ -40,8 +41,8 @@ from layerlake.analyses.similarity.permutations.pair_tests import with_pair_test
 from layerlake.analyses.similarity.question import Question, check_question, measures_of
 from layerlake.engine.memory import parse_bytes
 from layerlake.engine.passes.devices import device_named
-from layerlake.engine.passes.resources import Means
-from layerlake.engine.passes.selected_rows import Selected, require_rows, select
+from layerlake.engine.passes.resources import Resources
+from layerlake.engine.passes.selected_rows import SelectedRows, select_rows
 from layerlake.engine.progress import Progress
 from layerlake.engine.settings import check_seed
 from layerlake.engine.workers.local_workers import workers_here
@@ -118,7 +119,7 @@ class LakeComparison:
             )
         chosen = device_named(device)
         allowed = parse_bytes(memory)
-        self.means = Means(
+        self.resources = Resources(
             allowed, scheduler=scheduler, workers=workers, device=chosen, host=chosen.kind == "cpu"
         )
         self.asked = pairs_of_lake(
@@ -264,14 +265,16 @@ class LakeComparison:
 
     def selected(
         self, share: Share, index: Mapping[str, NDArray[np.int64]], clusters: NDArray[np.int64]
-    ) -> Selected:
+    ) -> SelectedRows:
         """Return the rows of the spaces of a share."""
         names = [
             variant if self._aligned else f"{variant} layer {layer}"
             for variant, layer in share.keys
         ]
         spaces = [self.asked.spaces[key] for key in share.keys]
-        return select(spaces, rows_of_pairs(self.asked, index, share.keys), clusters, names)
+        return select_rows(
+            spaces, rows_of_pairs(self.asked, index, share.keys), clusters, names, COMPARISON
+        )
 
     @property
     def _aligned(self) -> bool:
@@ -285,7 +288,7 @@ class LakeComparison:
         def planned(share: Share) -> Plan:
             """Plan the passes over a share."""
             return plan_comparison(
-                self.selected(share, index, clusters), share.pairs, self.question, self.means
+                self.selected(share, index, clusters), share.pairs, self.question, self.resources
             )
 
         def fits(share: Share) -> bool:
@@ -315,7 +318,7 @@ class LakeComparison:
             # A stimulus without a direction in one space is no stimulus in any: otherwise the
             # curve over layers would be one of different rows. Rare, so found out in passing.
             left = np.flatnonzero(~lost)
-            require_rows(len(left), int(lost.sum()))
+            COMPARISON.require_rows(len(left), int(lost.sum()))
             label += f" without {int(lost.sum())} rows"
             with progress(label, n_passes * len(left), "rows") as stage:
                 found = self._compared(plans, left, lost, stage.advance)
@@ -335,7 +338,7 @@ class LakeComparison:
             values = self._tested(plans, left, values, progress)
         return values, differences, int(lost.sum())
 
-    def _over(self, share: Share, kept: NDArray[np.int64]) -> Selected:
+    def _over(self, share: Share, kept: NDArray[np.int64]) -> SelectedRows:
         """Return some of the rows drawn of the spaces of a share."""
         index, clusters = self.rows()
         some = {path: rows[kept] for path, rows in index.items()}
@@ -362,7 +365,7 @@ class LakeComparison:
                 self._over(share, kept),
                 share.pairs,
                 self.question,
-                self.means,
+                self.resources,
                 plan=plan,
                 deletions=deletions,
                 on_progress=on_progress,
@@ -396,7 +399,7 @@ class LakeComparison:
                     {pair: values[keys] for pair, keys in own.items()},
                     self._over(share, kept),
                     self.question,
-                    self.means,
+                    self.resources,
                     plan=plan.tests,
                     on_permutation=stage.advance,
                 )

@@ -12,7 +12,7 @@ import numpy as np
 from layerlake.analyses.similarity.comparing.compare_spaces import Plan
 from layerlake.engine.memory import format_bytes
 from layerlake.engine.passes.resources import BLOCK_ROWS
-from layerlake.engine.passes.selected_rows import Selected
+from layerlake.engine.passes.selected_rows import SelectedRows
 
 _TRIAL_SIDE: Final = 768
 _TRIAL_ROWS: Final = 2048
@@ -57,7 +57,7 @@ class Forecast:
         return "\n".join(f"{name.ljust(width)}  {value}" for name, value in lines.items())
 
 
-def forecast(parts: Sequence[tuple[Selected, Plan]]) -> Forecast:
+def forecast(parts: Sequence[tuple[SelectedRows, Plan]]) -> Forecast:
     """Add up the plans of a comparison and time a product and a read.
 
     Parameters
@@ -94,7 +94,7 @@ def _seconds_a_multiply_add() -> float:
     return (time.perf_counter() - began) / (_TRIAL_ROWS * _TRIAL_SIDE**2)
 
 
-def _seconds_a_byte(selected: Selected) -> float:
+def _seconds_a_byte(selected: SelectedRows) -> float:
     """Time the reading of one block of the first space."""
     began = time.perf_counter()
     block = selected.spaces[0].rows(selected.rows[0][:BLOCK_ROWS])

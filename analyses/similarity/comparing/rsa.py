@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from layerlake.analyses.similarity.compared_rows import COMPARISON
 from layerlake.analyses.similarity.comparing.compare_arrays import row_order
 from layerlake.analyses.similarity.features.first_pass import first_pass
 from layerlake.analyses.similarity.features.group import group_of
@@ -21,8 +22,8 @@ from layerlake.analyses.similarity.features.rsa_value import RsaValue
 from layerlake.engine.memory import DEFAULT_ALLOWED_BYTES, parse_bytes
 from layerlake.engine.passes.arrays import Array, is_numpy
 from layerlake.engine.passes.blocks import SpaceLike
-from layerlake.engine.passes.resources import BLOCK_ROWS, Means
-from layerlake.engine.passes.selected_rows import ArraySpace, select
+from layerlake.engine.passes.resources import BLOCK_ROWS, Resources
+from layerlake.engine.passes.selected_rows import ArraySpace, select_rows
 from layerlake.store.errors import InvalidInput, is_a
 
 __all__ = ["RsaValue", "rsa_arrays", "rsa_group", "rsa_memory"]
@@ -105,14 +106,14 @@ def rsa_group(
     )
     chosen = kernel_named(kernel)
     _check_settings(interval, confidence, precision, block_rows)
-    selected = select(spaces, rows, clusters, names)
+    selected = select_rows(spaces, rows, clusters, names, COMPARISON)
     if interval == "rows" and (selected.lengths > 1).any():
         raise InvalidInput(
             f"{selected.n_rows} rows come from {len(selected.lengths)} clusters, and an interval "
             "over rows would be far too narrow where rows of one cluster are alike; ask for cluster"
         )
     pairs = star(len(spaces))
-    means = Means(
+    resources = Resources(
         parse_bytes(memory),
         block_rows,
         host=not isinstance(reference, ArraySpace) or is_numpy(reference.array),
@@ -121,7 +122,7 @@ def rsa_group(
         selected,
         pairs,
         chosen,
-        means,
+        resources,
         interval=interval != "none",
         precision=precision,
         on_dropped=on_dropped,

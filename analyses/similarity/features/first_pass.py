@@ -6,6 +6,7 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 
+from layerlake.analyses.similarity.compared_rows import without_direction
 from layerlake.analyses.similarity.features.dissimilarity import line_of
 from layerlake.analyses.similarity.features.group import Group
 from layerlake.analyses.similarity.features.kernels import Frame, frame_of
@@ -20,15 +21,10 @@ from layerlake.analyses.similarity.features.moments import (
 from layerlake.analyses.similarity.features.planning import SAMPLE_ROWS
 from layerlake.analyses.similarity.features.preparation import Preparation, Prepared
 from layerlake.analyses.similarity.features.rsa_value import MOST_ROUNDING, cancellation, spread
-from layerlake.analyses.similarity.partitioned import run_apart, run_partitioned
 from layerlake.engine.memory import require
 from layerlake.engine.passes.arrays import namespace
-from layerlake.engine.passes.blocks import Accumulator, expect_blocks, read_blocks, run_pass
-from layerlake.engine.passes.selected_rows import (
-    FEWEST_ROWS,
-    require_rows,
-    without_direction,
-)
+from layerlake.engine.passes.blocks import Accumulator
+from layerlake.engine.passes.shared_pass import SharedPass
 from layerlake.engine.workers.schedulers import Cut
 
 T = TypeVar("T")
@@ -42,81 +38,12 @@ _ROUNDING: Final = 2.0**-46
 """64 roundings of a float64."""
 
 
-class Blocks:
-    """Prepared blocks of a group, some of them kept between passes."""
-
-    def __init__(self, group: Group) -> None:
-        """Start with nothing kept."""
-        self._group = group
-        self._kept: dict[tuple[int, int], Prepared] = {}
-        self._kept_bytes = 0
-
-    def drop(self) -> None:
-        """Give up what is kept: the frames have changed."""
-        self._kept.clear()
-        self._kept_bytes = 0
-
-    def run(
-        self,
-        preparation: Preparation,
-        accumulators: Sequence[Accumulator[Prepared, Any, Any]],
-        report: Callable[[int], None],
-        *,
-        cuts: Sequence[Cut] | None = None,
-        keep: bool = False,
-    ) -> list[Any]:
-        """Feed blocks to accumulators, here or on workers, and return what each finishes with."""
-        group, means = self._group, self._group.means
-        if means.scheduler is not None:
-            return run_partitioned(
-                group.spaces,
-                group.rows,
-                group.names,
-                group.cuts if cuts is None else cuts,
-                preparation,
-                accumulators,
-                scheduler=means.scheduler,
-                workers=means.workers,
-                needed=group.worker_bytes,
-                device=means.device,
-                device_bytes=means.allowed if means.device.kind != "cpu" else None,
-                on_progress=report,
-            )
-        if cuts is None:
-            blocks = self.prepared(preparation, keep=keep)
-        else:
-            expect_blocks(group.spaces, group.rows, cuts)
-            blocks = (self._prepare(preparation, cut) for cut in cuts)
-        return run_pass(blocks, accumulators, lambda block: report(block.stop - block.start))
-
-    def prepared(self, preparation: Preparation, *, keep: bool) -> Iterator[Prepared]:
-        """Yield every block, from memory where it was kept."""
-        expected = [cut for cut in self._group.cuts if cut not in self._kept]
-        expect_blocks(self._group.spaces, self._group.rows, expected)
-        for cut in self._group.cuts:
-            block = self._kept.get(cut) or self._prepare(preparation, cut)
-            yield block
-            if keep and cut not in self._kept and self._has_room(block):
-                self._kept[cut] = block
-                self._kept_bytes += block.n_bytes
-            del block
-
-    def _has_room(self, block: Prepared) -> bool:
-        """Say whether the block may be kept."""
-        most = self._group.cache_bytes
-        return most is None or self._kept_bytes + block.n_bytes <= most
-
-    def _prepare(self, preparation: Preparation, cut: tuple[int, int]) -> Prepared:
-        """Read and prepare one block; the rows as read die here."""
-        return preparation(next(read_blocks(self._group.spaces, self._group.rows, [cut])))
-
-
 @dataclass(slots=True)
 class FirstPass:
     """The moments of a group, and what further passes over it need."""
 
     group: Group
-    blocks: Blocks
+    passes: SharedPass[Prepared]
     preparation: Preparation
     """In the frames and the precision in which no digits are lost."""
     state: MomentState
@@ -126,7 +53,7 @@ class FirstPass:
     @property
     def n_dropped(self) -> int:
         """Rows of the selection that were left out."""
-        return len(self.group.clusters) - self.state.n_rows
+        return len(self.group.selected.clusters) - self.state.n_rows
 
     def again(
         self,
@@ -136,7 +63,13 @@ class FirstPass:
         cuts: Sequence[Cut] | None = None,
     ) -> list[Any]:
         """Feed every block to accumulators once more, or blocks that are cut otherwise."""
-        return self.blocks.run(self.preparation, accumulators, report, cuts=cuts)
+        return self.passes.run(
+            accumulators,
+            self.preparation,
+            cuts=cuts,
+            on_dropped=self.group.on_dropped,
+            on_progress=report,
+        )
 
     def apart(
         self,
@@ -146,26 +79,7 @@ class FirstPass:
         parts: Sequence[Sequence[Cut]],
     ) -> Iterator[T]:
         """Sum the blocks of each part alone, here or on workers, and yield what `finish` makes."""
-        group, means = self.group, self.group.means
-        if means.scheduler is None:
-            for cuts in parts:
-                yield finish(self.again([accumulator], report, cuts=cuts)[0])
-            return
-        yield from run_apart(
-            group.spaces,
-            group.rows,
-            group.names,
-            parts,
-            self.preparation,
-            accumulator,
-            finish,
-            scheduler=means.scheduler,
-            workers=means.workers,
-            needed=group.worker_bytes,
-            device=means.device,
-            device_bytes=means.allowed if means.device.kind != "cpu" else None,
-            on_progress=report,
-        )
+        return self.passes.each_part(parts, accumulator, finish, self.preparation, report)
 
 
 def _silent(rows: int) -> None:
@@ -174,7 +88,7 @@ def _silent(rows: int) -> None:
 
 def _frames(group: Group) -> tuple[Frame, ...]:
     """Choose the frame of every space from rows spread evenly over the selection."""
-    n_rows = len(group.clusters)
+    n_rows = len(group.selected.clusters)
     sample = np.linspace(0, n_rows - 1, min(n_rows, SAMPLE_ROWS)).astype(np.int64)
     with np.errstate(invalid="ignore", over="ignore"):  # rows that the pass will name
         return tuple(
@@ -213,7 +127,13 @@ def first_pass(
     MemoryRefused
         The pass has to go on in float64, and that needs more memory than is allowed.
     """
-    blocks = Blocks(group)
+    passes: SharedPass[Prepared] = SharedPass(
+        group.selected,
+        group.cuts,
+        group.resources,
+        needed=group.worker_bytes,
+        cache_bytes=group.cache_bytes,
+    )
     frames = _frames(group)
     told = report
     attempts_left = ATTEMPTS
@@ -221,20 +141,26 @@ def first_pass(
         preparation = Preparation(
             frames,
             group.pairs,
-            group.clusters,
+            group.selected.clusters,
             group.lengths,
             precision,
-            group.describe,
-            group.on_dropped,
+            group.selected.row_names,
         )
         accumulator = GroupMoments(frames, group.lengths if by_cluster else None, group.pairs)
-        state: MomentState = blocks.run(preparation, [accumulator], told, keep=keep)[0]
-        if state.n_rows < FEWEST_ROWS:
+        state: MomentState = passes.run(
+            [accumulator],
+            preparation,
+            keep=keep,
+            on_dropped=group.on_dropped,
+            on_progress=told,
+        )[0]
+        needs = group.selected.needs
+        if state.n_rows < needs.rows:
             whose = without_direction(
                 group.spaces, group.rows, group.names, centred=group.kernel.centred
             )
-            require_rows(state.n_rows, len(group.clusters) - state.n_rows, whose)
-        first = FirstPass(group, blocks, preparation, state, pair_sums(state))
+            needs.require_rows(state.n_rows, group.selected.n_rows - state.n_rows, whose)
+        first = FirstPass(group, passes, preparation, state, pair_sums(state))
         steps = drift(state)
         rough = precision == "float32" and any(
             max(cancellation(sums)) > MOST_CANCELLATION for sums in first.sums.values()
@@ -252,13 +178,12 @@ def first_pass(
             precision = "float64"
             require(
                 group.float64_bytes,
-                group.means.allowed,
+                group.resources.allowed,
                 "the comparison has to go on in float64, since float32 loses digits on these "
                 "rows, and",
-                "allow more memory, or compare fewer variants at a time (rsa_group takes a lower "
-                "block_rows)",
+                "allow more memory, or compare fewer variants at a time",
             )
-        blocks.drop()
+        passes.drop()
         del first, state, accumulator
         told = _silent  # rows that are read once more are no progress
 

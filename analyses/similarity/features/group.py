@@ -17,8 +17,8 @@ from layerlake.analyses.similarity.features.planning import (
 from layerlake.engine.memory import MemoryPlan
 from layerlake.engine.passes.blocks import SpaceLike, cut_blocks
 from layerlake.engine.passes.devices import BLOCKS_HELD
-from layerlake.engine.passes.resources import Means
-from layerlake.engine.passes.selected_rows import Selected, value_bytes
+from layerlake.engine.passes.resources import Resources
+from layerlake.engine.passes.selected_rows import SelectedRows, value_bytes
 from layerlake.engine.workers.schedulers import cut_parts, plan_workers, worker_bytes
 
 
@@ -26,36 +26,42 @@ from layerlake.engine.workers.schedulers import cut_parts, plan_workers, worker_
 class Group:
     """What one call compares, checked."""
 
-    spaces: tuple[SpaceLike, ...]
-    rows: tuple[NDArray[np.int64], ...]
-    names: tuple[str, ...]
+    selected: SelectedRows
     pairs: tuple[Pair, ...]  # of spaces, to compare
-    clusters: NDArray[np.int64]  # (row,): 0, 1, 2, ... in order
-    bounds: NDArray[np.int64]  # (cluster + 1,)
     cuts: list[tuple[int, int]]
     kernel: Kernel
     cache_bytes: int | None  # most bytes kept between passes; None keeps every block
     float64_bytes: int  # what the comparison needs if it has to go on in float64
     worker_bytes: int  # what a worker of a cluster needs
-    means: Means
+    resources: Resources
     on_dropped: Callable[[NDArray[np.int64]], None] | None = None
+
+    @property
+    def spaces(self) -> tuple[SpaceLike, ...]:
+        """The spaces compared."""
+        return self.selected.spaces
+
+    @property
+    def rows(self) -> tuple[NDArray[np.int64], ...]:
+        """The rows of each space."""
+        return self.selected.rows
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What to call each space in messages."""
+        return self.selected.names
 
     @property
     def lengths(self) -> NDArray[np.int64]:
         """Rows of each cluster."""
-        lengths: NDArray[np.int64] = np.diff(self.bounds)
-        return lengths
-
-    def describe(self, space: int, position: int) -> str:
-        """Name a row of a space."""
-        return f"row {self.rows[space][position]} of {self.names[space]}"
+        return self.selected.lengths
 
 
 def group_of(
-    selected: Selected,
+    selected: SelectedRows,
     pairs: Sequence[Pair],
     kernel: Kernel,
-    means: Means,
+    resources: Resources,
     *,
     interval: bool,
     precision: str,
@@ -72,7 +78,7 @@ def group_of(
         What is compared.
     kernel
         How rows are prepared.
-    means
+    resources
         What may be used.
     interval
         Whether there is a second pass.
@@ -88,25 +94,20 @@ def group_of(
     MemoryRefused
         The passes need more than is allowed.
     """
-    cuts = cut_blocks(selected.bounds, means.block_rows)
+    cuts = cut_blocks(selected.bounds, resources.block_rows)
     plan, exact = (
-        plan_group(selected, pairs, means, interval=interval, precision=p, forms=forms)
+        plan_group(selected, pairs, resources, interval=interval, precision=p, forms=forms)
         for p in (precision, "float64")
     )
     fitting = plan.within(
-        means.allowed,
+        resources.allowed,
         f"comparing {len(selected.spaces)} spaces over {selected.n_rows} rows",
-        "allow more memory, or compare fewer variants at a time (rsa_group takes a lower "
-        "block_rows)",
+        "allow more memory, or compare fewer variants at a time",
     )
-    everything = means.scheduler is None and fitting.reserve == plan.reserve < CACHE_BYTES
+    everything = resources.scheduler is None and fitting.reserve == plan.reserve < CACHE_BYTES
     return Group(
-        selected.spaces,
-        selected.rows,
-        selected.names,
+        selected,
         tuple(pairs),
-        selected.clusters,
-        selected.bounds,
         cuts,
         kernel,
         None if everything else fitting.reserve,
@@ -115,29 +116,29 @@ def group_of(
             plan_group(
                 selected,
                 pairs,
-                replace(means, scheduler=None),
+                replace(resources, scheduler=None),
                 interval=interval,
                 precision=precision,
                 forms=forms,
             ).needed,
             state_bytes([s.shape[1] for s in selected.spaces], len(selected.lengths), pairs),
         ),
-        means,
+        resources,
         on_dropped,
     )
 
 
 def plan_group(
-    selected: Selected,
+    selected: SelectedRows,
     pairs: Sequence[Pair],
-    means: Means,
+    resources: Resources,
     *,
     interval: bool,
     precision: str,
     forms: FormsAsked | None = None,
 ) -> MemoryPlan:
     """Say what the passes over a group hold; parameters as `group_of`."""
-    cuts = cut_blocks(selected.bounds, means.block_rows)
+    cuts = cut_blocks(selected.bounds, resources.block_rows)
     hiddens = [space.shape[1] for space in selected.spaces]
     lengths = selected.lengths
     plan = plan_rsa(
@@ -150,21 +151,21 @@ def plan_group(
         interval=interval,
         precision=precision,
         block_rows=max(stop - start for start, stop in cuts),
-        host=means.host,
+        host=resources.host,
         forms=forms,
     )
     parts = dict(plan.parts)
-    if means.device.kind != "cpu":
+    if resources.device.kind != "cpu":
         longest = max(stop - start for start, stop in cuts)
         row_bytes = sum(h * value_bytes(s) for h, s in zip(hiddens, selected.spaces, strict=True))
         parts["blocks fetched ahead"] = (BLOCKS_HELD - 1) * longest * row_bytes
-    if means.scheduler is None:
+    if resources.scheduler is None:
         return MemoryPlan(parts, plan.reserve)
     workers = plan_workers(
         sum(parts.values()),
         state_bytes(hiddens, len(lengths), pairs),
-        scheduler=means.scheduler,
-        workers=means.workers,
+        scheduler=resources.scheduler,
+        workers=resources.workers,
         parts=len(cut_parts(cuts)),
     )
     return MemoryPlan(parts | workers.parts)

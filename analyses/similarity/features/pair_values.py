@@ -57,7 +57,7 @@ def rsa_values(
             del first.state  # it holds numbers of every cluster, which the sums hold as well
             touching = first.again([touch], report)[0]
         else:
-            report(len(first.group.clusters))
+            report(len(first.group.selected.clusters))
     values = {}
     for (s, t), sums in first.sums.items():
         found = stacked(touching, (s, t))

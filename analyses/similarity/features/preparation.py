@@ -50,6 +50,8 @@ class Prepared:
     crossed: dict[Pair, Array]
     """Float64 sums over the rows of u_s u_t, coordinate by coordinate, for each pair of the group;
     empty where the spaces differ in width."""
+    dropped: NDArray[np.int64]
+    """Positions in the selection of the rows that a kernel cannot take."""
 
     @property
     def n_bytes(self) -> int:
@@ -81,8 +83,6 @@ class Preparation:
     """The working precision: the dtype of the matrix products, float32 or float64."""
     describe: Callable[[int, int], str]
     """Names a row (space, position in the selection) for a person."""
-    on_dropped: Callable[[NDArray[np.int64]], None] | None = None
-    """Told the positions in the selection of rows that a kernel cannot take."""
 
     def __call__(self, block: Block) -> Prepared:
         """Prepare one block.
@@ -99,8 +99,6 @@ class Preparation:
             if usable.all():
                 return prepared
             refuse_non_finite(block.arrays, usable, lambda s, k: self.describe(s, block.start + k))
-            if self.on_dropped is not None:
-                self.on_dropped(block.start + np.flatnonzero(~usable))
             del prepared  # so that one block of features lies in memory, not two
             return self._prepare(block, np.flatnonzero(usable))[0]
 
@@ -159,8 +157,19 @@ class Preparation:
             for s, others in enumerate(partners)
             for k, t in enumerate(others, start=1)
         }
+        left_out = np.delete(np.arange(block.start, block.stop), kept)
         return Prepared(
-            block.start, block.stop, part_of, clusters[kept], u, a, own, sums, edges, crossed
+            block.start,
+            block.stop,
+            part_of,
+            clusters[kept],
+            u,
+            a,
+            own,
+            sums,
+            edges,
+            crossed,
+            left_out,
         ), usable
 
 

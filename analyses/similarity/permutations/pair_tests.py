@@ -41,8 +41,8 @@ from layerlake.analyses.similarity.tiles.tile_pass import TileSource, open_tiles
 from layerlake.analyses.similarity.tiles.tile_run import run_tiles
 from layerlake.engine.memory import require
 from layerlake.engine.passes.devices import spaces_on, working_on
-from layerlake.engine.passes.resources import Means
-from layerlake.engine.passes.selected_rows import Selected, value_bytes
+from layerlake.engine.passes.resources import Resources
+from layerlake.engine.passes.selected_rows import SelectedRows, value_bytes
 
 _ADVICE: Final = "allow more memory, or draw fewer rows"
 _FLOAT: Final = {"float32": 4, "float64": 8}
@@ -62,7 +62,7 @@ class PairTestPlan:
 
 
 def plan_pair_tests(
-    selected: Selected, pairs: Sequence[Pair], question: Question, means: Means
+    selected: SelectedRows, pairs: Sequence[Pair], question: Question, resources: Resources
 ) -> PairTestPlan:
     """Choose the form that takes less time and fits.
 
@@ -71,7 +71,7 @@ def plan_pair_tests(
     MemoryRefused
         No form fits.
     """
-    here = replace(means, scheduler=None)
+    here = replace(resources, scheduler=None)
     hiddens = [space.shape[1] for space in selected.spaces]
     stored = [value_bytes(space) for space in selected.spaces]
     n, value = selected.n_rows, _FLOAT[question.precision]
@@ -111,9 +111,9 @@ def plan_pair_tests(
 
 def with_pair_tests(
     values: Mapping[Pair, PairValues],
-    selected: Selected,
+    selected: SelectedRows,
     question: Question,
-    means: Means,
+    resources: Resources,
     *,
     plan: PairTestPlan | None = None,
     on_permutation: Callable[[int], None] | None = None,
@@ -130,7 +130,7 @@ def with_pair_tests(
         The spaces and rows.
     question
         What was asked; `permutations` says how many.
-    means
+    resources
         Where the work is done, and with how much memory.
     plan
         As `plan_pair_tests` returned it.
@@ -143,7 +143,7 @@ def with_pair_tests(
         More memory is needed than is allowed.
     """
     pairs = list(values)
-    here = replace(means, scheduler=None)
+    here = replace(resources, scheduler=None)
     form = (plan or plan_pair_tests(selected, pairs, question, here)).form
     placed = replace(selected, spaces=spaces_on(here.device, selected.spaces))
     name = rsa_names(question.score)[1]
@@ -171,14 +171,14 @@ def with_pair_tests(
 
 
 def _features(
-    selected: Selected, pairs: Sequence[Pair], question: Question, means: Means
+    selected: SelectedRows, pairs: Sequence[Pair], question: Question, resources: Resources
 ) -> Rearranged:
     """Keep the features of all rows, in frames in which no digits are lost."""
     group = group_of(
         selected,
         pairs,
         kernel_named(str(question.kernel)),
-        means,
+        resources,
         interval=False,
         precision=question.precision,
     )
@@ -190,25 +190,25 @@ def _features(
     if precision != question.precision:
         needed = plan_features(selected.lengths, hiddens, _FLOAT[precision]).needed
         what = "clusters have to be permuted in float64, since float32 loses digits here, which"
-        require(needed, means.allowed, what, _ADVICE)
+        require(needed, resources.allowed, what, _ADVICE)
     (rows,) = first.again([KeptFeatures(range(len(hiddens)))], _silent)
     return BetweenFeatures(rows, pairs)
 
 
 def _kernels(
-    selected: Selected, pairs: Sequence[Pair], question: Question, means: Means
+    selected: SelectedRows, pairs: Sequence[Pair], question: Question, resources: Resources
 ) -> Rearranged:
     """Keep whole kernel matrices."""
     tiles = open_tiles(
         _source(selected, question),
-        lambda n_rows: _tile_plan(selected, question, means, n_rows),
+        lambda n_rows: _tile_plan(selected, question, resources, n_rows),
     )
     keep = KeptKernels(tiles.n_rows, range(len(selected.spaces)))
-    (kernels,) = run_tiles(tiles, [keep], means, _silent)
+    (kernels,) = run_tiles(tiles, [keep], resources, _silent)
     return BetweenKernels(kernels, tiles.clusters, pairs)
 
 
-def _source(selected: Selected, question: Question) -> TileSource:
+def _source(selected: SelectedRows, question: Question) -> TileSource:
     """Return what the tiles are formed of."""
     width = question.bandwidth if question.kernel == "rbf" else None
     return TileSource(
@@ -222,7 +222,9 @@ def _source(selected: Selected, question: Question) -> TileSource:
     )
 
 
-def _tile_plan(selected: Selected, question: Question, means: Means, n_rows: int) -> TilePlan:
+def _tile_plan(
+    selected: SelectedRows, question: Question, resources: Resources, n_rows: int
+) -> TilePlan:
     """Plan the tiles that kernels are kept of."""
     spaces, value = len(selected.spaces), _FLOAT[question.precision]
     return plan_tiles(
@@ -230,14 +232,16 @@ def _tile_plan(selected: Selected, question: Question, means: Means, n_rows: int
         [value_bytes(space) for space in selected.spaces],
         n_rows,
         _source(selected, question).kernel,
-        allowed=means.allowed,
+        allowed=resources.allowed,
         precision=question.precision,
         reducer_bytes=lambda rows: plan_kernels(n_rows, spaces, rows, value).needed,
-        host=means.host,
+        host=resources.host,
     )
 
 
-def _tiles(selected: Selected, question: Question, means: Means, *, panel_rows: int) -> int:
+def _tiles(
+    selected: SelectedRows, question: Question, resources: Resources, *, panel_rows: int
+) -> int:
     """Return the bytes of a tile pass of short panels, none of them kept."""
     return plan_tiles(
         [space.shape[1] for space in selected.spaces],
@@ -247,7 +251,7 @@ def _tiles(selected: Selected, question: Question, means: Means, *, panel_rows: 
         allowed=np.iinfo(np.int64).max,
         precision=question.precision,
         panel_rows=panel_rows,
-        host=means.host,
+        host=resources.host,
     ).memory.needed
 
 

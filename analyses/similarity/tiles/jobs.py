@@ -40,8 +40,8 @@ from layerlake.analyses.similarity.tiles.sums import (
 )
 from layerlake.analyses.similarity.tiles.tile_kernels import STRIP_ROWS, TileKernel, tile_kernel
 from layerlake.engine.memory import MemoryPlan
-from layerlake.engine.passes.resources import Means
-from layerlake.engine.passes.selected_rows import Selected, value_bytes
+from layerlake.engine.passes.resources import Resources
+from layerlake.engine.passes.selected_rows import SelectedRows, value_bytes
 from layerlake.engine.workers.local_workers import workers_here
 from layerlake.engine.workers.schedulers import plan_workers
 from layerlake.store.errors import InvalidInput, MemoryRefused
@@ -104,7 +104,7 @@ def tiled_jobs(question: Question, *, sums: bool) -> list[TiledJob]:
 
 
 def plan_job(
-    job: TiledJob, selected: Selected, pairs: Sequence[Pair], means: Means, n_rows: int
+    job: TiledJob, selected: SelectedRows, pairs: Sequence[Pair], resources: Resources, n_rows: int
 ) -> TilePlan:
     """Plan the tiles of a job over so many of its rows, for each of the workers.
 
@@ -113,7 +113,7 @@ def plan_job(
     MemoryRefused
         They need more than is allowed.
     """
-    allowed, refused = means.each_allowed, None
+    allowed, refused = resources.each_allowed, None
     while True:
         try:
             plan = plan_tiles(
@@ -126,13 +126,13 @@ def plan_job(
                 reducer_bytes=partial(_held, job, selected, pairs, n_rows, False),
                 likely_bytes=partial(_held, job, selected, pairs, n_rows, True),
                 ended_bytes=_ended(job, selected, pairs, n_rows),
-                host=means.host,
+                host=resources.host,
             )
         except MemoryRefused as error:
             raise refused or error from None
         try:
-            job_memory(job, selected, pairs, means, plan).within(
-                means.allowed,
+            job_memory(job, selected, pairs, resources, plan).within(
+                resources.allowed,
                 f"comparing {len(selected.spaces)} spaces over {n_rows} rows by tiles",
                 "allow more memory, or take fewer workers",
             )
@@ -144,31 +144,35 @@ def plan_job(
 
 
 def job_memory(
-    job: TiledJob, selected: Selected, pairs: Sequence[Pair], means: Means, plan: TilePlan
+    job: TiledJob,
+    selected: SelectedRows,
+    pairs: Sequence[Pair],
+    resources: Resources,
+    plan: TilePlan,
 ) -> MemoryPlan:
     """Say what all workers of this machine hold at once while a job runs by a plan of its tiles."""
     memory = plan.memory
-    if means.scheduler is None:
+    if resources.scheduler is None:
         return MemoryPlan({"tiles": memory.peak})
     state = _state(job, selected, pairs, plan.n_rows)
     workers = plan_workers(
         memory.needed,
         state,
-        scheduler=means.scheduler,
-        workers=means.workers,
+        scheduler=resources.scheduler,
+        workers=resources.workers,
         parts=len(plan.panels),
     )
-    if means.scheduler not in ("threads", "processes"):  # the first look is taken here
+    if resources.scheduler not in ("threads", "processes"):  # the first look is taken here
         return MemoryPlan(workers.parts | {"tiles": memory.peak})
     # Threads share the panels kept, processes keep their own beside those of the first look.
-    count = workers_here(means.workers) if means.scheduler == "processes" else 0
-    own = memory.needed if means.scheduler == "processes" else 0
+    count = workers_here(resources.workers) if resources.scheduler == "processes" else 0
+    own = memory.needed if resources.scheduler == "processes" else 0
     return MemoryPlan(
         workers.parts | {"panels kept": (count + 1) * memory.reserve, "first look": own}
     )
 
 
-def _state(job: TiledJob, selected: Selected, pairs: Sequence[Pair], n_rows: int) -> int:
+def _state(job: TiledJob, selected: SelectedRows, pairs: Sequence[Pair], n_rows: int) -> int:
     """Return the most bytes of what a worker hands over: the sums of its row panels."""
     spaces, clusters = len(selected.spaces), len(selected.lengths)
     value = 8 if job.question.precision == "float64" else 4
@@ -194,7 +198,7 @@ def _state(job: TiledJob, selected: Selected, pairs: Sequence[Pair], n_rows: int
     return max(first, later)
 
 
-def job_cost(job: TiledJob, selected: Selected, pairs: Sequence[Pair]) -> float:
+def job_cost(job: TiledJob, selected: SelectedRows, pairs: Sequence[Pair]) -> float:
     """Return about how many multiply-adds of a fast matrix product a job takes as long as."""
     n = selected.n_rows
     spaces, width = len(selected.spaces), sum(space.shape[1] for space in selected.spaces)
@@ -213,7 +217,7 @@ def job_cost(job: TiledJob, selected: Selected, pairs: Sequence[Pair]) -> float:
 
 def _held(
     job: TiledJob,
-    selected: Selected,
+    selected: SelectedRows,
     pairs: Sequence[Pair],
     n_rows: int,
     likely: bool,
@@ -258,7 +262,7 @@ def _held(
     return max(first, later)
 
 
-def _ended(job: TiledJob, selected: Selected, pairs: Sequence[Pair], n_rows: int) -> int:
+def _ended(job: TiledJob, selected: SelectedRows, pairs: Sequence[Pair], n_rows: int) -> int:
     """Return the bytes that a job holds once its tiles are gone, beside panels that are kept."""
     spaces, clusters = len(selected.spaces), len(selected.lengths)
     value = 8 if job.question.precision == "float64" else 4

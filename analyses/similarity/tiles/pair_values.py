@@ -72,8 +72,8 @@ from layerlake.analyses.similarity.tiles.sums import (
 from layerlake.analyses.similarity.tiles.tile_pass import TilePass, TileSource, open_tiles
 from layerlake.analyses.similarity.tiles.tile_run import run_tiles
 from layerlake.analyses.statistics.jackknife import jackknife
-from layerlake.engine.passes.resources import Means
-from layerlake.engine.passes.selected_rows import Selected
+from layerlake.engine.passes.resources import Resources
+from layerlake.engine.passes.selected_rows import SelectedRows
 
 Valued = dict[Pair, tuple[list[Estimate], list[str]]]
 """Estimates and notes of each pair."""
@@ -81,9 +81,9 @@ Valued = dict[Pair, tuple[list[Estimate], list[str]]]
 
 def tiled_values(
     job: TiledJob,
-    selected: Selected,
+    selected: SelectedRows,
     pairs: Sequence[Pair],
-    means: Means,
+    resources: Resources,
     report: Callable[[int], None],
     on_dropped: Callable[[NDArray[np.int64]], None] | None,
     *,
@@ -110,7 +110,7 @@ def tiled_values(
     )
     tiles = open_tiles(
         source,
-        lambda n_rows: plan_job(job, selected, pairs, means, n_rows),
+        lambda n_rows: plan_job(job, selected, pairs, resources, n_rows),
         on_read=report,
         on_dropped=on_dropped,
     )
@@ -133,12 +133,12 @@ def tiled_values(
     found = dict(
         zip(
             accumulators,
-            run_tiles(tiles, list(accumulators.values()), means, report),
+            run_tiles(tiles, list(accumulators.values()), resources, report),
             strict=True,
         )
     )
     values: Valued = {pair: ([], []) for pair in pairs}
-    work = _Work(job, tiles, pairs, means, report, values, deletions)
+    work = _Work(job, tiles, pairs, resources, report, values, deletions)
     if SUMS in job.tasks:
         work.add_sums(found[SUMS], found.get(BOOTSTRAP))
     if "spearman" in job.tasks:
@@ -159,7 +159,7 @@ class _Work:
     job: TiledJob
     tiles: TilePass
     pairs: Sequence[Pair]
-    means: Means
+    resources: Resources
     report: Callable[[int], None]
     values: Valued
     deletions: Deletions | None
@@ -256,7 +256,7 @@ class _Work:
         tables = [RankTable.of(histogram) for histogram in histograms]
         plain = replace(self.tiles, centres=(0.0,) * len(tables))
         sums = TileSums(plain, self.pairs, intervals=self.job.clustered)
-        (found,) = run_tiles(self.tiles, [Ranked(tables, sums)], self.means, self.report)
+        (found,) = run_tiles(self.tiles, [Ranked(tables, sums)], self.resources, self.report)
         flat = self._flat(histograms)
         for s, t in self.pairs:
             value, bound = spearman_value(
@@ -278,11 +278,13 @@ class _Work:
         """Count joint bins in a second pass; leave clusters out in a third."""
         question, pairs = self.job.question, list(self.pairs)
         bins = [QuantileBins.of(histogram) for histogram in histograms]
-        (joints,) = run_tiles(self.tiles, [JointHistograms(bins, pairs)], self.means, self.report)
+        (joints,) = run_tiles(
+            self.tiles, [JointHistograms(bins, pairs)], self.resources, self.report
+        )
         deleted: list[NDArray[np.float64] | None] = [None] * len(pairs)
         if self.job.clustered:
             touch = KendallTouch(bins, pairs, joints, self.tiles.n_clusters)
-            (deleted,) = run_tiles(self.tiles, [touch], self.means, self.report)
+            (deleted,) = run_tiles(self.tiles, [touch], self.resources, self.report)
         left = np.bincount(self.tiles.clusters, minlength=self.tiles.n_clusters) > 0
         flat = self._flat(histograms)
         for pair, joint, without in zip(pairs, joints, deleted, strict=True):

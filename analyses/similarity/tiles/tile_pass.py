@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from layerlake.analyses.similarity.compared_rows import COMPARISON, without_direction
 from layerlake.analyses.similarity.features.kernels import frame_of, prepare
 from layerlake.analyses.similarity.features.planning import SAMPLE_ROWS
 from layerlake.analyses.similarity.features.preparation import CACHED_ROWS, refuse_non_finite
@@ -15,11 +16,6 @@ from layerlake.analyses.similarity.tiles.tile import Tile
 from layerlake.analyses.similarity.tiles.tile_kernels import SpaceKernel, TileKernel
 from layerlake.engine.passes.arrays import Array, is_numpy, namespace, row_by_row, to_host
 from layerlake.engine.passes.blocks import SpaceLike
-from layerlake.engine.passes.selected_rows import (
-    FEWEST_ROWS,
-    require_rows,
-    without_direction,
-)
 from layerlake.engine.rows.seeded_draw import draw
 from layerlake.store.errors import InvalidInput
 
@@ -233,11 +229,11 @@ def open_tiles(
             if on_dropped is not None:
                 on_dropped(kept[~usable])
             kept = kept[usable]
-            if len(kept) < FEWEST_ROWS:
+            if len(kept) < COMPARISON.rows:
                 whose = without_direction(
                     source.spaces, source.rows, source.names, centred=source.kernel.rows.centred
                 )
-                require_rows(len(kept), len(usable) - len(kept), whose)
+                COMPARISON.require_rows(len(kept), len(usable) - len(kept), whose)
             plan, frames = planned(len(kept)), None
         elif not attempts_left or all(step is None for step in steps):
             for s, kernel in enumerate(kernels):

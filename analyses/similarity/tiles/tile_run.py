@@ -10,7 +10,7 @@ from layerlake.analyses.similarity.tiles.tile import Tile
 from layerlake.analyses.similarity.tiles.tile_pass import TilePass
 from layerlake.engine.passes.blocks import Accumulator, run_pass
 from layerlake.engine.passes.devices import working_on
-from layerlake.engine.passes.resources import Means
+from layerlake.engine.passes.resources import Resources
 from layerlake.engine.workers.schedulers import Part, reduce_parts
 
 Reducers = Sequence[Accumulator[Tile, Any, Any]]
@@ -46,12 +46,12 @@ class _Summarise:
 
     tiles: TilePass
     reducers: tuple[Accumulator[Tile, Any, Any], ...]
-    means: Means
+    resources: Resources
 
     def __call__(self, part: Part) -> list[Any]:
         """Form and absorb the tiles of the row panels of a part."""
-        allowed = None if self.means.device.kind == "cpu" else self.means.allowed
-        with working_on(self.means.device, allowed):
+        allowed = None if self.resources.device.kind == "cpu" else self.resources.allowed
+        with working_on(self.resources.device, allowed):
             states = [reducer.start() for reducer in self.reducers]
             for tile in self.tiles.tiles(p for lo, hi in part for p in range(lo, hi)):
                 for k, reducer in enumerate(self.reducers):
@@ -73,7 +73,7 @@ class _Merge:
 
 
 def run_tiles(
-    tiles: TilePass, reducers: Reducers, means: Means, report: Callable[[int], None]
+    tiles: TilePass, reducers: Reducers, resources: Resources, report: Callable[[int], None]
 ) -> list[Any]:
     """Feed all tiles to accumulators and return what each finishes with.
 
@@ -83,13 +83,13 @@ def run_tiles(
         An open pass.
     reducers
         The statistics that share the pass.
-    means
+    resources
         Where it runs.
     report
         Told of rows gone through, all rows of the selection once.
     """
     shares = _Shares(tiles, report)
-    if means.scheduler is None:
+    if resources.scheduler is None:
         return run_pass(tiles.tiles(), reducers, shares.tile)
     panels = tiles.plan.panels
 
@@ -102,10 +102,10 @@ def run_tiles(
 
     states = reduce_parts(
         [[(p, p + 1)] for p in range(len(panels))],
-        _Summarise(tiles, tuple(reducers), means),
+        _Summarise(tiles, tuple(reducers), resources),
         _Merge(tuple(reducers)),
-        scheduler=means.scheduler,
-        workers=means.workers,
+        scheduler=resources.scheduler,
+        workers=resources.workers,
         needed=tiles.plan.memory.needed,
         on_part=done,
     )

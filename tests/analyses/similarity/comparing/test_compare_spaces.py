@@ -17,8 +17,8 @@ from layerlake.analyses.similarity.comparing.compare_spaces import compare_selec
 from layerlake.analyses.similarity.features.group import plan_group
 from layerlake.analyses.similarity.question import Question, check_question
 from layerlake.engine.passes.devices import CPU, Device
-from layerlake.engine.passes.resources import Means
-from layerlake.engine.passes.selected_rows import ArraySpace, Selected, select
+from layerlake.engine.passes.resources import Resources
+from layerlake.engine.passes.selected_rows import ArraySpace, SelectedRows, select_rows
 from layerlake.engine.workers.schedulers import INTERPRETER_BYTES
 from layerlake.store.errors import MemoryRefused
 
@@ -56,11 +56,11 @@ def spaces_of(
     ]
 
 
-def selection(spaces: Sequence[CountedSpace], each: int = 4) -> Selected:
+def selection(spaces: Sequence[CountedSpace], each: int = 4) -> SelectedRows:
     """All rows, as many a cluster."""
     n = spaces[0].shape[0]
     every = np.arange(n)
-    return select(spaces, [every] * len(spaces), every // each, NAMES[: len(spaces)])
+    return select_rows(spaces, [every] * len(spaces), every // each, NAMES[: len(spaces)])
 
 
 QUESTIONS: dict[str, dict[str, Any]] = {
@@ -87,11 +87,11 @@ def test_every_row_is_gone_through_as_often_as_planned(name: str, drop: bool) ->
         spaces[1].values[[3, 50]] = 0
     selected = selection(spaces)
     question = check_question(Question(**QUESTIONS[name], neighbours=3))
-    means = Means(block_rows=32)
+    resources = Resources(block_rows=32)
     told: list[int] = []
-    plan = plan_comparison(selected, [(0, 1)], question, means)
+    plan = plan_comparison(selected, [(0, 1)], question, resources)
     found = compare_selected(
-        selected, [(0, 1)], question, means, plan=plan, on_progress=told.append
+        selected, [(0, 1)], question, resources, plan=plan, on_progress=told.append
     )
     assert sum(told) == plan.passes * n
     assert min(told) >= 0
@@ -113,11 +113,11 @@ def test_measures_of_one_kernel_share_its_passes() -> None:
         ({"measures": ("rsa", "rbf-cka"), "kernel": "rbf"}, 2),
     ):
         question = check_question(Question(**asked, neighbours=3))  # type: ignore[arg-type]
-        plan = plan_comparison(selected, [(0, 1)], question, Means(block_rows=64))
+        plan = plan_comparison(selected, [(0, 1)], question, Resources(block_rows=64))
         assert plan.passes == passes, asked
         for space in spaces:
             space.reads[:] = 0
-        compare_selected(selected, [(0, 1)], question, Means(block_rows=64), plan=plan)
+        compare_selected(selected, [(0, 1)], question, Resources(block_rows=64), plan=plan)
         for space in spaces:
             # Besides the passes there are samples of 256 rows at most; what is kept is not read.
             assert space.reads.sum() <= passes * 400 + 3 * 256
@@ -171,26 +171,26 @@ def test_memory_is_what_was_predicted(
     selected = selection(spaces, each)
     pairs = list(itertools.combinations(range(len(widths)), 2))
     question = check_question(Question(**asked))
-    means = Means(block_rows=1024)
+    resources = Resources(block_rows=1024)
     if least:
-        low, high = 2**20, plan_comparison(selected, pairs, question, means).bytes_held * 4
+        low, high = 2**20, plan_comparison(selected, pairs, question, resources).bytes_held * 4
         while high - low > 2**14:
             middle = (low + high) // 2
             try:
-                plan_comparison(selected, pairs, question, Means(middle, 1024))
+                plan_comparison(selected, pairs, question, Resources(middle, 1024))
                 high = middle
             except MemoryRefused:
                 low = middle
-        means = Means(high, 1024)
-    plan = plan_comparison(selected, pairs, question, means)
-    assert plan.bytes_held <= means.allowed
+        resources = Resources(high, 1024)
+    plan = plan_comparison(selected, pairs, question, resources)
+    assert plan.bytes_held <= resources.allowed
     tracemalloc.start()
     try:
-        compare_selected(selected, pairs, question, means, plan=plan)
+        compare_selected(selected, pairs, question, resources, plan=plan)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak <= means.allowed
+    assert peak <= resources.allowed
     if not least or plan.bytes_held > 10 * 2**20:  # else fixed costs rule
         assert 1 / 1.2 <= plan.bytes_held / peak <= 1.2
 
@@ -208,7 +208,7 @@ def test_all_pairs_are_what_each_pair_is_alone(method: str) -> None:
     question = check_question(
         Question(measures=measures, method="auto" if method == "features" else method, neighbours=4)
     )
-    found = compare_selected(selected, pairs, question, Means(block_rows=40))
+    found = compare_selected(selected, pairs, question, Resources(block_rows=40))
     assert list(found) == pairs
     clusters = np.arange(150) // 4
     for s, t in pairs:
@@ -229,7 +229,7 @@ def test_a_space_can_be_constant_beside_others() -> None:
     pairs = [(0, 1), (2, 0), (1, 2)]
     for more in ({"method": "features"}, {"method": "tiles"}, {"measures": MEASURES[1:]}):
         question = check_question(Question(neighbours=3, **more))  # type: ignore[arg-type]
-        found = compare_selected(selection(spaces), pairs, question, Means())
+        found = compare_selected(selection(spaces), pairs, question, Resources())
         for pair, values in found.items():
             undefined = [np.isnan(estimate.value) for estimate in values.estimates]
             assert all(undefined) if 1 in pair else not any(undefined)
@@ -240,12 +240,12 @@ TO_A = [(0, 1), (0, 2)]
 MIB = 2**20
 
 
-def three_spaces(n: int = 1500) -> Selected:
+def three_spaces(n: int = 1500) -> SelectedRows:
     """Return three spaces of rows that come five to a cluster."""
     rng = np.random.default_rng(1)
     every = np.arange(n)
     spaces = [ArraySpace(rng.standard_normal((n, 64)).astype("float32"), every) for _ in range(3)]
-    return select(spaces, [every] * 3, every // 5, ("a", "b", "c"))
+    return select_rows(spaces, [every] * 3, every // 5, ("a", "b", "c"))
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
@@ -255,16 +255,16 @@ def three_spaces(n: int = 1500) -> Selected:
 )
 def test_threads_hold_what_was_planned(asked: dict[str, Any], allowed: int, workers: int) -> None:
     chosen, question = three_spaces(), check_question(Question(**asked))
-    means = Means(allowed=allowed * MIB, scheduler="threads", workers=workers)
+    resources = Resources(allowed=allowed * MIB, scheduler="threads", workers=workers)
     try:
-        plan = plan_comparison(chosen, TO_A, question, means)
+        plan = plan_comparison(chosen, TO_A, question, resources)
     except MemoryRefused:
         # The sums for every two clusters lie there once for each state.
         assert (asked, allowed) == ({"interval": "bootstrap"}, 30)
         return
     tracemalloc.start()
     try:
-        compare_selected(chosen, TO_A, question, means, plan=plan)
+        compare_selected(chosen, TO_A, question, resources, plan=plan)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -274,9 +274,11 @@ def test_threads_hold_what_was_planned(asked: dict[str, Any], allowed: int, work
 def test_a_plan_counts_its_workers() -> None:
     chosen, question = three_spaces(), check_question(Question(method="tiles"))
 
-    def held(**means: Any) -> int:
+    def held(**resources: Any) -> int:
         """Return the bytes planned."""
-        return plan_comparison(chosen, TO_A, question, Means(allowed=2**30, **means)).bytes_held
+        return plan_comparison(
+            chosen, TO_A, question, Resources(allowed=2**30, **resources)
+        ).bytes_held
 
     alone = held()
     assert held(scheduler="threads", workers=2) > 1.5 * alone
@@ -325,9 +327,9 @@ def test_a_device_also_holds_the_block_that_is_fetched_ahead() -> None:
     rows = np.zeros((600, 24), np.float16)
     index = np.arange(600)
     spaces = [ArraySpace(rows, index), ArraySpace(rows[:, :10], index)]
-    selected = select(spaces, [index] * 2, index // 3, ("a", "b"))
+    selected = select_rows(spaces, [index] * 2, index // 3, ("a", "b"))
     here, there = (
-        plan_group(selected, [(0, 1)], Means(block_rows=120, device=device, host=False),
+        plan_group(selected, [(0, 1)], Resources(block_rows=120, device=device, host=False),
                    interval=True, precision="float32")
         for device in (CPU, Device("cuda", 0))
     )  # fmt: skip

@@ -7,8 +7,8 @@ import pytest
 
 from layerlake.analyses.similarity.comparing.compare_spaces import plan_comparison
 from layerlake.analyses.similarity.question import Question
-from layerlake.engine.passes.resources import Means
-from layerlake.engine.passes.selected_rows import ArraySpace, select
+from layerlake.engine.passes.resources import Resources
+from layerlake.engine.passes.selected_rows import ArraySpace, select_rows
 
 
 @pytest.mark.parametrize(
@@ -31,12 +31,12 @@ def test_the_faster_method_is_chosen(
     n_rows: int, spaces: int, hidden: int, interval: str, faster: str
 ) -> None:
     rows, order = np.broadcast_to(np.float16(1), (n_rows, hidden)), np.arange(n_rows)
-    selected = select(
+    selected = select_rows(
         [ArraySpace(rows, order)] * spaces,
         [order] * spaces,
         order // 20,
         [f"space {s}" for s in range(spaces)],
     )
     pairs = list(itertools.combinations(range(spaces), 2))
-    plan = plan_comparison(selected, pairs, Question(interval=interval), Means())
+    plan = plan_comparison(selected, pairs, Question(interval=interval), Resources())
     assert plan.method == faster

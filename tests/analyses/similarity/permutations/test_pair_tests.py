@@ -15,14 +15,14 @@ from layerlake.analyses.similarity.comparing.compare_spaces import compare_selec
 from layerlake.analyses.similarity.permutations.draws import draw_order
 from layerlake.analyses.similarity.permutations.pair_tests import plan_pair_tests, with_pair_tests
 from layerlake.analyses.similarity.question import Question
-from layerlake.engine.passes.resources import Means
-from layerlake.engine.passes.selected_rows import ArraySpace, Selected, select
+from layerlake.engine.passes.resources import Resources
+from layerlake.engine.passes.selected_rows import ArraySpace, SelectedRows, select_rows
 from layerlake.store.errors import MemoryRefused
 
 PAIRS = [(0, 1), (0, 2)]
 
 
-def selected(n_clusters: int, rows: int = 4, hidden: int = 16, shift: float = 0.0) -> Selected:
+def selected(n_clusters: int, rows: int = 4, hidden: int = 16, shift: float = 0.0) -> SelectedRows:
     """Return three spaces, of which the second is like the first and the third is not."""
     rng = np.random.default_rng(n_clusters)
     clusters = np.repeat(np.arange(n_clusters), rows)
@@ -30,14 +30,14 @@ def selected(n_clusters: int, rows: int = 4, hidden: int = 16, shift: float = 0.
     arrays = [first, first + rng.standard_normal(first.shape), rng.standard_normal(first.shape)]
     every = np.arange(len(clusters))
     spaces = [ArraySpace((array + shift).astype("float32"), every) for array in arrays]
-    return select(spaces, [every] * 3, clusters, ("a", "b", "c"))
+    return select_rows(spaces, [every] * 3, clusters, ("a", "b", "c"))
 
 
-def p_of(chosen: Selected, question: Question, form: str) -> dict[Any, Any]:
+def p_of(chosen: SelectedRows, question: Question, form: str) -> dict[Any, Any]:
     """Return p of both pairs by one form."""
-    values = compare_selected(chosen, PAIRS, question, Means())
-    plan = dataclasses.replace(plan_pair_tests(chosen, PAIRS, question, Means()), form=form)
-    found = with_pair_tests(values, chosen, question, Means(), plan=plan)
+    values = compare_selected(chosen, PAIRS, question, Resources())
+    plan = dataclasses.replace(plan_pair_tests(chosen, PAIRS, question, Resources()), form=form)
+    found = with_pair_tests(values, chosen, question, Resources(), plan=plan)
     return {pair: value["r_between"].p for pair, value in found.items()}
 
 
@@ -85,7 +85,7 @@ def test_other_array_libraries_give_the_same() -> None:
 def test_kernels_without_features_are_kept_whole() -> None:
     chosen = selected(20)
     question = Question(interval="none", kernel="euclidean", permutations=19)
-    assert plan_pair_tests(chosen, PAIRS, question, Means()).form == "kernels"
+    assert plan_pair_tests(chosen, PAIRS, question, Resources()).form == "kernels"
     assert p_of(chosen, question, "kernels")[0, 1] == 1 / 20
 
 
@@ -95,14 +95,14 @@ def test_kernels_without_features_are_kept_whole() -> None:
 def test_the_plan_is_what_is_held(n_clusters: int, hidden: int, form: str) -> None:
     chosen = selected(n_clusters, hidden=hidden)
     question = Question(interval="none", permutations=2)
-    means = Means()
-    plan = plan_pair_tests(chosen, PAIRS, question, means)
+    resources = Resources()
+    plan = plan_pair_tests(chosen, PAIRS, question, resources)
     assert plan.form == form
-    values = compare_selected(chosen, PAIRS, question, means)
-    with_pair_tests(values, chosen, question, means, plan=plan)
+    values = compare_selected(chosen, PAIRS, question, resources)
+    with_pair_tests(values, chosen, question, resources, plan=plan)
     tracemalloc.start()
     try:
-        with_pair_tests(values, chosen, question, means, plan=plan)
+        with_pair_tests(values, chosen, question, resources, plan=plan)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -112,9 +112,9 @@ def test_the_plan_is_what_is_held(n_clusters: int, hidden: int, form: str) -> No
 def test_the_form_that_fits_is_taken_and_too_little_memory_refused() -> None:
     chosen = selected(600, hidden=256)
     question = Question(interval="none", permutations=9)
-    whole = plan_pair_tests(chosen, PAIRS, question, Means())
-    other = plan_pair_tests(chosen, PAIRS, question, Means(whole.bytes_held // 2))
+    whole = plan_pair_tests(chosen, PAIRS, question, Resources())
+    other = plan_pair_tests(chosen, PAIRS, question, Resources(whole.bytes_held // 2))
     assert (whole.form, other.form) == ("kernels", "features")
     assert other.bytes_held < whole.bytes_held
     with pytest.raises(MemoryRefused, match="permuting the clusters of 2400 rows in 3 spaces"):
-        plan_pair_tests(chosen, PAIRS, question, Means(2**20))
+        plan_pair_tests(chosen, PAIRS, question, Resources(2**20))

@@ -15,14 +15,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from layerlake.analyses.similarity.compared_rows import COMPARISON
 from layerlake.analyses.similarity.features.cluster_deletions import ClusterTouch, Touching
 from layerlake.analyses.similarity.features.kernels import KERNELS, frame_of
 from layerlake.analyses.similarity.features.moment_state import MomentState
 from layerlake.analyses.similarity.features.moments import GroupMoments, pair_sums
 from layerlake.analyses.similarity.features.preparation import Preparation
-from layerlake.analyses.similarity.partitioned import run_partitioned
 from layerlake.engine.passes.blocks import SpaceLike, cut_blocks, read_blocks, run_pass
 from layerlake.engine.passes.devices import fetched_spaces
+from layerlake.engine.passes.resources import Resources
+from layerlake.engine.passes.selected_rows import SelectedRows, select_rows
+from layerlake.engine.passes.shared_pass import run_in_parts
+from layerlake.engine.workers.schedulers import cut_parts
 from layerlake.store.errors import InvalidInput, LakeNotFound
 from layerlake.store.lake import open_lake
 from layerlake.store.schema import ActivationLayout
@@ -82,12 +86,14 @@ class Passes:
         clusters = np.repeat(np.arange(len(LENGTHS)), LENGTHS)
         self.moments = GroupMoments(frames, LENGTHS, PAIRS)
         self.preparation = Preparation(
-            frames, PAIRS, clusters, LENGTHS, "float32", self.describe, self.dropped.append
+            frames, PAIRS, clusters, LENGTHS, "float32", self.selected.row_names
         )
 
-    def describe(self, space: int, position: int) -> str:
-        """Name a row; no worker has this object."""
-        return f"row {position} of {space}"
+    @property
+    def selected(self) -> SelectedRows:
+        """The rows of all spaces."""
+        clusters = np.repeat(np.arange(len(LENGTHS)), LENGTHS)
+        return select_rows(self.spaces, self.rows, clusters, ["base", "near", "far"], COMPARISON)
 
     def loop(self) -> tuple[MomentState, Touching]:
         """Run both passes here."""
@@ -106,15 +112,13 @@ class Passes:
         """Run both passes on workers."""
 
         def run(accumulator: Any) -> Any:
-            return run_partitioned(
-                self.spaces,
-                self.rows,
-                ["base", "near", "far"],
-                self.cuts,
-                self.preparation,
+            return run_in_parts(
+                self.selected,
+                cut_parts(self.cuts),
+                Resources(scheduler=scheduler, workers=2),
                 [accumulator],
-                scheduler=scheduler,
-                workers=2,
+                self.preparation,
+                on_dropped=self.dropped.append,
                 on_progress=on_progress,
             )[0]
 
