@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from layerlake.analyses.finetuning.evaluate import evaluate
     from layerlake.analyses.finetuning.finetune import finetune
     from layerlake.analyses.finetuning.many_runs import finetune_many
-    from layerlake.analyses.profiles.profile import profile
+    from layerlake.analyses.profiles.profile import plan_profile, profile
     from layerlake.analyses.profiles.space_profile import profile_array, profile_space
     from layerlake.analyses.similarity.comparing.compare import compare, plan_compare, rsa
     from layerlake.analyses.similarity.comparing.compare_arrays import compare_arrays
@@ -49,6 +49,7 @@ __all__ = [
     "import_activations",
     "open_lake",
     "plan_compare",
+    "plan_profile",
     "profile",
     "profile_array",
     "profile_space",
@@ -79,6 +80,7 @@ _HOMES = {
     "import_activations": "layerlake.engine.importing",
     "open_lake": "layerlake.store.lake",
     "plan_compare": "layerlake.analyses.similarity.comparing.compare",
+    "plan_profile": "layerlake.analyses.profiles.profile",
     "profile": "layerlake.analyses.profiles.profile",
     "profile_array": "layerlake.analyses.profiles.space_profile",
     "profile_space": "layerlake.analyses.profiles.space_profile",

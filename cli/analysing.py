@@ -41,6 +41,13 @@ SHARED: Final[dict[str, Decorator]] = {
     "rows": click.option(
         "--rows", help="How many, or all  [default: 5000, or all where there are fewer]"
     ),
+    "seed": click.option(
+        "--seed",
+        type=int,
+        default=0,
+        show_default=True,
+        help="Random seed for sampling rows, and for resampling examples.",
+    ),
     "specials": click.option("--specials", is_flag=True, help="Include special pieces."),
     "confidence": click.option(
         "--confidence", type=float, default=0.95, show_default=True, help="Of the intervals."
@@ -50,6 +57,20 @@ SHARED: Final[dict[str, Decorator]] = {
         default="4GiB",
         show_default=True,
         help="Most that may be held; more is refused.",
+    ),
+    "device": click.option(
+        "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
+    ),
+    "scheduler": click.option(
+        "--scheduler",
+        metavar="WHERE",
+        help="threads, processes, or tcp://HOST:PORT of a Dask cluster  [default: none]",
+    ),
+    "workers": click.option(
+        "--workers", type=int, help="Number of threads or processes  [default: one a core]"
+    ),
+    "dry-run": click.option(
+        "--dry-run", is_flag=True, help="Show what would be read, held and computed, and stop."
     ),
     "verified": click.option(
         "--verified", is_flag=True, help="Compare what is read with its checksums; implies --fresh."

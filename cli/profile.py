@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any, Final
 
 import click
 
+from layerlake.analyses.profiles.question import INTERVALS
 from layerlake.cli.analysing import SHARED, opened, say, with_options
 from layerlake.cli.completion import files, variants
 from layerlake.cli.options import (
@@ -32,17 +34,21 @@ _OPTIONS: Final[Sequence[Decorator]] = (
     SHARED["unit"],
     pooling_option(),
     SHARED["rows"],
-    click.option("--seed", type=int, default=0, show_default=True, help="Of the rows drawn."),
+    SHARED["seed"],
     SHARED["specials"],
     click.option(
         "--interval",
-        type=click.Choice(["cluster", "none"]),
+        type=click.Choice(INTERVALS),
         default="cluster",
         show_default=True,
         help="Jackknife over groups of examples, or none.",
     ),
     SHARED["confidence"],
     SHARED["memory"],
+    SHARED["device"],
+    SHARED["scheduler"],
+    SHARED["workers"],
+    SHARED["dry-run"],
     SHARED["verified"],
     SHARED["fresh"],
     click.option(
@@ -63,6 +69,7 @@ def profile(
     variants: tuple[str, ...],
     as_json: bool,
     verified: bool,
+    dry_run: bool,
     plot: str | None,
     out: str | None,
     **options: Any,
@@ -76,23 +83,26 @@ def profile(
     Example:
       layerlake profile --corpus wiki --variant base --plot profile.png
       layerlake profile --layers 0,6,12 --rows all --out profile.csv
+      layerlake profile --rows all --scheduler threads --dry-run
     """
     from layerlake.analyses.figures.files import check_figure
+    from layerlake.analyses.profiles.profile import plan_profile
     from layerlake.analyses.profiles.profile import profile as profile_of_lake
     from layerlake.analyses.results.files import check_out
     from layerlake.engine.progress import to_terminal
+    from layerlake.store.lake import open_lake
 
     if plot is not None:
         check_figure(plot)
     if out is not None:
         check_out(out)
-    result = profile_of_lake(
-        opened(lake, verified),
-        list(corpora) or None,
-        variants or None,
-        progress=to_terminal,
-        **options,
-    )
+    names = list(corpora) or None
+    options["variants"] = variants or None
+    if dry_run:
+        forecast = plan_profile(open_lake(lake), names, **options)
+        click.echo(json.dumps(forecast.to_dict()) if as_json else forecast.table())
+        return
+    result = profile_of_lake(opened(lake, verified), names, progress=to_terminal, **options)
     if plot is not None:
         result.plot(file=plot)
     say(result, out, as_json)

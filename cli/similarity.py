@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import click
 
+from layerlake.analyses.similarity.question import ALL_KERNELS, INTERVALS, METHODS, SCORES
 from layerlake.cli.analysing import SHARED, opened, say, with_options
 from layerlake.cli.completion import files, measures, references, variants
 from layerlake.cli.options import (
@@ -47,34 +48,25 @@ _OPTIONS: Final[Sequence[Decorator]] = (
     SHARED["unit"],
     pooling_option(),
     SHARED["rows"],
-    click.option("--seed", type=int, default=0, show_default=True, help="Of all that is drawn."),
+    SHARED["seed"],
     SHARED["specials"],
     click.option(
         "--kernel",
-        type=click.Choice(["cosine", "correlation", "linear", "sqeuclidean", "euclidean", "rbf"]),
+        type=click.Choice(ALL_KERNELS),
         default="cosine",
         show_default=True,
         help="rsa: how alike two rows of one space are.",
     ),
     click.option(
         "--score",
-        type=click.Choice(
-            [
-                "pearson",
-                "cosine",
-                "spearman",
-                "kendall",
-                "whitened-cosine",
-                "whitened-correlation",
-            ]
-        ),
+        type=click.Choice(SCORES),
         default="pearson",
         show_default=True,
         help="rsa: how alike two kernels are.",
     ),
     click.option(
         "--interval",
-        type=click.Choice(["cluster", "rows", "bootstrap", "none"]),
+        type=click.Choice(INTERVALS),
         default="cluster",
         show_default=True,
         help="Jackknife over examples, over rows, examples drawn anew, or none.",
@@ -101,7 +93,7 @@ _OPTIONS: Final[Sequence[Decorator]] = (
     ),
     click.option(
         "--method",
-        type=click.Choice(["auto", "features", "tiles"]),
+        type=click.Choice(METHODS),
         default="auto",
         show_default=True,
         help="features forms no rows x rows matrix; tiles can do any kernel and score.",
@@ -119,14 +111,10 @@ _OPTIONS: Final[Sequence[Decorator]] = (
         help="mutual-knn, cknna: of each row.",
     ),
     SHARED["memory"],
-    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
-    click.option(
-        "--scheduler",
-        metavar="WHERE",
-        help="threads, processes, or tcp://HOST:PORT of a Dask cluster  [default: none]",
-    ),
-    click.option("--workers", type=int, help="Of threads and processes  [default: one a core]"),
-    click.option("--dry-run", is_flag=True, help="Say what it would read, hold and take."),
+    SHARED["device"],
+    SHARED["scheduler"],
+    SHARED["workers"],
+    SHARED["dry-run"],
     SHARED["verified"],
     SHARED["fresh"],
     click.option(

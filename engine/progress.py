@@ -19,6 +19,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, TextIO
 
+from layerlake.store.errors import InvalidInput
+
 
 class Stage(Protocol):
     """One piece of work under way."""
@@ -35,6 +37,20 @@ class Progress(Protocol):
 
     def __call__(self, label: str, total: int | None, unit: str) -> AbstractContextManager[Stage]:
         """Begin work of `total` units (None if it is not known) under a label."""
+
+
+def check_progress(progress: Any) -> None:
+    """Refuse what opens no stage.
+
+    Raises
+    ------
+    InvalidInput
+        `progress` cannot be called.
+    """
+    if not callable(progress):
+        raise InvalidInput(
+            f"progress is {progress!r}; give silent, to_terminal, or what to_function returns"
+        )
 
 
 @dataclass(frozen=True)

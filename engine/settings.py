@@ -30,6 +30,13 @@ def whole_number(value: Any, what: str, low: int, high: int | None = None) -> in
     return number
 
 
+def check_confidence(value: Any) -> float:
+    """Return a nominal coverage between 0 and 1; raise `InvalidInput` for anything else."""
+    if not is_a(value, int, float) or not 0 < value < 1:
+        raise InvalidInput(f"confidence is {value}; give a number between 0 and 1, as 0.95")
+    return float(value)
+
+
 def check_seed(value: Any, what: str = "the seed") -> int:
     """Return a seed, from 0 to 2**64 - 1; raise `InvalidInput` for anything else."""
     return whole_number(value, what, 0, 2**SEED_BITS - 1)
@@ -74,11 +81,8 @@ def parse_layers(layers: str | int | Iterable[int] | None, n_layers: int) -> tup
 
 
 Choice = int | str | Iterable[int | None] | None
-
-
+"""Numbers as `parse_choices` takes them."""
 _RANGE = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?")
-
-
 _MOST_VARIANTS = 10_000
 
 

@@ -16,7 +16,7 @@ from layerlake.analyses.results.destinations import check_place
 from layerlake.engine.corpora.hub import is_hub_name
 from layerlake.engine.models.checkpoints import require_transformers
 from layerlake.engine.models.lineage_record import Lineage, read_lineage
-from layerlake.engine.progress import Progress, automatic
+from layerlake.engine.progress import Progress, automatic, check_progress
 from layerlake.engine.settings import whole_number
 from layerlake.store.errors import InvalidInput, StorageFailed, is_a
 
@@ -125,10 +125,7 @@ def evaluate(
     MissingExtra
         As its name says.
     """
-    if not callable(progress):
-        raise InvalidInput(
-            f"progress is {progress!r}; give silent, to_terminal, or what to_function returns"
-        )
+    check_progress(progress)
     require_transformers()
     from layerlake.analyses.finetuning.checkpoint import load_finetuned
     from layerlake.analyses.finetuning.run import TOKEN_BUDGET

@@ -14,7 +14,7 @@ from layerlake.analyses.finetuning.report import FinetuneReport
 from layerlake.analyses.finetuning.tasks.registry import task_named
 from layerlake.engine.memory import parse_bytes
 from layerlake.engine.models.checkpoints import require_transformers
-from layerlake.engine.progress import Progress, automatic
+from layerlake.engine.progress import Progress, automatic, check_progress
 from layerlake.engine.settings import check_seed, whole_number
 from layerlake.store.errors import InvalidInput, is_a
 
@@ -188,10 +188,7 @@ def run_of(
             "frozen-dropout is for frozen blocks, and freeze -1 freezes nothing; leave it out, or "
             "freeze some"
         )
-    if not callable(progress):
-        raise InvalidInput(
-            f"progress is {progress!r}; give silent, to_terminal, or what to_function returns"
-        )
+    check_progress(progress)
     if token_budget is not None:
         token_budget = whole_number(token_budget, "token budget", 1)
     if save_steps is not None:

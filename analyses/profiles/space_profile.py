@@ -6,8 +6,8 @@ the covariance.
 """
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -25,13 +25,16 @@ from layerlake.engine.memory import DEFAULT_ALLOWED_BYTES, MemoryPlan, parse_byt
 from layerlake.engine.passes.arrays import (
     Array,
     from_host,
-    item_bytes,
     namespace,
-    take_rows,
     to_host,
 )
-from layerlake.engine.passes.blocks import Block, SpaceLike, read_blocks, run_pass
-from layerlake.engine.passes.resources import BLOCK_ROWS
+from layerlake.engine.passes.blocks import Block, SpaceLike
+from layerlake.engine.passes.devices import BLOCKS_HELD, spaces_on, working_on
+from layerlake.engine.passes.resources import BLOCK_ROWS, Resources
+from layerlake.engine.passes.selected_rows import ArraySpace, SelectedRows, value_bytes
+from layerlake.engine.passes.shared_pass import SharedPass, as_read
+from layerlake.engine.settings import check_confidence
+from layerlake.engine.workers.schedulers import cut_parts, plan_workers
 from layerlake.store.errors import InvalidInput, is_a
 
 _OBJECTS: Final = 2**17
@@ -90,8 +93,8 @@ class ProfileSums:
 
     space: int
     """Which of the arrays of a block are the rows."""
-    describe: Callable[[int], str]
-    """Names a row by its position in the selection, for a person."""
+    describe: Callable[[int, int], str]
+    """Names a row of a space by its position in the selection, for a person."""
     groups: NDArray[np.int64] | None = None
     """(row,): the group of every row of the selection, from 0 without gaps; one group of all where
     it is None, and then no interval."""
@@ -121,7 +124,7 @@ class ProfileSums:
         if not finite.all():
             at = block.start + int(np.flatnonzero(~finite)[0])
             raise InvalidInput(
-                f"{self.describe(at)} holds NaN or infinity (or values too large to square); "
+                f"{self.describe(self.space, at)} holds NaN or infinity (or values too large to square); "
                 "leave that row out"
             )
         lengths = xp.sqrt(squares)
@@ -229,7 +232,7 @@ def _mean_cosine(unit_sums: NDArray[np.float64], counts: Any) -> NDArray[np.floa
     return found
 
 
-def plan_profile(
+def profile_memory(
     hidden: int, stored_bytes: int, n_rows: int, block_rows: int = BLOCK_ROWS
 ) -> MemoryPlan:
     """Say what profiling a space holds at its peak.
@@ -247,12 +250,17 @@ def plan_profile(
     return MemoryPlan(
         {
             "block": rows * (hidden * (stored_bytes + 8) + 64),
-            "sums": 8 * hidden * (2 * hidden + 4 * GROUPS),
+            "sums": _sums_bytes(hidden),
             "norms": min(NORM_BYTES, 6 * 16 * n_rows),
             "rows": 16 * n_rows,
             "objects": _OBJECTS,
         }
     )
+
+
+def _sums_bytes(hidden: int) -> int:
+    """Return the bytes of the sums over the rows of a space."""
+    return 8 * hidden * (2 * hidden + 4 * GROUPS)
 
 
 def profile_space(
@@ -279,7 +287,7 @@ def profile_space(
         Without them there is no interval.
     confidence
         Nominal coverage of the intervals of the anisotropy and the mean length of a row: the
-        jackknife over some dozens of groups of clusters (see `closed_forms.jackknife`), on atanh
+        jackknife over some dozens of groups of clusters (see `statistics.group_jackknife`), on atanh
         and on the logarithm.
     block_rows
         Rows read at a time; by default as many as the memory is enough for, up to 2048.
@@ -306,19 +314,73 @@ def profile_space(
             f"rows of {name} are ascending indices from 0 to {space.shape[0] - 1}; sort them and "
             "name each once"
         )
-    if not is_a(confidence, float) or not 0 < confidence < 1:
-        raise InvalidInput(f"a confidence lies between 0 and 1, not {confidence!r}")
-    step = block_of(
-        space.shape[1], item_bytes(space.dtype), len(index), block_rows, parse_bytes(memory), name
+    check_confidence(confidence)
+    groups = groups_of(clusters, len(index))
+    ids = np.arange(len(index))
+    selected = SelectedRows((space,), (index,), (name,), ids, np.append(ids, len(index)))
+    (found,) = profile_selected(
+        selected,
+        groups,
+        Resources(parse_bytes(memory)),
+        confidence=confidence,
+        block_rows=block_rows,
+        on_progress=on_progress,
     )
-    cuts = ((at, min(at + step, len(index))) for at in range(0, len(index), step))
-    sums = ProfileSums(
-        0,
-        lambda at: f"row {int(index[at])} of {name}",
-        _groups_of(clusters, len(index)),
-        confidence,
-    )
-    return _run(read_blocks([space], [index], cuts), sums, on_progress)
+    return found
+
+
+def profile_selected(
+    selected: SelectedRows,
+    groups: NDArray[np.int64] | None,
+    resources: Resources,
+    *,
+    confidence: float = 0.95,
+    block_rows: int | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> list[Profile]:
+    """Profile several spaces in one pass over the same rows, here or on workers.
+
+    Parameters
+    ----------
+    selected
+        The spaces and their rows.
+    groups
+        (row,): the group that each row is left out with, from 0 without gaps; None for no interval.
+    resources
+        Where the pass runs.
+    confidence
+        Nominal coverage of the intervals.
+    block_rows
+        Rows read at a time; by default as many as the memory is enough for, up to 2048.
+    on_progress
+        Called with the rows just gone through, of each space.
+
+    Raises
+    ------
+    InvalidInput
+        A row holds NaN or infinity, or there are no rows.
+    MemoryRefused
+        The pass needs more memory than is allowed; raised before anything is read.
+    WorkersFailed
+        Workers are asked for that do not answer.
+    """
+    step, plan = block_of(selected, resources, block_rows)
+    n_rows, count = selected.n_rows, len(selected.spaces)
+    cuts = [(at, min(at + step, n_rows)) for at in range(0, n_rows, step)]
+    if not cuts:
+        raise InvalidInput("a profile needs at least one row, and there are none")
+    sums = [ProfileSums(s, selected.row_names, groups, confidence) for s in range(count)]
+    placed = replace(selected, spaces=spaces_on(resources.device, selected.spaces))
+    shared: SharedPass[Block] = SharedPass(placed, cuts, resources, needed=plan.needed)
+
+    def report(rows: int) -> None:
+        """Report the rows of every space."""
+        if on_progress is not None:
+            on_progress(rows * count)
+
+    here = resources.device_bytes if resources.scheduler is None else None
+    with working_on(resources.device, here):
+        return shared.run(sums, as_read, on_progress=report)
 
 
 def profile_array(
@@ -337,7 +399,7 @@ def profile_array(
     if len(rows.shape) != 2:
         raise InvalidInput(f"{name} is of shape {tuple(rows.shape)}; give (row, hidden)")
     return profile_space(
-        _ArraySpace(rows),
+        ArraySpace(rows),
         clusters=clusters,
         confidence=confidence,
         block_rows=block_rows,
@@ -346,28 +408,7 @@ def profile_array(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _ArraySpace:
-    """An array as a space."""
-
-    array: Array
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Rows and hidden."""
-        return tuple(self.array.shape)
-
-    @property
-    def dtype(self) -> object:
-        """The dtype of the array."""
-        return self.array.dtype
-
-    def rows(self, index: NDArray[np.int64], /) -> Array:
-        """Return the rows at an index."""
-        return take_rows(self.array, index)
-
-
-def _groups_of(clusters: NDArray[Any] | None, n_rows: int) -> NDArray[np.int64] | None:
+def groups_of(clusters: NDArray[Any] | None, n_rows: int) -> NDArray[np.int64] | None:
     """Deal the clusters of rows into groups; None where there are none, or only one."""
     if clusters is None:
         return None
@@ -384,20 +425,16 @@ def _groups_of(clusters: NDArray[Any] | None, n_rows: int) -> NDArray[np.int64] 
 
 
 def block_of(
-    hidden: int, stored: int, n_rows: int, block_rows: int | None, allowed: int, name: str
-) -> int:
-    """Return the rows to read at a time.
+    selected: SelectedRows, resources: Resources, block_rows: int | None = None
+) -> tuple[int, MemoryPlan]:
+    """Return the rows to read at a time, and what a pass over the spaces holds then.
 
     Parameters
     ----------
-    hidden, stored, n_rows
-        As `plan_profile`.
+    selected, resources
+        As `profile_selected`.
     block_rows
         As asked for, None for as many as fit.
-    allowed
-        Bytes.
-    name
-        What to call the space in messages.
 
     Raises
     ------
@@ -406,34 +443,42 @@ def block_of(
     MemoryRefused
         The pass needs more than is allowed.
     """
-    what = f"profiling {n_rows} rows of {name}"
+    what = f"profiling {selected.n_rows} rows of {', '.join(selected.names)}"
     if block_rows is not None:
         if not is_a(block_rows, int, np.integer) or block_rows < 1:
             raise InvalidInput(f"block_rows is {block_rows!r}; give a whole number from 1")
-        plan = plan_profile(hidden, stored, n_rows, block_rows)
-        plan.within(allowed, what, "allow more memory, or give a lower block_rows")
-        return int(block_rows)
+        plan = _pass_memory(selected, resources, int(block_rows))
+        plan.within(resources.allowed, what, "allow more memory, or give a lower block_rows")
+        return int(block_rows), plan
     step = BLOCK_ROWS
-    while step > _FEWEST and plan_profile(hidden, stored, n_rows, step).needed > allowed:
+    while step > _FEWEST and _pass_memory(selected, resources, step).needed > resources.allowed:
         step //= 2
-    plan_profile(hidden, stored, n_rows, step).within(
-        allowed, what, "allow more memory, or take fewer rows"
+    plan = _pass_memory(selected, resources, step)
+    plan.within(resources.allowed, what, "allow more memory, or take fewer rows")
+    return step, plan
+
+
+def _pass_memory(selected: SelectedRows, resources: Resources, block_rows: int) -> MemoryPlan:
+    """Say what a pass over several spaces holds, on this machine or on each worker of a cluster."""
+    n_rows = selected.n_rows
+    parts: dict[str, int] = {}
+    state = 0
+    for space in selected.spaces:
+        hidden, stored = space.shape[1], value_bytes(space)
+        for name, held in profile_memory(hidden, stored, n_rows, block_rows).parts.items():
+            parts[name] = parts.get(name, 0) + held
+        if resources.device.kind != "cpu":
+            ahead = (BLOCKS_HELD - 1) * min(block_rows, n_rows) * hidden * stored
+            parts["blocks fetched ahead"] = parts.get("blocks fetched ahead", 0) + ahead
+        state += _sums_bytes(hidden) + min(NORM_BYTES, 6 * 16 * n_rows)
+    plan = MemoryPlan(parts)
+    if resources.scheduler is None:
+        return plan
+    n_parts = len(cut_parts([(at, at + 1) for at in range(-(-n_rows // block_rows))]))
+    return plan_workers(
+        plan.needed,
+        state,
+        scheduler=resources.scheduler,
+        workers=resources.workers,
+        parts=max(n_parts, 1),
     )
-    return step
-
-
-def _run(
-    blocks: Iterable[Block],
-    sums: ProfileSums,
-    on_progress: Callable[[int], None] | None,
-) -> Profile:
-    """Run the pass."""
-
-    def report(block: Block) -> None:
-        """Tell how many rows a block held."""
-        if on_progress is not None:
-            on_progress(block.stop - block.start)
-
-    found: list[Any] = run_pass(blocks, [sums], report)
-    result: Profile = found[0]
-    return result

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.engine.rows.seeded_draw import draw
+from layerlake.engine.settings import check_seed
 from layerlake.store.errors import InvalidInput
 from layerlake.store.lake import Lake, load_rows
 from layerlake.store.row_sets import RowSet
@@ -18,7 +20,42 @@ DEFAULT_ROWS = 5000
 """Rows that are compared where nobody says how many."""
 
 
-def asked_rows(rows: int | str | None) -> int | str | None:
+@dataclass(frozen=True)
+class RowDraw:
+    """How many of the rows that all spaces share, and how they are sampled; checked when built."""
+
+    rows: int | str | None = None
+    """A number, `all`, or None: 5000, or all where there are fewer."""
+    seed: int = 0
+    """Rows are sampled by identity: the same seed gives the same stimuli in every variant."""
+    specials: bool = False
+    """Whether special pieces are included."""
+
+    def __post_init__(self) -> None:
+        """Refuse a number of rows or a seed that means nothing."""
+        object.__setattr__(self, "rows", _number_of_rows(self.rows))
+        object.__setattr__(self, "seed", check_seed(self.seed))
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The same stimuli of several sets."""
+
+    index: dict[str, NDArray[np.int64]]
+    """By the path of each set: (row,) ascending indices into it."""
+    example: NDArray[np.int64]
+    """(row,): the example that each row comes from."""
+
+    def of(self, space: Space) -> NDArray[np.int64]:
+        """Return the rows of a space."""
+        return self.index[space.state.plan.path]
+
+    def some(self, kept: NDArray[np.int64]) -> Rows:
+        """Return the rows at some positions."""
+        return Rows({path: rows[kept] for path, rows in self.index.items()}, self.example[kept])
+
+
+def _number_of_rows(rows: int | str | None) -> int | str | None:
     """Return a number of rows, `all`, or None for the default."""
     if rows is None or (isinstance(rows, str) and rows == "all"):
         return rows
@@ -48,16 +85,15 @@ def _common_rows(sets: Sequence[RowSet]) -> list[NDArray[np.int64]]:
     return [np.searchsorted(rows.row_id, common) for rows in sets]
 
 
-def draw_rows(
-    lake: Lake,
-    corpus: str,
-    spaces: dict[tuple[str, int], Space],
-    rows: int | str | None,
-    seed: int,
-    specials: bool,
-) -> tuple[dict[str, NDArray[np.int64]], NDArray[np.int64]]:
-    """Return the drawn rows of each set, and the example of each row."""
-    plans = {space.state.plan.path: space.state.plan for space in spaces.values()}
+def draw_rows(lake: Lake, corpus: str, spaces: Iterable[Space], chosen: RowDraw) -> Rows:
+    """Sample rows that all spaces hold.
+
+    Raises
+    ------
+    InvalidInput
+        The spaces share fewer rows than asked for, or have different tokenizers.
+    """
+    plans = {space.state.plan.path: space.state.plan for space in spaces}
     kept: dict[str, RowSet] = {}
     row_sets = []
     for plan in plans.values():
@@ -66,9 +102,10 @@ def draw_rows(
             kept[fingerprint] = load_rows(lake, corpus, fingerprint)
         row_sets.append(kept[fingerprint])
     common = _common_rows(row_sets)
-    if not specials:
+    if not chosen.specials:
         plain = ~row_sets[0].row_special[common[0]]
         common = [part[plain] for part in common]
+    rows = chosen.rows
     if rows is None:
         rows = min(DEFAULT_ROWS, len(common[0]))
     if rows != "all":
@@ -77,7 +114,7 @@ def draw_rows(
                 f"{rows} rows asked for, but the variants share {len(common[0])}; give fewer with "
                 "--rows, or --rows all"
             )
-        drawn = draw(row_sets[0].row_id[common[0]], int(rows), seed)
+        drawn = draw(row_sets[0].row_id[common[0]], int(rows), chosen.seed)
         common = [part[drawn] for part in common]
-    clusters = row_sets[0].row_example[common[0]]
-    return dict(zip(plans, common, strict=True)), clusters
+    example = row_sets[0].row_example[common[0]]
+    return Rows(dict(zip(plans, common, strict=True)), example)

@@ -12,11 +12,8 @@ from numpy.typing import NDArray
 
 from layerlake.analyses.similarity.estimates import Estimate, PairValues
 from layerlake.analyses.statistics.bootstrap import percentile_interval
-from layerlake.analyses.statistics.paired_difference import (
-    PairedDifference,
-    _check,
-    paired_difference,
-)
+from layerlake.analyses.statistics.paired_difference import PairedDifference, paired_difference
+from layerlake.engine.settings import check_confidence
 from layerlake.store.errors import InvalidInput
 
 
@@ -82,7 +79,7 @@ def bootstrap_difference(
             f"one correlation has {len(first) - 1} resamples and the other {len(second) - 1}; "
             "compare both over the same resamples"
         )
-    _check(confidence)
+    check_confidence(confidence)
     differences = first - second
     resampled = differences[1:]
     interval = percentile_interval(resampled, confidence)

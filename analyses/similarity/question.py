@@ -10,6 +10,7 @@ from typing import Any, Final, TypeAlias
 from layerlake.analyses.similarity.features.kernels import KERNELS
 from layerlake.analyses.statistics.bootstrap import require_resamples
 from layerlake.engine.passes.arrays import Array
+from layerlake.engine.settings import check_confidence
 from layerlake.store.errors import InvalidInput, is_a
 
 FORMS: Final = (
@@ -137,8 +138,7 @@ def check_question(question: Question) -> Question:
     check_choice("method", question.method, METHODS)
     check_choice("precision", question.precision, PRECISIONS)
     confidence = question.confidence
-    if not is_a(confidence, int, float) or not 0 < confidence < 1:
-        raise InvalidInput(f"confidence is {confidence}; give a number between 0 and 1, as 0.95")
+    check_confidence(confidence)
     width = question.bandwidth
     if width is not None and (not is_a(width, int, float) or not 0 < width < float("inf")):
         raise InvalidInput(f"bandwidth is {width!r}; give a number above 0, or none for the median")

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.analyses.statistics.jackknife import Interval
+from layerlake.engine.settings import check_confidence
 from layerlake.store.errors import InvalidInput
 
 
@@ -57,8 +58,7 @@ def percentile_interval(values: NDArray[np.float64], confidence: float) -> Inter
 
 def require_resamples(n_resamples: int, confidence: float) -> None:
     """Refuse fewer resamples than an interval of that confidence can be read from."""
-    if not 0 < confidence < 1:
-        raise InvalidInput(f"confidence is {confidence}; give a number between 0 and 1, as 0.95")
+    check_confidence(confidence)
     fewest = int(np.ceil(np.round(4 / (1 - confidence), 6)))
     if n_resamples < fewest:
         raise InvalidInput(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
 from layerlake.analyses.statistics.jackknife import RESOLUTION
+from layerlake.engine.settings import check_confidence
 from layerlake.store.errors import InvalidInput
 
 
@@ -69,7 +70,7 @@ def paired_difference(
             f"{len(first_deleted)} clusters were left out of one correlation and "
             f"{len(second_deleted)} of the other; compare both over the same rows"
         )
-    _check(confidence)
+    check_confidence(confidence)
     n_clusters = len(first_deleted)
 
     def without(reason: str) -> PairedDifference:
@@ -112,9 +113,3 @@ def paired_difference(
         confidence,
         (),
     )
-
-
-def _check(confidence: float) -> None:
-    """Refuse a confidence that means nothing."""
-    if not 0 < confidence < 1:
-        raise InvalidInput(f"confidence is {confidence}; give a number between 0 and 1, as 0.95")

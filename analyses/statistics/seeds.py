@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from layerlake.analyses.statistics.jackknife import RESOLUTION
+from layerlake.engine.settings import check_confidence
 from layerlake.store.errors import InvalidInput
 
 
@@ -59,8 +60,7 @@ def mean_over_seeds(
     InvalidInput
         There is no seed, a correlation lies outside [-1, 1], or `confidence` means nothing.
     """
-    if not 0 < confidence < 1:
-        raise InvalidInput(f"confidence is {confidence}; give a number between 0 and 1, as 0.95")
+    check_confidence(confidence)
     given = np.asarray(values, dtype=np.float64)
     if given.ndim != 1 or not len(given):
         raise InvalidInput(f"values of shape {given.shape} were given; give one number per seed")

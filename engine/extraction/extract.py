@@ -14,7 +14,7 @@ from layerlake.engine.catalogue import Source
 from layerlake.engine.extraction.plan import plan_extraction, variant_name
 from layerlake.engine.extraction.run import ExtractionReport, forecast, run_extraction
 from layerlake.engine.memory import parse_bytes, require
-from layerlake.engine.progress import Progress, automatic
+from layerlake.engine.progress import Progress, automatic, check_progress
 from layerlake.engine.tokenization.batching import DEFAULT_TOKEN_BUDGET
 from layerlake.engine.tokenization.packing import parse_packing
 from layerlake.store import schema
@@ -151,10 +151,7 @@ def extract(
         As their names say, each in one sentence.
     """
     require_lake(lake)
-    if not callable(progress):
-        raise InvalidInput(
-            f"progress is {progress!r}; give silent, to_terminal, or what to_function returns"
-        )
+    check_progress(progress)
     allowed = parse_bytes(memory)
     parse_packing(packing)
     if not dry_run:

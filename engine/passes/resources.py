@@ -7,9 +7,10 @@ from typing import Final
 
 import numpy as np
 
-from layerlake.engine.memory import DEFAULT_ALLOWED_BYTES
-from layerlake.engine.passes.devices import CPU, Device
+from layerlake.engine.memory import DEFAULT_ALLOWED_BYTES, parse_bytes
+from layerlake.engine.passes.devices import CPU, Device, device_named
 from layerlake.engine.workers.local_workers import workers_here
+from layerlake.engine.workers.schedulers import scheduler_named
 from layerlake.store.errors import InvalidInput, is_a
 
 BLOCK_ROWS: Final = 2048
@@ -35,6 +36,46 @@ class Resources:
         """Refuse blocks of no rows."""
         if not is_a(self.block_rows, int, np.integer) or self.block_rows < 1:
             raise InvalidInput(f"block_rows is {self.block_rows!r}; give at least 1")
+
+    @classmethod
+    def of(
+        cls,
+        memory: int | str = DEFAULT_ALLOWED_BYTES,
+        device: str = "auto",
+        scheduler: str | None = None,
+        workers: int | None = None,
+    ) -> Resources:
+        """Return resources as people name them.
+
+        Parameters
+        ----------
+        memory
+            Most that may be held, an amount such as `4GiB` or bytes; on a device, of its memory.
+        device
+            As `engine.passes.devices.device_named`.
+        scheduler, workers
+            As `engine.workers.schedulers.reduce_parts`.
+
+        Raises
+        ------
+        InvalidInput, MissingExtra
+            One of them is not to be had, or workers are given to no scheduler.
+        """
+        kind = scheduler_named(scheduler).kind
+        if workers is not None and kind not in ("threads", "processes"):
+            raise InvalidInput(
+                f"workers is {workers!r}, and only the schedulers threads and processes are told "
+                "how many; leave it out, or give --scheduler threads or processes"
+            )
+        workers_here(workers)
+        chosen = device_named(device)
+        return cls(
+            parse_bytes(memory),
+            scheduler=scheduler,
+            workers=workers,
+            device=chosen,
+            host=chosen.kind == "cpu",
+        )
 
     @property
     def device_bytes(self) -> int | None:

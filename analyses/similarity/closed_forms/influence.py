@@ -28,6 +28,7 @@ from layerlake.analyses.similarity.features.preparation import Prepared
 from layerlake.analyses.statistics.jackknife import RESOLUTION, Interval
 from layerlake.engine.memory import MemoryPlan
 from layerlake.engine.passes.arrays import Array, from_host, namespace, to_host
+from layerlake.engine.settings import check_confidence
 from layerlake.store.errors import InvalidInput
 
 SCALES: Final = ("atanh", "log", "linear")
@@ -373,8 +374,7 @@ def influence_interval(
     """
     if scale not in SCALES:
         raise InvalidInput(f"there is no scale {scale!r}; choose one of {', '.join(SCALES)}")
-    if not 0 < confidence < 1:
-        raise InvalidInput(f"confidence is {confidence}; give a number between 0 and 1, as 0.95")
+    check_confidence(confidence)
     n_clusters = len(influence)
     if n_clusters < 2 or math.isnan(value) or bool(np.isnan(influence).any()):
         return None

@@ -23,7 +23,8 @@ from layerlake.analyses.similarity.closed_forms.registry import ClosedForm, form
 from layerlake.analyses.similarity.features.moment_state import Pair
 from layerlake.analyses.statistics.group_jackknife import interval_on_logarithms, interval_within
 from layerlake.analyses.statistics.jackknife import Interval
-from layerlake.store.errors import InvalidInput, is_a
+from layerlake.engine.settings import check_confidence
+from layerlake.store.errors import InvalidInput
 
 _UNEVEN: Final = 2.0
 """Groups are unequal where one is this many times larger than the mean."""
@@ -88,8 +89,7 @@ def group_jackknife(
     InvalidInput
         A name is unknown, the confidence is out of range, or the groups are not those of the total.
     """
-    if not is_a(confidence, float) or not 0 < confidence < 1:
-        raise InvalidInput(f"a confidence lies between 0 and 1, not {confidence!r}")
+    check_confidence(confidence)
     called = labels or [f"space {s}" for s in range(len(total.spaces))]
     dtypes = stored or [np.float64] * len(total.spaces)
     left_out = (leave_out(names, total, group, called, dtypes) for group in groups)

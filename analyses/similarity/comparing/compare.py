@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from layerlake.analyses.questions.spaces import corpora_of
+from layerlake.analyses.questions.choice import SpaceChoice, filled
+from layerlake.analyses.questions.rows import RowDraw
 from layerlake.analyses.results.joined import joined
 from layerlake.analyses.results.similarity import SimilarityResult
-from layerlake.analyses.similarity.comparing.comparison import LakeComparison
-from layerlake.analyses.similarity.comparing.forecast import Forecast, forecast
-from layerlake.engine.progress import Progress, automatic
+from layerlake.analyses.similarity.comparing.comparison import (
+    Comparison,
+    LakeComparison,
+    Summaries,
+)
+from layerlake.analyses.similarity.comparing.pairs import PairChoice
+from layerlake.analyses.similarity.question import Question, measures_of
+from layerlake.engine.passes.resources import Resources
+from layerlake.engine.progress import Progress, automatic, check_progress
+from layerlake.engine.settings import check_seed
 from layerlake.store.errors import InvalidInput
 from layerlake.store.lake import Lake, require_lake
+
+if TYPE_CHECKING:
+    from layerlake.analyses.similarity.comparing.forecast import ComparisonForecast
 
 
 def compare(
@@ -141,17 +153,44 @@ def compare(
     InvalidInput, NameNotFound, SetIncomplete, MemoryRefused, MissingExtra, WorkersFailed
         As their names say, each in one sentence.
     """
-    asked = {name: value for name, value in locals().items() if name not in ("lake", "corpus")}
-    fresh, progress = asked.pop("fresh"), asked.pop("progress")
     require_lake(lake)
+    comparison = Comparison(
+        SpaceChoice(corpus, variants, layers, site, unit, pooling),
+        PairChoice(reference, reference_layer, all_pairs),
+        RowDraw(rows, seed, specials),
+        Question(
+            measures=measures_of(measure),
+            kernel=kernel,
+            score=score,
+            interval=interval,
+            confidence=confidence,
+            method=method,
+            bandwidth=bandwidth,
+            neighbours=neighbours,
+            resamples=resamples,
+            permutations=permutations,
+            seed=check_seed(seed),
+        ),
+        Summaries(differences, seeds, ceilings),
+        Resources.of(memory, device, scheduler, workers),
+    )
+    check_progress(progress)
     # All are checked before the first is begun.
-    questions = [LakeComparison(lake, one, **asked) for one in corpora_of(corpus)]
-    return joined([question.result(progress, fresh=fresh) for question in questions])
+    asked = _by_corpus(lake, comparison)
+    return joined([one.result(progress, fresh=fresh) for one in asked])
+
+
+def _by_corpus(lake: Lake, comparison: Comparison) -> list[LakeComparison]:
+    """Return a comparison for each corpus that is asked about."""
+    return [
+        LakeComparison(lake, replace(comparison, spaces=spaces))
+        for spaces in comparison.spaces.by_corpus()
+    ]
 
 
 def plan_compare(
     lake: Lake, corpus: str | Iterable[str] | None = None, **settings: Any
-) -> Forecast:
+) -> ComparisonForecast:
     """Say what `compare` would read, hold and compute; the parameters are its own.
 
     Raises
@@ -160,13 +199,19 @@ def plan_compare(
         As `compare`.
     """
     require_lake(lake)
-    settings = {k: v for k, v in settings.items() if k not in ("fresh", "progress")}
-    parts = []
-    for one in corpora_of(corpus):
-        work = LakeComparison(lake, one, **(_defaults() | settings))
-        index, clusters = work.rows()
-        parts += [(work.selected(share, index, clusters), plan) for share, plan in work.plans()]
-    return forecast(parts)
+    given = _signature.bind(lake, corpus, **settings).arguments
+    given["measures"] = measures_of(given.get("measure", "rsa"))
+    comparison = Comparison(
+        filled(SpaceChoice, given),
+        filled(PairChoice, given),
+        filled(RowDraw, given),
+        filled(Question, given),
+        filled(Summaries, given),
+        filled(Resources.of, given),
+    )
+    from layerlake.analyses.similarity.comparing.forecast import forecast_of
+
+    return forecast_of(_by_corpus(lake, comparison))
 
 
 def rsa(
@@ -205,10 +250,3 @@ _signature = inspect.signature(compare)
 rsa.__signature__ = _signature.replace(  # type: ignore[attr-defined]
     parameters=[p for name, p in _signature.parameters.items() if name != "measure"]
 )  # what help() and notebooks show
-
-
-def _defaults() -> dict[str, Any]:
-    """Return the defaults of `compare`."""
-    given = compare.__kwdefaults__ or {}
-    positional = {"reference": None, "variants": None}
-    return positional | {k: v for k, v in given.items() if k not in ("fresh", "progress")}

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any
 
-import numpy as np
-
-from layerlake.analyses.similarity.comparing.compare_spaces import Plan
+from layerlake.analyses.similarity.comparing.comparison import LakeComparison
+from layerlake.analyses.similarity.comparing.lake_values import LakePasses
+from layerlake.engine.forecast import aligned, seconds_a_byte, seconds_a_multiply_add
 from layerlake.engine.memory import format_bytes
-from layerlake.engine.passes.resources import BLOCK_ROWS
-from layerlake.engine.passes.selected_rows import SelectedRows
-
-_TRIAL_SIDE: Final = 768
-_TRIAL_ROWS: Final = 2048
 
 
 @dataclass(frozen=True)
-class Forecast:
+class ComparisonForecast:
     """What a comparison would read, hold and compute."""
 
     n_rows: int
@@ -53,49 +47,36 @@ class Forecast:
             "held": format_bytes(self.bytes_held),
             "seconds": f"about {self.seconds:.3g}",
         }
-        width = max(map(len, lines))
-        return "\n".join(f"{name.ljust(width)}  {value}" for name, value in lines.items())
+        return aligned(lines)
 
 
-def forecast(parts: Sequence[tuple[SelectedRows, Plan]]) -> Forecast:
-    """Add up the plans of a comparison and time a product and a read.
+def forecast_of(comparisons: Sequence[LakeComparison]) -> ComparisonForecast:
+    """Add up the plans of comparisons, at least one, and time a product and a read.
 
-    Parameters
-    ----------
-    parts
-        What each share of the passes selects, and its plan; at least one.
+    Raises
+    ------
+    InvalidInput, MemoryRefused
+        As `compare`.
     """
-    first = parts[0][1]
-    spaces = {id(space) for selected, _plan in parts for space in selected.spaces}
-    operations = sum(plan.multiply_adds for _selected, plan in parts)
-    read = sum(plan.bytes_read for _selected, plan in parts)
-    methods = dict.fromkeys(plan.method for _selected, plan in parts)
-    reading = _seconds_a_byte(parts[0][0]) * read
-    return Forecast(
-        parts[0][0].n_rows,
+    parts = []
+    for one in comparisons:
+        passes = LakePasses(one)
+        parts += [(passes.selected(share), plan) for share, plan in passes.plans()]
+    selected, first = parts[0]
+    spaces = {id(space) for own, _plan in parts for space in own.spaces}
+    operations = sum(plan.multiply_adds for _own, plan in parts)
+    read = sum(plan.bytes_read for _own, plan in parts)
+    methods = dict.fromkeys(plan.method for _own, plan in parts)
+    reading = seconds_a_byte(selected.spaces[0], selected.rows[0]) * read
+    return ComparisonForecast(
+        selected.n_rows,
         len(spaces),
-        sum(plan.n_pairs for _selected, plan in parts),
-        sum(plan.passes for _selected, plan in parts),
+        sum(plan.n_pairs for _own, plan in parts),
+        sum(plan.passes for _own, plan in parts),
         " and ".join(method for method in methods if method),
         first.why,
         operations,
         read,
-        max(plan.bytes_held for _selected, plan in parts),
-        operations * _seconds_a_multiply_add() + reading,
+        max(plan.bytes_held for _own, plan in parts),
+        operations * seconds_a_multiply_add() + reading,
     )
-
-
-def _seconds_a_multiply_add() -> float:
-    """Time a product of the size that passes work with."""
-    rows = np.ones((_TRIAL_ROWS, _TRIAL_SIDE), np.float32)
-    rows.T @ rows  # the first one starts the threads
-    began = time.perf_counter()
-    np.matmul(rows.T, rows.copy())
-    return (time.perf_counter() - began) / (_TRIAL_ROWS * _TRIAL_SIDE**2)
-
-
-def _seconds_a_byte(selected: SelectedRows) -> float:
-    """Time the reading of one block of the first space."""
-    began = time.perf_counter()
-    block = selected.spaces[0].rows(selected.rows[0][:BLOCK_ROWS])
-    return (time.perf_counter() - began) / max(int(block.nbytes), 1)

@@ -6,11 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-import numpy as np
-from numpy.typing import NDArray
-
+from layerlake.analyses.questions.choice import SpaceChoice
 from layerlake.analyses.questions.spaces import (
     all_names,
+    corpora_of,
     layers_of,
     names_of,
     open_spaces,
@@ -25,7 +24,7 @@ from layerlake.analyses.similarity.comparing.sharing import (
     all_pairs,
     pairs_with_one,
 )
-from layerlake.store.errors import InvalidInput, NameNotFound
+from layerlake.store.errors import InvalidInput, NameNotFound, is_a
 from layerlake.store.lake import Lake
 from layerlake.store.lineage import own_bases
 from layerlake.store.sets import SetState
@@ -46,41 +45,63 @@ class LakePairs:
     variants: tuple[str, ...]
     """Compared, beside references."""
     unit: str
+    pooling: str | None
+    """How words were pooled; None for rows that are not words."""
     layers: tuple[int, ...]
     spaces: dict[Key, Space]
     pairs: tuple[KeyPair, ...]
     notes: tuple[str, ...]
 
 
-def pairs_of_lake(
-    lake: Lake,
-    corpus: str | None,
-    reference: str | None,
-    variants: str | Iterable[str] | None,
-    *,
-    layers: str | int | Iterable[int] | None,
-    reference_layer: int | None,
-    every_pair: bool,
-    site: str,
-    unit: str | None,
-    pooling: str,
-) -> LakePairs:
-    """Choose spaces and pairs; the parameters are those of `compare`.
+@dataclass(frozen=True)
+class PairChoice:
+    """Which spaces are compared with which; checked when built."""
+
+    reference: str | None = None
+    """A variant, `own` (the one that each variant was made from), or None for `base`."""
+    reference_layer: int | None = None
+    """Compare this layer of the reference with all others."""
+    all_pairs: bool = False
+    """Compare every space with every other one."""
+
+    def __post_init__(self) -> None:
+        """Refuse a layer that is no number."""
+        layer = self.reference_layer
+        if is_a(layer, bool) or not is_a(layer, int, type(None)):
+            raise InvalidInput(f"reference_layer is {layer!r}; give the number of a layer")
+
+    def check(self) -> None:
+        """Refuse choices that exclude one another.
+
+        Raises
+        ------
+        InvalidInput
+            All pairs are asked for, and a layer or kind of reference with them.
+        """
+        if self.all_pairs and self.reference_layer is not None:
+            raise InvalidInput(
+                "all pairs and one layer of the reference are asked for; choose one of --all-pairs "
+                "and --reference-layer"
+            )
+        if self.all_pairs and self.reference == OWN:
+            raise InvalidInput(
+                "all pairs have no reference, and --reference own is asked for; choose one of both"
+            )
+
+
+def pairs_of_lake(lake: Lake, choice: SpaceChoice, pairing: PairChoice) -> LakePairs:
+    """Choose the spaces of one corpus and the pairs of them.
 
     Raises
     ------
     InvalidInput, NameNotFound, SetIncomplete
         As their names say.
     """
-    if every_pair and reference_layer is not None:
-        raise InvalidInput(
-            "all pairs and one layer of the reference are asked for; choose one of --all-pairs and "
-            "--reference-layer"
-        )
-    if every_pair and reference == OWN:
-        raise InvalidInput(
-            "all pairs have no reference, and --reference own is asked for; choose one of both"
-        )
+    pairing.check()
+    reference, reference_layer = pairing.reference, pairing.reference_layer
+    variants, layers, site = choice.variants, choice.layers, choice.site
+    (corpus,) = corpora_of(choice.corpus)
+    every_pair = pairing.all_pairs
     everyone = variants is None
     notes: list[str] = []
     if every_pair:
@@ -92,7 +113,7 @@ def pairs_of_lake(
             lake, corpus, reference, variants, alone=reference_layer is not None
         )
         first = next(iter(references.values()), names[0])
-    unit = unit_of(lake, corpus, first, unit)
+    unit = unit_of(lake, corpus, first, choice.unit)
     needed = set(references.values()) or {first}
     held = sets_holding(
         lake,
@@ -100,7 +121,7 @@ def pairs_of_lake(
         names,
         site,
         unit,
-        pooling if unit == "word" else None,
+        choice.pooling_of(unit),
         optional=[name for name in names if name not in needed] if everyone else (),
     )
     left_out = [name for name in names if name not in held]
@@ -135,6 +156,7 @@ def pairs_of_lake(
         OWN if reference == OWN else first,
         tuple(name for name in kept if every_pair or name in references),
         unit,
+        choice.pooling_of(unit),
         tuple(wanted),
         spaces,
         tuple(pairs),
@@ -201,10 +223,3 @@ def pairs_among(asked: LakePairs, groups: Iterable[Sequence[str]]) -> list[KeyPa
             keys = [(name, layer) for name in names if (name, layer) in asked.spaces]
             pairs += [pair for pair in combinations(keys, 2) if frozenset(pair) not in there]
     return pairs
-
-
-def rows_of_pairs(
-    asked: LakePairs, index: Mapping[str, NDArray[np.int64]], keys: Sequence[Key]
-) -> list[NDArray[np.int64]]:
-    """Return the drawn rows of some spaces, by the set that each lies in."""
-    return [index[asked.spaces[key].state.plan.path] for key in keys]

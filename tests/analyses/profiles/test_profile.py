@@ -235,7 +235,7 @@ def test_what_is_refused(lake):
         ({"site": "mlp_out"}, NameNotFound, "has no mlp_out layers"),
         ({"unit": "word"}, NameNotFound, "of word rows pooled by mean"),
         ({"interval": "rows"}, InvalidInput, "no interval 'rows' of a profile; choose cluster"),
-        ({"confidence": 95}, InvalidInput, "between 0 and 1, not 95"),
+        ({"confidence": 95}, InvalidInput, "confidence is 95; give a number between 0 and 1"),
         ({"memory": "20kB"}, MemoryRefused, "profiling 500 rows of base layer 0"),
         ({"variants": []}, InvalidInput, "no variants asked for"),
         ({"seed": -1}, InvalidInput, "seed"),

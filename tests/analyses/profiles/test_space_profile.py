@@ -16,14 +16,15 @@ from scipy.stats import t as student
 from layerlake.analyses.profiles.row_lengths import NormHistogram
 from layerlake.analyses.profiles.space_profile import (
     ProfileSums,
-    plan_profile,
     profile_array,
+    profile_memory,
     profile_space,
 )
 from layerlake.analyses.profiles.spectrum import spectrum_of_gram
 from layerlake.analyses.similarity.closed_forms.centred_sums import SpaceSums
 from layerlake.analyses.statistics.group_jackknife import even_groups
 from layerlake.engine.passes.blocks import Block
+from layerlake.engine.passes.selected_rows import RowNames
 from layerlake.store.errors import InvalidInput, MemoryRefused
 
 
@@ -119,7 +120,7 @@ def test_anisotropic_rows_keep_their_digits(cosine):
 def test_any_blocks_in_any_order_give_the_same(seed, cuts, backwards):
     rows = rows_of(50, 5, seed)
     bounds = [0, *sorted(cuts), 50]
-    accumulator = ProfileSums(0, str, np.arange(50) // 10)
+    accumulator = ProfileSums(0, RowNames((), ()), np.arange(50) // 10)
     states = []
     for start, stop in itertools.pairwise(bounds):
         block = Block(start, stop, (rows[start:stop],))
@@ -305,5 +306,5 @@ def test_memory_is_what_was_planned(n, d, block_rows):
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    planned = plan_profile(d, 4, n, block_rows).peak
+    planned = profile_memory(d, 4, n, block_rows).peak
     assert 0.8 * planned < peak < planned

@@ -111,8 +111,7 @@ def test_every_scheduler_gives_the_sums_of_a_loop(
     found = list(shared.each_part(apart, Sum(), str, as_read))
     edges = [0, CUTS[2][1], CUTS[3][1], N]
     assert found == [
-        str(VALUES[low:high].sum(axis=0).tolist())
-        for low, high in itertools.pairwise(edges)
+        str(VALUES[low:high].sum(axis=0).tolist()) for low, high in itertools.pairwise(edges)
     ]
 
 

@@ -367,14 +367,14 @@ def test_differences_are_over_the_rows_left_in_the_end(
     lake = lake_with("wiki", spaces, SIZES, about={name: ABOUT[name] for name in spaces})
     asked: dict[str, Any] = {"rows": "all", "differences": True, "fresh": True}
     whole = values_of(ll.rsa(lake, **asked))
-    from layerlake.analyses.similarity.comparing import comparison as lake_question
+    from layerlake.analyses.similarity.comparing import lake_values
     from layerlake.analyses.similarity.comparing import sharing as pairing
 
     def apart(pairs: Any, fits: Any) -> list[Any]:
         """Give every pair a pass of its own."""
         return pairing.share_out(pairs, lambda share: len(share.pairs) == 1)
 
-    monkeypatch.setattr(lake_question, "share_out", apart)
+    monkeypatch.setattr(lake_values, "share_out", apart)
     cut = values_of(ll.rsa(lake, **asked))
     assert whole.keys() == cut.keys()
     assert any(measure.endswith("_difference") for *_spaces, measure in cut)

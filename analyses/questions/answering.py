@@ -1,0 +1,53 @@
+"""Questions asked of a lake: answered from it where it holds the answer, else computed and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from layerlake.analyses.results.kept import find_result, keep_result
+from layerlake.analyses.results.record import Recorded
+from layerlake.store.lake import Lake
+
+R = TypeVar("R", bound=Recorded)
+
+
+def answered(
+    lake: Lake,
+    analysis: str,
+    settings: Mapping[str, Any],
+    identity: Mapping[str, Any],
+    kind: type[R],
+    compute: Callable[[], R],
+    *,
+    fresh: bool,
+) -> R:
+    """Return the answer to a question, computed only where the lake does not hold it.
+
+    Parameters
+    ----------
+    lake
+        Where answers are kept; one that is verified is always read afresh.
+    analysis
+        The folder under `results/`.
+    settings
+        The question: all that the answer depends on, beside the bytes that are read.
+    identity
+        Those bytes, by fingerprints.
+    kind
+        The class of the answer.
+    compute
+        Computes it, with these settings and this identity.
+    fresh
+        Compute though the lake holds the answer.
+
+    Raises
+    ------
+    LakeCorrupt
+        The answer in the lake is damaged.
+    """
+    if not fresh and not lake.verified:
+        kept = find_result(lake, analysis, settings, identity, kind)
+        if kept is not None:
+            return kept
+    return keep_result(lake, analysis, compute())
