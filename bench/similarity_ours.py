@@ -12,7 +12,7 @@ from layerlake.analyses.similarity.comparing.compare_spaces import compare_selec
 from layerlake.analyses.similarity.question import Question, check_question
 from layerlake.engine.memory import parse_bytes
 from layerlake.engine.passes.blocks import SpaceLike
-from layerlake.engine.passes.devices import device_named
+from layerlake.engine.passes.device_names import device_named
 from layerlake.engine.passes.resources import Resources
 from layerlake.engine.passes.selected_rows import ArraySpace, SelectedRows, select_rows
 from layerlake.store.lake import open_lake

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from layerlake.bench import similarity_packages
 from layerlake.bench.processes import Method, Processes, Taken, taken_by
-from layerlake.engine.passes.devices import device_named
+from layerlake.engine.passes.device_names import device_named
 from layerlake.store.errors import InvalidInput
 
 OURS = "layerlake"

@@ -23,8 +23,8 @@ from layerlake.analyses.finetuning.report import FinetuneReport
 from layerlake.analyses.finetuning.tasks.registry import task_named
 from layerlake.engine.models.checkpoints import require_transformers
 from layerlake.engine.progress import Progress, Stage, automatic, silent
-from layerlake.engine.workers.local_workers import MOST_DEATHS, finished_parts, workers_here
-from layerlake.engine.workers.schedulers import Scheduler, scheduler_named
+from layerlake.engine.workers.local_workers import MOST_DEATHS, finished_parts
+from layerlake.engine.workers.scheduler_names import Scheduler, scheduler_named, workers_here
 from layerlake.engine.workers.worker_process import packed
 from layerlake.store.errors import InvalidInput, LayerLakeError, RunsFailed, is_a
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from layerlake.engine.rows.seeded_draw import draw
 from layerlake.engine.settings import check_seed
 from layerlake.store.errors import InvalidInput
 from layerlake.store.lake import Lake, load_rows
@@ -114,6 +113,8 @@ def draw_rows(lake: Lake, corpus: str, spaces: Iterable[Space], chosen: RowDraw)
                 f"{rows} rows asked for, but the variants share {len(common[0])}; give fewer with "
                 "--rows, or --rows all"
             )
+        from layerlake.engine.rows.seeded_draw import draw
+
         drawn = draw(row_sets[0].row_id[common[0]], int(rows), chosen.seed)
         common = [part[drawn] for part in common]
     example = row_sets[0].row_example[common[0]]

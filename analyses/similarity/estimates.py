@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from layerlake.analyses.results.record import Counts
-from layerlake.analyses.similarity.closed_forms.left_out import FormValue
-from layerlake.analyses.similarity.features.rsa_value import RsaValue
-from layerlake.analyses.statistics.jackknife import Interval
+
+if TYPE_CHECKING:
+    from layerlake.analyses.similarity.closed_forms.left_out import FormValue
+    from layerlake.analyses.similarity.features.rsa_value import RsaValue
+    from layerlake.analyses.statistics.jackknife import Interval
 
 
 @dataclass(frozen=True, slots=True)

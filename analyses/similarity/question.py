@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from layerlake.analyses.similarity.features.kernels import KERNELS
-from layerlake.analyses.statistics.bootstrap import require_resamples
-from layerlake.engine.passes.arrays import Array
 from layerlake.engine.settings import check_confidence
 from layerlake.store.errors import InvalidInput, is_a
+
+if TYPE_CHECKING:
+    from layerlake.engine.passes.arrays import Array
+
 
 FORMS: Final = (
     "cka",
@@ -24,14 +25,19 @@ FORMS: Final = (
     "bures",
 )
 """Measures that are a function of centred sums over rows, beside `netrep-ALPHA`."""
+INFLUENCED: Final = ("cca", "cca-r2", "procrustes", "netrep-1", "bures")
+"""Forms that take a decomposition of every pair and have a derivative: the influence of clusters
+costs a pass of products, leaving out groups of them would cost a decomposition for each."""
 TILED: Final = ("rbf-cka", "debiased-rbf-cka", "mutual-knn", "cknna")
 """Measures that need every pair of rows."""
 MEASURES: Final = ("rsa", *FORMS, *TILED, "netrep-ALPHA")
 _NETREP: Final = re.compile(r"netrep-(0(\.\d+)?|1(\.0+)?)")
 
+FEATURED_KERNELS: Final = ("cosine", "correlation", "linear", "sqeuclidean")
+"""Kernels that are products of features of the rows; see `features.kernels`."""
 TILED_KERNELS: Final = ("euclidean", "rbf")
 """Kernels without features of a finite width."""
-ALL_KERNELS: Final = (*KERNELS, *TILED_KERNELS)
+ALL_KERNELS: Final = (*FEATURED_KERNELS, *TILED_KERNELS)
 
 SUMMED_SCORES: Final = ("pearson", "cosine")
 """Comparisons that are a function of sums over pairs of rows."""
@@ -150,6 +156,8 @@ def check_question(question: Question) -> Question:
         if isinstance(number, bool) or not is_a(number, int) or number < least:
             raise InvalidInput(f"{what} is {number!r}; give a whole number of at least {least}")
     if question.interval == "bootstrap":
+        from layerlake.analyses.statistics.bootstrap import require_resamples
+
         require_resamples(question.resamples, confidence)
     if question.whitened and question.kernel != "sqeuclidean":
         raise InvalidInput(
@@ -215,6 +223,6 @@ def _check_method(question: Question) -> None:
         )
 
 
-UserKernel: TypeAlias = Callable[[Array, Array], Array]
+UserKernel: TypeAlias = "Callable[[Array, Array], Array]"
 """Takes (i, hidden) and (j, hidden) rows in the working precision, as they were stored (neither
 centred nor scaled), and returns the symmetric kernel of each with each, (i, j)."""

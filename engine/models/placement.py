@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from layerlake.engine.memory import format_bytes
 from layerlake.engine.models.checkpoints import require_transformers
-from layerlake.engine.passes.devices import parse_device
+from layerlake.engine.passes.device_names import parse_device
 from layerlake.store.errors import InvalidInput, MemoryRefused, MissingExtra
 
 if TYPE_CHECKING:

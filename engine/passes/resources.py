@@ -8,9 +8,8 @@ from typing import Final
 import numpy as np
 
 from layerlake.engine.memory import DEFAULT_ALLOWED_BYTES, parse_bytes
-from layerlake.engine.passes.devices import CPU, Device, device_named
-from layerlake.engine.workers.local_workers import workers_here
-from layerlake.engine.workers.schedulers import scheduler_named
+from layerlake.engine.passes.device_names import CPU, Device, device_named
+from layerlake.engine.workers.scheduler_names import scheduler_named, workers_here
 from layerlake.store.errors import InvalidInput, is_a
 
 BLOCK_ROWS: Final = 2048
@@ -26,7 +25,7 @@ class Resources:
     block_rows: int = BLOCK_ROWS
     """Most rows read at a time."""
     scheduler: str | None = None
-    """As `engine.workers.schedulers.scheduler_named`."""
+    """As `engine.workers.scheduler_names.scheduler_named`."""
     workers: int | None = None
     device: Device = CPU
     host: bool = True
@@ -52,7 +51,7 @@ class Resources:
         memory
             Most that may be held, an amount such as `4GiB` or bytes; on a device, of its memory.
         device
-            As `engine.passes.devices.device_named`.
+            As `engine.passes.device_names.device_named`.
         scheduler, workers
             As `engine.workers.schedulers.reduce_parts`.
 

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 from layerlake.engine.workers.blas_threads import SINGLE_THREADED, one_blas_thread
 from layerlake.engine.workers.worker_process import BOOT, packed, receive, send, unpacked
-from layerlake.store.errors import InvalidInput, WorkersFailed, is_a
+from layerlake.store.errors import WorkersFailed
 
 P = TypeVar("P")
 S = TypeVar("S")
@@ -21,23 +21,6 @@ AHEAD: Final = 2
 """Parts for each worker that may be begun from the first one on that is not done."""
 MOST_DEATHS: Final = 3
 """Workers that may die over one part before it is given up."""
-
-
-def workers_here(workers: int | None) -> int:
-    """Return how many workers to use on this machine: as many as asked for, or one a core.
-
-    Raises
-    ------
-    InvalidInput
-        It is not a whole number above 0.
-    """
-    if workers is None:
-        if hasattr(os, "sched_getaffinity"):
-            return len(os.sched_getaffinity(0))
-        return os.cpu_count() or 1
-    if not is_a(workers, int) or is_a(workers, bool) or workers < 1:
-        raise InvalidInput(f"workers is {workers!r}; give a whole number of at least 1")
-    return workers
 
 
 def finished_parts(

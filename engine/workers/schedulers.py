@@ -9,16 +9,15 @@ scheduler None, another number of threads may round its products differently.
 """
 
 import math
-import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Final, TypeAlias, TypeVar
 
 from layerlake.engine.memory import MemoryPlan
-from layerlake.engine.workers.local_workers import AHEAD, finished_parts, workers_here
+from layerlake.engine.workers.local_workers import AHEAD, finished_parts
 from layerlake.engine.workers.merging import Merging
-from layerlake.store.errors import InvalidInput, is_a
+from layerlake.engine.workers.scheduler_names import scheduler_named, workers_here
+from layerlake.store.errors import InvalidInput
 
 S = TypeVar("S")
 
@@ -35,44 +34,6 @@ BLOCKS_OF_A_PART: Final = 4
 """Blocks of a part, if that leaves enough parts."""
 INTERPRETER_BYTES: Final = 96 * 2**20
 """What a worker process holds before it has read a row."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scheduler:
-    """Where the parts of a pass run."""
-
-    kind: str
-    """`loop`, `threads`, `processes` or `cluster`."""
-    address: str = ""
-    """Of a cluster: tcp://HOST:PORT."""
-
-
-def scheduler_named(name: str | None) -> Scheduler:
-    """Return the scheduler of a name.
-
-    Parameters
-    ----------
-    name
-        None (one part after another, in this process), `threads`, `processes`, or the address of a
-        Dask scheduler, `tcp://HOST:PORT`.
-
-    Raises
-    ------
-    InvalidInput
-        The name is none of these.
-    """
-    if name is None:
-        return Scheduler("loop")
-    if is_a(name, str):
-        if name in ("threads", "processes"):
-            return Scheduler(name)
-        matched = re.fullmatch(r"tcp://(?:\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):([0-9]{1,5})", name)
-        if matched and 0 < int(matched[1]) < 2**16:
-            return Scheduler("cluster", name)
-    raise InvalidInput(
-        f"scheduler {name!r} is not one of: threads, processes, tcp://HOST:PORT (the address of a "
-        "Dask scheduler)"
-    )
 
 
 def cut_parts(cuts: Sequence[Cut], most: int | None = None) -> list[list[Cut]]:

@@ -20,11 +20,9 @@ from layerlake.analyses.similarity.closed_forms.pair import Measured, SpacePair
 from layerlake.analyses.similarity.closed_forms.registry import measure
 from layerlake.analyses.similarity.features.first_pass import FirstPass
 from layerlake.analyses.similarity.features.moment_state import Pair
+from layerlake.analyses.similarity.question import INFLUENCED
 from layerlake.analyses.statistics.jackknife import ONE_CLUSTER, Interval
 
-INFLUENCED: Final = ("cca", "cca-r2", "procrustes", "netrep-1", "bures")
-"""Forms that take a decomposition of every pair and have a derivative: the influence of clusters
-costs a pass of products, leaving out groups of them would cost a decomposition for each."""
 _ANGLES: Final = ("procrustes", "netrep-1")
 BATCH_BYTES: Final = 256 * 2**20
 """Bytes of derivatives that one pass may take, where one pair does not need more."""

@@ -10,10 +10,7 @@ import numpy as np
 
 from layerlake.analyses.similarity.closed_forms.centring import CentredSums, centred_sums
 from layerlake.analyses.similarity.closed_forms.decomposition import Decomposition
-from layerlake.analyses.similarity.closed_forms.influence_intervals import (
-    INFLUENCED,
-    influenced_values,
-)
+from layerlake.analyses.similarity.closed_forms.influence_intervals import influenced_values
 from layerlake.analyses.similarity.closed_forms.left_out import (
     FormValue,
     LeftOut,
@@ -25,6 +22,7 @@ from layerlake.analyses.similarity.closed_forms.registry import measure
 from layerlake.analyses.similarity.features.first_pass import FirstPass
 from layerlake.analyses.similarity.features.moment_state import MomentState, Pair
 from layerlake.analyses.similarity.features.moments import GroupMoments
+from layerlake.analyses.similarity.question import INFLUENCED
 from layerlake.analyses.statistics.group_jackknife import even_groups
 from layerlake.engine.passes.blocks import cut_blocks
 

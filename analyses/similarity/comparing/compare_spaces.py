@@ -5,15 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.analyses.results.record import Counts
-from layerlake.analyses.similarity.closed_forms.influence_intervals import INFLUENCED, batches_of
-from layerlake.analyses.similarity.closed_forms.left_out import FormValue
-from layerlake.analyses.similarity.closed_forms.pair_values import form_values
-from layerlake.analyses.similarity.closed_forms.registry import form_named, forms_cost
 from layerlake.analyses.similarity.estimates import (
     Estimate,
     PairValues,
@@ -21,15 +18,12 @@ from layerlake.analyses.similarity.estimates import (
     rsa_estimates,
     rsa_names,
 )
-from layerlake.analyses.similarity.features.first_pass import first_pass
 from layerlake.analyses.similarity.features.group import group_of, plan_group
 from layerlake.analyses.similarity.features.kernels import kernel_named
 from layerlake.analyses.similarity.features.moment_state import Pair
-from layerlake.analyses.similarity.features.pair_values import rsa_values
 from layerlake.analyses.similarity.features.planning import FormsAsked, features_cost
 from layerlake.analyses.similarity.features.rsa_value import Deletions
-from layerlake.analyses.similarity.permutations.pair_tests import PairTestPlan, plan_pair_tests
-from layerlake.analyses.similarity.question import Question
+from layerlake.analyses.similarity.question import INFLUENCED, Question
 from layerlake.analyses.similarity.tiles.jobs import (
     TiledJob,
     check_neighbours,
@@ -38,13 +32,17 @@ from layerlake.analyses.similarity.tiles.jobs import (
     plan_job,
     tiled_jobs,
 )
-from layerlake.analyses.similarity.tiles.pair_values import tiled_values
+from layerlake.analyses.similarity.workload import Workload
 from layerlake.analyses.statistics.group_jackknife import GROUPS
 from layerlake.analyses.statistics.jackknife import FEW_CLUSTERS, ONE_CLUSTER, few_clusters
 from layerlake.engine.passes.devices import spaces_on, working_on
 from layerlake.engine.passes.resources import Resources
-from layerlake.engine.passes.selected_rows import SelectedRows, value_bytes, without_rows
+from layerlake.engine.passes.selected_rows import SelectedRows, without_rows
 from layerlake.store.errors import InvalidInput, MemoryRefused
+
+if TYPE_CHECKING:
+    from layerlake.analyses.similarity.closed_forms.left_out import FormValue
+    from layerlake.analyses.similarity.permutations.pair_tests import PairTestPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +69,8 @@ class FeatureJob:
             return None
         if not self.clustered:
             return FormsAsked(self.forms)
+        from layerlake.analyses.similarity.closed_forms.influence_intervals import batches_of
+
         return FormsAsked(
             self.forms,
             tuple(name for name in self.forms if name not in INFLUENCED),
@@ -122,21 +122,22 @@ def plan_comparison(
             "over rows would be far too narrow where rows of one cluster are alike; ask for cluster"
         )
     check_neighbours(question, selected.n_rows)
+    work = Workload.of(selected, pairs)
     if not question.summed:
         method, why = ("tiles", "ranks need every pair") if question.ranked else ("", "")
-        return _planned(selected, pairs, question, resources, method, why)
+        return _planned(work, question, resources, method, why)
     if question.tiled_kernel:
         why = f"the {question.kernel} kernel has no features"
-        return _planned(selected, pairs, question, resources, "tiles", why)
+        return _planned(work, question, resources, "tiles", why)
     if question.interval == "bootstrap":
         why = "the bootstrap weighs every pair of clusters"
-        return _planned(selected, pairs, question, resources, "tiles", why)
+        return _planned(work, question, resources, "tiles", why)
     if question.method != "auto":
-        return _planned(selected, pairs, question, resources, question.method, "asked for")
+        return _planned(work, question, resources, question.method, "asked for")
     plans, refused = [], None
     for method in ("features", "tiles"):
         try:
-            plans.append(_planned(selected, pairs, question, resources, method, ""))
+            plans.append(_planned(work, question, resources, method, ""))
         except MemoryRefused as error:
             refused = refused or error
     if not plans:
@@ -151,8 +152,7 @@ def plan_comparison(
 
 
 def _planned(
-    selected: SelectedRows,
-    pairs: Sequence[Pair],
+    work: Workload,
     question: Question,
     resources: Resources,
     method: str,
@@ -161,9 +161,14 @@ def _planned(
     """Plan the passes, with RSA by one method."""
     clustered = question.interval in ("cluster", "rows")
     forms = question.forms
-    exact = any(form_named(name).needs_float64 for name in forms)
-    hiddens = [space.shape[1] for space in selected.spaces]
-    batches = len(batches_of(forms, hiddens, pairs))
+    hiddens, pairs = work.widths, work.pairs
+    exact, batches = False, 0
+    if forms:
+        from layerlake.analyses.similarity.closed_forms.influence_intervals import batches_of
+        from layerlake.analyses.similarity.closed_forms.registry import form_named
+
+        exact = any(form_named(name).needs_float64 for name in forms)
+        batches = len(batches_of(forms, hiddens, pairs))
     jobs: list[FeatureJob] = []
     if question.summed and method == "features":
         own = forms if question.kernel == "sqeuclidean" else ()
@@ -176,46 +181,44 @@ def _planned(
         precision = "float64" if exact else question.precision
         jobs.append(FeatureJob("sqeuclidean", False, forms, precision, clustered, batches))
     tiled = tiled_jobs(question, sums=question.summed and method == "tiles")
-    row_bytes = sum(
-        h * value_bytes(space) for h, space in zip(hiddens, selected.spaces, strict=True)
-    )
     held, read, operations = 0, 0, 0.0
     for job in jobs:
         plan = plan_group(
-            selected,
-            pairs,
+            work,
             resources,
             interval=job.rsa and clustered,
             precision=job.precision,
             forms=job.asked(hiddens, pairs),
         ).within(
             resources.allowed,
-            f"comparing {len(selected.spaces)} spaces over {selected.n_rows} rows",
+            f"comparing {work.n_spaces} spaces over {work.n_rows} rows",
             "allow more memory, or compare fewer variants at a time",
         )
         held = max(held, plan.peak)
         # What is kept between passes is not read again.
-        kept = min(plan.reserve / max(4 * sum(hiddens) * selected.n_rows, 1), 1.0)
+        kept = min(plan.reserve / max(4 * sum(hiddens) * work.n_rows, 1), 1.0)
         again = job.passes - 1
-        read += int(row_bytes * selected.n_rows * (1 + again * (1 - kept * job.rsa)))
-        operations += features_cost(
-            selected.n_rows, hiddens, pairs, passes=job.passes, precision=job.precision
-        )
+        read += int(work.row_bytes * work.n_rows * (1 + again * (1 - kept * job.rsa)))
+        operations += features_cost(work, passes=job.passes, precision=job.precision)
         if job.forms:
+            from layerlake.analyses.similarity.closed_forms.registry import forms_cost
+
             grouped = [name for name in job.forms if name not in INFLUENCED]
             operations += forms_cost(job.forms, hiddens, pairs)
             operations += clustered * GROUPS * forms_cost(grouped, hiddens, pairs)
     for tile_job in tiled:
-        tile_plan = plan_job(tile_job, selected, pairs, resources, selected.n_rows)
+        tile_plan = plan_job(tile_job, work, resources)
         memory = tile_plan.memory
         if resources.scheduler is not None:
-            memory = job_memory(tile_job, selected, pairs, resources, tile_plan)
+            memory = job_memory(tile_job, work, resources, tile_plan)
         held = max(held, memory.likely)
         read += tile_plan.first_bytes + (tile_job.passes - 1) * tile_plan.pass_bytes
-        operations += job_cost(tile_job, selected, pairs)
+        operations += job_cost(tile_job, work)
     tests = None
     if question.permutations:
-        tests = plan_pair_tests(selected, pairs, question, resources)
+        from layerlake.analyses.similarity.permutations.pair_tests import plan_pair_tests
+
+        tests = plan_pair_tests(work, question, resources)
         held, read = max(held, tests.bytes_held), read + tests.bytes_read
         operations += tests.multiply_adds
     return Plan(len(pairs), method, why, tuple(jobs), tuple(tiled), held, read, operations, tests)
@@ -290,6 +293,8 @@ def compare_selected(
             left = without_rows(placed, lost) if lost.any() else placed
             report(job.passes * int(lost.sum()))
             if isinstance(job, TiledJob):
+                from layerlake.analyses.similarity.tiles.pair_values import tiled_values
+
                 values, own = tiled_values(
                     job, left, pairs, resources, report, lose, deletions=deletions
                 )
@@ -351,6 +356,9 @@ def _run_features(
     add: Callable[[Pair, Sequence[Estimate], Sequence[str]], None],
 ) -> NDArray[np.int64]:
     """Run the passes of a job over features; return the rows of each cluster left."""
+    from layerlake.analyses.similarity.features.first_pass import first_pass
+    from layerlake.analyses.similarity.features.pair_values import rsa_values
+
     group = group_of(
         selected,
         pairs,
@@ -368,6 +376,8 @@ def _run_features(
     sizes = first.state.sizes if job.rsa else selected.lengths
     forms: Mapping[Pair, dict[str, FormValue]] = {}
     if job.forms:
+        from layerlake.analyses.similarity.closed_forms.pair_values import form_values
+
         forms = form_values(
             first, job.forms, interval=interval, confidence=question.confidence, report=report
         )

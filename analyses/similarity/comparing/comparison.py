@@ -9,7 +9,6 @@ from typing import Any
 from layerlake.analyses.questions.answering import answered
 from layerlake.analyses.questions.choice import SpaceChoice
 from layerlake.analyses.questions.rows import RowDraw, Rows, draw_rows
-from layerlake.analyses.questions.seed_groups import seed_groups
 from layerlake.analyses.results.kept import read_identity
 from layerlake.analyses.results.similarity import SimilarityResult
 from layerlake.analyses.similarity.comparing.pairs import (
@@ -86,6 +85,8 @@ class LakeComparison:
         seeds, ceilings = comparison.summaries.seeds, comparison.summaries.ceilings
         self.groups: dict[str, list[str]] = {}
         if seeds or ceilings:
+            from layerlake.analyses.questions.seed_groups import seed_groups
+
             about = {name: lake.attributes(f"variants/{name}") for name in lake.variants()}
             self.groups = seed_groups(about, self.asked.variants)
         among = pairs_among(self.asked, self.groups.values()) if ceilings else []

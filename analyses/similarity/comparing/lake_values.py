@@ -28,10 +28,8 @@ from layerlake.analyses.similarity.comparing.records import (
     seed_records,
 )
 from layerlake.analyses.similarity.comparing.sharing import KeyPair, Share, share_out
-from layerlake.analyses.similarity.differences import difference_values
 from layerlake.analyses.similarity.estimates import PairValues, rsa_names
 from layerlake.analyses.similarity.features.rsa_value import Deletions
-from layerlake.analyses.similarity.permutations.pair_tests import with_pair_tests
 from layerlake.engine.passes.selected_rows import SelectedRows, select_rows
 from layerlake.engine.progress import Progress
 from layerlake.store.errors import MemoryRefused
@@ -156,7 +154,18 @@ class LakePasses:
             with progress(label, n_passes * len(left), "rows") as stage:
                 found = self._compared(plans, left, lost, stage.advance)
         values, without = found
-        differences = {
+        differences = self._differences(values, without) if self.summaries.differences else {}
+        if self.question.permutations:
+            values = self._tested(plans, left, values, progress)
+        return values, differences, int(lost.sum())
+
+    def _differences(
+        self, values: Mapping[KeyPair, PairValues], without: Mapping[KeyPair, Deleted]
+    ) -> dict[tuple[KeyPair, KeyPair], PairValues]:
+        """Compare variants with one another by their similarity to the reference."""
+        from layerlake.analyses.similarity.differences import difference_values
+
+        return {
             (one, other): difference_values(
                 rsa_names(self.question.score),
                 values[one],
@@ -165,13 +174,8 @@ class LakePasses:
                 without.get(other),
                 self.question.confidence,
             )
-            for one, other in (
-                pairs_to_differ(self.asked.pairs) if self.summaries.differences else ()
-            )
+            for one, other in pairs_to_differ(self.asked.pairs)
         }
-        if self.question.permutations:
-            values = self._tested(plans, left, values, progress)
-        return values, differences, int(lost.sum())
 
     def _compared(
         self,
@@ -213,6 +217,8 @@ class LakePasses:
         progress: Progress,
     ) -> dict[KeyPair, PairValues]:
         """Test the pairs asked for by permutations, over the rows that they were compared over."""
+        from layerlake.analyses.similarity.permutations.pair_tests import with_pair_tests
+
         tested = dict(values)
         wanted = set(self.asked.pairs)
         jobs = []

@@ -11,10 +11,8 @@ import numpy as np
 
 from layerlake.analyses.results.measures import CEILINGS, DIFFERENCE
 from layerlake.analyses.results.similarity_measures import known_measure
-from layerlake.analyses.similarity.ceilings import noise_ceiling
 from layerlake.analyses.similarity.comparing.sharing import KeyPair
 from layerlake.analyses.similarity.estimates import Estimate, PairValues
-from layerlake.analyses.statistics.seeds import mean_over_seeds
 
 
 def records_of(
@@ -123,6 +121,8 @@ def seed_records(
         Whether each variant was compared with its own base: then the reference is no part of what
         the numbers of a mean have in common.
     """
+    from layerlake.analyses.statistics.seeds import mean_over_seeds
+
     averaged = []
     said: dict[tuple[str, str, str], dict[int, None]] = {}
     for name, variants in groups.items():
@@ -214,6 +214,8 @@ def ceiling_records(
     n_dropped
         Rows left out.
     """
+    from layerlake.analyses.similarity.ceilings import noise_ceiling
+
     either = {**pairs} | {(two, one): value for (one, two), value in pairs.items()}
     records: list[dict[str, Any]] = []
     notes: list[str] = []

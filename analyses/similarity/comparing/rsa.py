@@ -5,6 +5,7 @@ of the number of rows; see `moments` for the algebra and `inference` for the int
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -19,6 +20,7 @@ from layerlake.analyses.similarity.features.moment_state import star
 from layerlake.analyses.similarity.features.pair_values import rsa_values
 from layerlake.analyses.similarity.features.planning import plan_rsa
 from layerlake.analyses.similarity.features.rsa_value import RsaValue
+from layerlake.analyses.similarity.workload import Workload
 from layerlake.engine.memory import DEFAULT_ALLOWED_BYTES, parse_bytes
 from layerlake.engine.passes.arrays import Array, is_numpy
 from layerlake.engine.passes.blocks import SpaceLike
@@ -161,15 +163,14 @@ def rsa_memory(
     stored_bytes
         Bytes of a value as it is read.
     """
+    n_clusters = n_rows if n_clusters is None else n_clusters
+    sizes = np.full(n_clusters, (n_rows - longest_cluster) // max(n_clusters - 1, 1))
+    sizes[0] = longest_cluster
+    work = replace(
+        Workload.sized(hiddens, [stored_bytes] * len(hiddens), sizes.tolist()), n_rows=n_rows
+    )
     return plan_rsa(
-        hiddens,
-        [stored_bytes] * len(hiddens),
-        n_rows,
-        n_rows if n_clusters is None else n_clusters,
-        longest_cluster,
-        interval=interval != "none",
-        precision=precision,
-        block_rows=block_rows,
+        work, interval=interval != "none", precision=precision, block_rows=block_rows
     ).needed
 
 

@@ -14,11 +14,12 @@ from layerlake.analyses.similarity.features.planning import (
     plan_rsa,
     state_bytes,
 )
+from layerlake.analyses.similarity.workload import Workload
 from layerlake.engine.memory import MemoryPlan
 from layerlake.engine.passes.blocks import SpaceLike, cut_blocks
 from layerlake.engine.passes.devices import BLOCKS_HELD
 from layerlake.engine.passes.resources import Resources
-from layerlake.engine.passes.selected_rows import SelectedRows, value_bytes
+from layerlake.engine.passes.selected_rows import SelectedRows
 from layerlake.engine.workers.schedulers import cut_parts, plan_workers, worker_bytes
 
 
@@ -94,9 +95,10 @@ def group_of(
     MemoryRefused
         The passes need more than is allowed.
     """
+    work = Workload.of(selected, pairs)
     cuts = cut_blocks(selected.bounds, resources.block_rows)
     plan, exact = (
-        plan_group(selected, pairs, resources, interval=interval, precision=p, forms=forms)
+        plan_group(work, resources, interval=interval, precision=p, forms=forms)
         for p in (precision, "float64")
     )
     fitting = plan.within(
@@ -114,14 +116,13 @@ def group_of(
         exact.needed,
         worker_bytes(
             plan_group(
-                selected,
-                pairs,
+                work,
                 replace(resources, scheduler=None),
                 interval=interval,
                 precision=precision,
                 forms=forms,
             ).needed,
-            state_bytes([s.shape[1] for s in selected.spaces], len(selected.lengths), pairs),
+            state_bytes(work),
         ),
         resources,
         on_dropped,
@@ -129,8 +130,7 @@ def group_of(
 
 
 def plan_group(
-    selected: SelectedRows,
-    pairs: Sequence[Pair],
+    work: Workload,
     resources: Resources,
     *,
     interval: bool,
@@ -138,32 +138,24 @@ def plan_group(
     forms: FormsAsked | None = None,
 ) -> MemoryPlan:
     """Say what the passes over a group hold; parameters as `group_of`."""
-    cuts = cut_blocks(selected.bounds, resources.block_rows)
-    hiddens = [space.shape[1] for space in selected.spaces]
-    lengths = selected.lengths
+    cuts = cut_blocks(work.bounds, resources.block_rows)
+    longest = max(stop - start for start, stop in cuts)
     plan = plan_rsa(
-        hiddens,
-        [value_bytes(space) for space in selected.spaces],
-        selected.n_rows,
-        len(lengths),
-        int(lengths.max()),
-        pairs=pairs,
+        work,
         interval=interval,
         precision=precision,
-        block_rows=max(stop - start for start, stop in cuts),
+        block_rows=longest,
         host=resources.host,
         forms=forms,
     )
     parts = dict(plan.parts)
     if resources.device.kind != "cpu":
-        longest = max(stop - start for start, stop in cuts)
-        row_bytes = sum(h * value_bytes(s) for h, s in zip(hiddens, selected.spaces, strict=True))
-        parts["blocks fetched ahead"] = (BLOCKS_HELD - 1) * longest * row_bytes
+        parts["blocks fetched ahead"] = (BLOCKS_HELD - 1) * longest * work.row_bytes
     if resources.scheduler is None:
         return MemoryPlan(parts, plan.reserve)
     workers = plan_workers(
         sum(parts.values()),
-        state_bytes(hiddens, len(lengths), pairs),
+        state_bytes(work),
         scheduler=resources.scheduler,
         workers=resources.workers,
         parts=len(cut_parts(cuts)),

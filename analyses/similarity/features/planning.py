@@ -1,15 +1,13 @@
 """The memory that a comparison needs, as a formula of its sizes."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from layerlake.analyses.similarity.closed_forms.influence import plan_influence
-from layerlake.analyses.similarity.closed_forms.registry import forms_memory
 from layerlake.analyses.similarity.features.kernels import LOUD_COORDINATES
-from layerlake.analyses.similarity.features.moment_state import Pair, star, with_own
+from layerlake.analyses.similarity.features.moment_state import Pair, with_own
 from layerlake.analyses.similarity.features.preparation import CACHED_ROWS
 from layerlake.analyses.similarity.features.within_clusters import TILE_ROWS
+from layerlake.analyses.similarity.workload import Workload
 from layerlake.analyses.statistics.group_jackknife import GROUPS
 from layerlake.engine.memory import MemoryPlan
 from layerlake.engine.passes.resources import BLOCK_ROWS
@@ -39,39 +37,33 @@ class FormsAsked:
     """The pairs of each pass that does so."""
 
 
-def state_bytes(hiddens: Sequence[int], n_clusters: int, pairs: Sequence[Pair]) -> int:
+def state_bytes(work: Workload) -> int:
     """Return the bytes of the moments of a group, and of what is summed by cluster."""
-    spaces, widest = len(hiddens), max(hiddens)
-    every = with_own(spaces, pairs)
+    hiddens, spaces, widest = work.widths, work.n_spaces, max(work.widths)
+    every = with_own(spaces, work.pairs)
     moments = sum(
         (hiddens[s] + 2) * (hiddens[t] + 2) + min(LOUD_COORDINATES, widest) ** 2 + widest
         for s, t in every
     )
-    return 8 * (moments + n_clusters * (spaces + len(every)))
+    return 8 * (moments + work.n_clusters * (spaces + len(every)))
 
 
-def features_cost(
-    n_rows: int, hiddens: Sequence[int], pairs: Sequence[Pair], *, passes: int, precision: str
-) -> float:
+def features_cost(work: Workload, *, passes: int, precision: str) -> float:
     """Return how many multiply-adds of a fast matrix product passes over features take as long as.
 
     Measured on one core beside float32 products of a thousand rows: products of features take a
     fifth longer, since each is added to what is summed in float64.
     """
+    hiddens, pairs = work.widths, work.pairs
     squares = sum(h * h / 2 for h in hiddens) + sum(hiddens[s] * hiddens[t] for s, t in pairs)
     wide = 2.4 if precision == "float64" else 1.2
     rows = ROW_COST * sum(hiddens) + 40 * sum(hiddens[s] for s, _ in pairs)
-    return n_rows * (squares * wide * passes + rows) + SPACE_COST * len(hiddens)
+    return work.n_rows * (squares * wide * passes + rows) + SPACE_COST * len(hiddens)
 
 
 def plan_rsa(
-    hiddens: Sequence[int],
-    stored_bytes: Sequence[int],
-    n_rows: int,
-    n_clusters: int,
-    longest_cluster: int,
+    work: Workload,
     *,
-    pairs: Sequence[Pair] | None = None,
     interval: bool,
     precision: str,
     block_rows: int = BLOCK_ROWS,
@@ -82,14 +74,8 @@ def plan_rsa(
 
     Parameters
     ----------
-    hiddens
-        Hidden of each space, the reference first.
-    stored_bytes
-        Bytes of a value of each space as it is read.
-    n_rows, n_clusters, longest_cluster
-        Rows selected, clusters they come from, and rows of the longest one.
-    pairs
-        Pairs of spaces that are compared; the first space with each other one where not given.
+    work
+        What is compared.
     interval
         Whether there is a second pass for intervals.
     precision
@@ -109,8 +95,10 @@ def plan_rsa(
         kept for the second pass, with what that adds to phases in which none is in use, or `CACHE_BYTES` where that is less.
     """
     value = 8 if precision == "float64" else 4
-    rows, spaces = min(block_rows, n_rows), len(hiddens)
-    compared = star(spaces) if pairs is None else list(pairs)
+    hiddens, stored_bytes, n_rows = work.widths, work.value_bytes, work.n_rows
+    n_clusters, longest_cluster = work.n_clusters, int(work.cluster_sizes.max())
+    rows, spaces = min(block_rows, n_rows), work.n_spaces
+    compared = work.pairs
     pairs = with_own(spaces, compared)
     width, widest = sum(hiddens), max(hiddens)
     squares = [hiddens[s] * hiddens[t] for s, t in pairs]
@@ -123,7 +111,7 @@ def plan_rsa(
     row_bytes = value * width + 16 * spaces
     edges = 8 * (2 * width + sum(2 * hiddens[s] + hiddens[t] for s, t in compared))
     features = rows * row_bytes + edges
-    raw = rows * sum(h * b for h, b in zip(hiddens, stored_bytes, strict=True))
+    raw = rows * work.row_bytes
     step = min(CACHED_ROWS, rows) if host else rows
     preparing = raw + step * (8 * width + 16 * widest + 16 * len(pairs))
     loud = rows * min(LOUD_COORDINATES, widest) * (8 * spaces + value)
@@ -142,15 +130,18 @@ def plan_rsa(
     phases = [checking, sampling, summing]
     idle = []  # while no block is in use
     if forms is not None:
-        work = forms_memory(forms.names, hiddens).needed
+        from layerlake.analyses.similarity.closed_forms.influence import plan_influence
+        from layerlake.analyses.similarity.closed_forms.registry import forms_memory
+
+        computing = forms_memory(forms.names, hiddens).needed
         kept = forms_memory(forms.names, hiddens).parts["decompositions"]
         # The moments, the same seen from the means, and the centred sums made of those.
-        idle.append(sums + 2 * moments + max(moments + 8 * max(squares), work))
+        idle.append(sums + 2 * moments + max(moments + 8 * max(squares), computing))
         for batch in forms.batches:
             held = plan_influence(hiddens, batch, forms.n_influenced, n_clusters, rows, value)
             gradients = held.parts["gradients"]
             idle += [
-                sums + 2 * moments + work + gradients,
+                sums + 2 * moments + computing + gradients,
                 sums + 2 * moments + kept + features + max(raw + gradients, held.needed),
             ]
         if forms.grouped:

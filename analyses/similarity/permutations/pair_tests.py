@@ -36,13 +36,14 @@ from layerlake.analyses.similarity.permutations.draws import (
 )
 from layerlake.analyses.similarity.question import Question
 from layerlake.analyses.similarity.tiles.planning import SHORT_PANELS, TilePlan, plan_tiles
-from layerlake.analyses.similarity.tiles.tile_kernels import tile_kernel
+from layerlake.analyses.similarity.tiles.tile_kernels import TileKernel, tile_kernel
 from layerlake.analyses.similarity.tiles.tile_pass import TileSource, open_tiles
 from layerlake.analyses.similarity.tiles.tile_run import run_tiles
+from layerlake.analyses.similarity.workload import Workload
 from layerlake.engine.memory import require
 from layerlake.engine.passes.devices import spaces_on, working_on
 from layerlake.engine.passes.resources import Resources
-from layerlake.engine.passes.selected_rows import SelectedRows, value_bytes
+from layerlake.engine.passes.selected_rows import SelectedRows
 
 _ADVICE: Final = "allow more memory, or draw fewer rows"
 _FLOAT: Final = {"float32": 4, "float64": 8}
@@ -61,9 +62,7 @@ class PairTestPlan:
     """Of the pass and of all permutations, or what takes as long."""
 
 
-def plan_pair_tests(
-    selected: SelectedRows, pairs: Sequence[Pair], question: Question, resources: Resources
-) -> PairTestPlan:
+def plan_pair_tests(work: Workload, question: Question, resources: Resources) -> PairTestPlan:
     """Choose the form that takes less time and fits.
 
     Raises
@@ -72,22 +71,19 @@ def plan_pair_tests(
         No form fits.
     """
     here = replace(resources, scheduler=None)
-    hiddens = [space.shape[1] for space in selected.spaces]
-    stored = [value_bytes(space) for space in selected.spaces]
-    n, value = selected.n_rows, _FLOAT[question.precision]
-    beside = {"kernels": _tiles(selected, question, here, panel_rows=SHORT_PANELS[-1])}
+    hiddens, pairs = work.widths, work.pairs
+    n, value = work.n_rows, _FLOAT[question.precision]
+    beside = {"kernels": _tiles(work, question, here, panel_rows=SHORT_PANELS[-1])}
     if not question.tiled_kernel:
         rows = min(here.block_rows, n)
         step = min(CACHED_ROWS, rows) if here.host else rows
-        beside["features"] = rows * sum(h * b for h, b in zip(hiddens, stored, strict=True))
+        beside["features"] = rows * work.row_bytes
         beside["features"] += step * (8 * sum(hiddens) + 16 * max(hiddens))
-        first = plan_group(
-            selected, pairs, here, interval=False, precision=question.precision
-        ).needed
-        kept = plan_features(selected.lengths, hiddens, value).needed
+        first = plan_group(work, here, interval=False, precision=question.precision).needed
+        kept = plan_features(work.cluster_sizes, hiddens, value).needed
         beside["features"] = max(beside["features"], first - kept)
     chosen = plan_permutation(
-        selected.lengths,
+        work.cluster_sizes,
         hiddens,
         pairs,
         allowed=here.allowed,
@@ -96,10 +92,10 @@ def plan_pair_tests(
         value_bytes=value,
         beside=beside,
     )
-    read = n * sum(h * b for h, b in zip(hiddens, stored, strict=True))
+    read = n * work.row_bytes
     held, operations = chosen.memory.peak, question.permutations * chosen.operations
     if chosen.form == "kernels":
-        plan = _tile_plan(selected, question, here, n)
+        plan = _tile_plan(work, question, here)
         held, read = plan.memory.peak, plan.first_bytes + plan.pass_bytes
         operations += plan.multiply_adds
     else:
@@ -144,7 +140,7 @@ def with_pair_tests(
     """
     pairs = list(values)
     here = replace(resources, scheduler=None)
-    form = (plan or plan_pair_tests(selected, pairs, question, here)).form
+    form = (plan or plan_pair_tests(Workload.of(selected, pairs), question, here)).form
     placed = replace(selected, spaces=spaces_on(here.device, selected.spaces))
     name = rsa_names(question.score)[1]
     with working_on(here.device, None if here.device.kind == "cpu" else here.allowed):
@@ -199,9 +195,10 @@ def _kernels(
     selected: SelectedRows, pairs: Sequence[Pair], question: Question, resources: Resources
 ) -> Rearranged:
     """Keep whole kernel matrices."""
+    work = Workload.of(selected, pairs)
     tiles = open_tiles(
         _source(selected, question),
-        lambda n_rows: _tile_plan(selected, question, resources, n_rows),
+        lambda n_rows: _tile_plan(work.over(n_rows), question, resources),
     )
     keep = KeptKernels(tiles.n_rows, range(len(selected.spaces)))
     (kernels,) = run_tiles(tiles, [keep], resources, _silent)
@@ -210,44 +207,41 @@ def _kernels(
 
 def _source(selected: SelectedRows, question: Question) -> TileSource:
     """Return what the tiles are formed of."""
-    width = question.bandwidth if question.kernel == "rbf" else None
     return TileSource(
         selected.spaces,
         selected.rows,
         selected.clusters,
         selected.names,
-        tile_kernel(question.kernel, bandwidth=width),
+        _kernel(question),
         question.precision,
         question.seed,
     )
 
 
-def _tile_plan(
-    selected: SelectedRows, question: Question, resources: Resources, n_rows: int
-) -> TilePlan:
+def _kernel(question: Question) -> TileKernel:
+    """Return the kernel of the tiles."""
+    width = question.bandwidth if question.kernel == "rbf" else None
+    return tile_kernel(question.kernel, bandwidth=width)
+
+
+def _tile_plan(work: Workload, question: Question, resources: Resources) -> TilePlan:
     """Plan the tiles that kernels are kept of."""
-    spaces, value = len(selected.spaces), _FLOAT[question.precision]
+    value = _FLOAT[question.precision]
     return plan_tiles(
-        [space.shape[1] for space in selected.spaces],
-        [value_bytes(space) for space in selected.spaces],
-        n_rows,
-        _source(selected, question).kernel,
+        work,
+        _kernel(question),
         allowed=resources.allowed,
         precision=question.precision,
-        reducer_bytes=lambda rows: plan_kernels(n_rows, spaces, rows, value).needed,
+        reducer_bytes=lambda rows: plan_kernels(work.n_rows, work.n_spaces, rows, value).needed,
         host=resources.host,
     )
 
 
-def _tiles(
-    selected: SelectedRows, question: Question, resources: Resources, *, panel_rows: int
-) -> int:
+def _tiles(work: Workload, question: Question, resources: Resources, *, panel_rows: int) -> int:
     """Return the bytes of a tile pass of short panels, none of them kept."""
     return plan_tiles(
-        [space.shape[1] for space in selected.spaces],
-        [value_bytes(space) for space in selected.spaces],
-        selected.n_rows,
-        _source(selected, question).kernel,
+        work,
+        _kernel(question),
         allowed=np.iinfo(np.int64).max,
         precision=question.precision,
         panel_rows=panel_rows,

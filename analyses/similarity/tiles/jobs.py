@@ -1,48 +1,27 @@
-"""What is asked of one kernel by tiles, and what its passes take: bytes and multiply-adds."""
+"""What is asked of one kernel by tiles, and what its passes take: bytes and multiply-adds.
+
+A statistic is imported where a job asks for it: planning RSA needs none of ranks and neighbours.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-from layerlake.analyses.similarity.features.moment_state import Pair, with_own
+from layerlake.analyses.similarity.features.moment_state import with_own
 from layerlake.analyses.similarity.features.planning import SPACE_COST
 from layerlake.analyses.similarity.question import RANKED_SCORES, Question
-from layerlake.analyses.similarity.tiles.bootstrap import plan_bootstrap
-from layerlake.analyses.similarity.tiles.histograms import (
-    MOST_CELLS,
-    histogram_bytes,
-)
-from layerlake.analyses.similarity.tiles.kendall import (
-    BINS,
-    joint_bytes,
-    tau_bytes,
-)
-from layerlake.analyses.similarity.tiles.kendall_deletions import touch_bytes
-from layerlake.analyses.similarity.tiles.kernel_cka import GROUPS, cka_memory
-from layerlake.analyses.similarity.tiles.neighbour_agreement import (
-    agreement_bytes,
-)
-from layerlake.analyses.similarity.tiles.neighbours import (
-    neighbour_bytes,
-    neighbours_found_bytes,
-)
 from layerlake.analyses.similarity.tiles.planning import TilePlan, plan_tiles
-from layerlake.analyses.similarity.tiles.spearman import (
-    entries_at_once,
-    rank_bytes,
-)
 from layerlake.analyses.similarity.tiles.sums import (
     sums_cost,
     sums_memory,
 )
 from layerlake.analyses.similarity.tiles.tile_kernels import STRIP_ROWS, TileKernel, tile_kernel
+from layerlake.analyses.similarity.workload import Workload
 from layerlake.engine.memory import MemoryPlan
 from layerlake.engine.passes.resources import Resources
-from layerlake.engine.passes.selected_rows import SelectedRows, value_bytes
-from layerlake.engine.workers.local_workers import workers_here
+from layerlake.engine.workers.scheduler_names import workers_here
 from layerlake.engine.workers.schedulers import plan_workers
 from layerlake.store.errors import InvalidInput, MemoryRefused
 
@@ -103,10 +82,8 @@ def tiled_jobs(question: Question, *, sums: bool) -> list[TiledJob]:
     return list(merged.values())
 
 
-def plan_job(
-    job: TiledJob, selected: SelectedRows, pairs: Sequence[Pair], resources: Resources, n_rows: int
-) -> TilePlan:
-    """Plan the tiles of a job over so many of its rows, for each of the workers.
+def plan_job(job: TiledJob, work: Workload, resources: Resources) -> TilePlan:
+    """Plan the tiles of a job, for each of the workers.
 
     Raises
     ------
@@ -117,23 +94,21 @@ def plan_job(
     while True:
         try:
             plan = plan_tiles(
-                [space.shape[1] for space in selected.spaces],
-                [value_bytes(space) for space in selected.spaces],
-                n_rows,
+                work,
                 job.kernel,
                 allowed=allowed,
                 precision=job.question.precision,
-                reducer_bytes=partial(_held, job, selected, pairs, n_rows, False),
-                likely_bytes=partial(_held, job, selected, pairs, n_rows, True),
-                ended_bytes=_ended(job, selected, pairs, n_rows),
+                reducer_bytes=partial(_held, job, work, False),
+                likely_bytes=partial(_held, job, work, True),
+                ended_bytes=_ended(job, work),
                 host=resources.host,
             )
         except MemoryRefused as error:
             raise refused or error from None
         try:
-            job_memory(job, selected, pairs, resources, plan).within(
+            job_memory(job, work, resources, plan).within(
                 resources.allowed,
-                f"comparing {len(selected.spaces)} spaces over {n_rows} rows by tiles",
+                f"comparing {work.n_spaces} spaces over {work.n_rows} rows by tiles",
                 "allow more memory, or take fewer workers",
             )
         except MemoryRefused as error:
@@ -143,18 +118,12 @@ def plan_job(
             return plan
 
 
-def job_memory(
-    job: TiledJob,
-    selected: SelectedRows,
-    pairs: Sequence[Pair],
-    resources: Resources,
-    plan: TilePlan,
-) -> MemoryPlan:
+def job_memory(job: TiledJob, work: Workload, resources: Resources, plan: TilePlan) -> MemoryPlan:
     """Say what all workers of this machine hold at once while a job runs by a plan of its tiles."""
     memory = plan.memory
     if resources.scheduler is None:
         return MemoryPlan({"tiles": memory.peak})
-    state = _state(job, selected, pairs, plan.n_rows)
+    state = _state(job, work.over(plan.n_rows))
     workers = plan_workers(
         memory.needed,
         state,
@@ -172,36 +141,44 @@ def job_memory(
     )
 
 
-def _state(job: TiledJob, selected: SelectedRows, pairs: Sequence[Pair], n_rows: int) -> int:
+def _state(job: TiledJob, work: Workload) -> int:
     """Return the most bytes of what a worker hands over: the sums of its row panels."""
-    spaces, clusters = len(selected.spaces), len(selected.lengths)
+    spaces, clusters, pairs, n_rows = work.n_spaces, work.n_clusters, work.pairs, work.n_rows
     value = 8 if job.question.precision == "float64" else 4
-    groups = GROUPS if job.clustered else 1
     quantities = spaces + len(with_own(spaces, pairs))
     sums = 8 * clusters * (quantities * (2 if job.clustered else 1) + 1)
     first = later = 0
     if SUMS in job.tasks:
         first += sums
     if BOOTSTRAP in job.tasks:
-        plan = plan_bootstrap(pairs, selected.lengths, job.question.resamples, 1)
+        from layerlake.analyses.similarity.tiles.bootstrap import plan_bootstrap
+
+        plan = plan_bootstrap(pairs, work.cluster_sizes, job.question.resamples, 1)
         first += sum(plan.parts.get(name, 0) for name in ("cluster sums", "resample sums"))
     if NEIGHBOURS in job.tasks:
         first += spaces * n_rows * (job.question.neighbours * (value + 8) + value)
     if CKA in job.tasks:
+        from layerlake.analyses.similarity.tiles.kernel_cka import GROUPS
+
+        groups = GROUPS if job.clustered else 1
         first += 8 * (n_rows * (spaces * (groups + 1) + 1) + quantities * groups**2)
     if any(task in RANKED_SCORES for task in job.tasks):
+        from layerlake.analyses.similarity.tiles.histograms import MOST_CELLS
+
         first += MOST_CELLS * spaces * (8 + 2 * value)
     if "spearman" in job.tasks:
         later = sums
     if "kendall" in job.tasks:
+        from layerlake.analyses.similarity.tiles.kendall import BINS
+
         later = len(pairs) * max(8 * BINS**2, 8 * clusters)
     return max(first, later)
 
 
-def job_cost(job: TiledJob, selected: SelectedRows, pairs: Sequence[Pair]) -> float:
+def job_cost(job: TiledJob, work: Workload) -> float:
     """Return about how many multiply-adds of a fast matrix product a job takes as long as."""
-    n = selected.n_rows
-    spaces, width = len(selected.spaces), sum(space.shape[1] for space in selected.spaces)
+    n, pairs = work.n_rows, work.pairs
+    spaces, width = work.n_spaces, sum(work.widths)
     each = n * (n - 1) / 2
     wide = 2 if job.question.precision == "float64" else 1
     cost = each * width * wide * (job.passes - 1)
@@ -215,19 +192,12 @@ def job_cost(job: TiledJob, selected: SelectedRows, pairs: Sequence[Pair]) -> fl
     return cost
 
 
-def _held(
-    job: TiledJob,
-    selected: SelectedRows,
-    pairs: Sequence[Pair],
-    n_rows: int,
-    likely: bool,
-    panel_rows: int,
-) -> int:
+def _held(job: TiledJob, work: Workload, likely: bool, panel_rows: int) -> int:
     """Return the bytes that the accumulators of a job hold, in the pass that holds most.
 
     With `likely`, on ordinary data: few values repeat and none lies far out.
     """
-    spaces, clusters = len(selected.spaces), len(selected.lengths)
+    spaces, clusters, pairs, n_rows = work.n_spaces, work.n_clusters, work.pairs, work.n_rows
     precision = job.question.precision
     value = 8 if precision == "float64" else 4
     first = later = 0
@@ -237,19 +207,29 @@ def _held(
             panel_rows
         )
     if BOOTSTRAP in job.tasks:
+        from layerlake.analyses.similarity.tiles.bootstrap import plan_bootstrap
+
         count = job.question.resamples
-        plan = plan_bootstrap(pairs, selected.lengths, count, panel_rows, value_bytes=value)
+        plan = plan_bootstrap(pairs, work.cluster_sizes, count, panel_rows, value_bytes=value)
         first += plan.needed
     if NEIGHBOURS in job.tasks:
+        from layerlake.analyses.similarity.tiles.neighbours import neighbour_bytes
+
         k = job.question.neighbours
         first += neighbour_bytes(spaces, n_rows, k, panel_rows, value_bytes=value, likely=likely)
     if CKA in job.tasks:
+        from layerlake.analyses.similarity.tiles.kernel_cka import GROUPS, cka_memory
+
         groups = GROUPS if job.clustered else 1
         held = cka_memory(n_rows, spaces, pairs, n_groups=groups, precision=precision)
         first += held(panel_rows)
     if any(task in RANKED_SCORES for task in job.tasks):
+        from layerlake.analyses.similarity.tiles.histograms import histogram_bytes
+
         first += histogram_bytes(spaces, panel_rows, value_bytes=value, likely=likely)
     if "spearman" in job.tasks:
+        from layerlake.analyses.similarity.tiles.spearman import entries_at_once, rank_bytes
+
         later = rank_bytes(spaces, panel_rows, value_bytes=value, likely=likely)
         # Ranks come in panels of so many entries, not in tiles.
         strip = min(panel_rows, entries_at_once(spaces) // STRIP_ROWS) if likely else panel_rows
@@ -257,17 +237,23 @@ def _held(
             strip
         )
     if "kendall" in job.tasks:
+        from layerlake.analyses.similarity.tiles.kendall import BINS, joint_bytes
+        from layerlake.analyses.similarity.tiles.kendall_deletions import touch_bytes
+
         later = joint_bytes(spaces, len(pairs), panel_rows, value_bytes=value, likely=likely)
         later += touch_bytes(len(pairs), clusters, bins=BINS) if job.clustered else 0
     return max(first, later)
 
 
-def _ended(job: TiledJob, selected: SelectedRows, pairs: Sequence[Pair], n_rows: int) -> int:
+def _ended(job: TiledJob, work: Workload) -> int:
     """Return the bytes that a job holds once its tiles are gone, beside panels that are kept."""
-    spaces, clusters = len(selected.spaces), len(selected.lengths)
+    spaces, clusters, pairs, n_rows = work.n_spaces, work.n_clusters, work.pairs, work.n_rows
     value = 8 if job.question.precision == "float64" else 4
     ended = 0
     if NEIGHBOURS in job.tasks:
+        from layerlake.analyses.similarity.tiles.neighbour_agreement import agreement_bytes
+        from layerlake.analyses.similarity.tiles.neighbours import neighbours_found_bytes
+
         k, found = job.question.neighbours, "cknna" in job.question.measures
         held = n_rows * k * spaces * (value + 8)
         ended = max(
@@ -275,6 +261,9 @@ def _ended(job: TiledJob, selected: SelectedRows, pairs: Sequence[Pair], n_rows:
             held + agreement_bytes(n_rows, k, cknna=found),
         )
     if "kendall" in job.tasks:
+        from layerlake.analyses.similarity.tiles.kendall import BINS, tau_bytes
+        from layerlake.analyses.similarity.tiles.kendall_deletions import touch_bytes
+
         ended = max(ended, tau_bytes(spaces, len(pairs)))
         ended += touch_bytes(len(pairs), clusters, bins=BINS) if job.clustered else 0
     return ended

@@ -1,4 +1,7 @@
-"""The passes over the tiles of one kernel, and the values they end in."""
+"""The passes over the tiles of one kernel, and the values they end in.
+
+A statistic is imported where a job asks for it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,11 +31,6 @@ from layerlake.analyses.similarity.features.rsa_value import (
     value_of,
 )
 from layerlake.analyses.similarity.question import RANKED_SCORES
-from layerlake.analyses.similarity.tiles.bootstrap import cluster_bootstrap
-from layerlake.analyses.similarity.tiles.histograms import (
-    Histogram,
-    KernelHistograms,
-)
 from layerlake.analyses.similarity.tiles.jobs import (
     BOOTSTRAP,
     CKA,
@@ -43,27 +41,6 @@ from layerlake.analyses.similarity.tiles.jobs import (
     check_neighbours,
     plan_job,
 )
-from layerlake.analyses.similarity.tiles.kendall import (
-    JointHistograms,
-    QuantileBins,
-    tau_of,
-)
-from layerlake.analyses.similarity.tiles.kendall_deletions import KendallTouch
-from layerlake.analyses.similarity.tiles.kernel_cka import GROUPS, TileCka
-from layerlake.analyses.similarity.tiles.neighbour_agreement import (
-    cknna,
-    mean_interval,
-    overlaps,
-)
-from layerlake.analyses.similarity.tiles.neighbours import (
-    NearestNeighbours,
-)
-from layerlake.analyses.similarity.tiles.resampled_clusters import Resamples, bootstrap_value
-from layerlake.analyses.similarity.tiles.spearman import (
-    Ranked,
-    RankTable,
-    spearman_value,
-)
 from layerlake.analyses.similarity.tiles.sums import (
     PairedSums,
     TileSums,
@@ -71,9 +48,14 @@ from layerlake.analyses.similarity.tiles.sums import (
 )
 from layerlake.analyses.similarity.tiles.tile_pass import TilePass, TileSource, open_tiles
 from layerlake.analyses.similarity.tiles.tile_run import run_tiles
+from layerlake.analyses.similarity.workload import Workload
 from layerlake.analyses.statistics.jackknife import jackknife
 from layerlake.engine.passes.resources import Resources
 from layerlake.engine.passes.selected_rows import SelectedRows
+
+if TYPE_CHECKING:
+    from layerlake.analyses.similarity.tiles.histograms import Histogram
+    from layerlake.analyses.similarity.tiles.resampled_clusters import Resamples
 
 Valued = dict[Pair, tuple[list[Estimate], list[str]]]
 """Estimates and notes of each pair."""
@@ -108,9 +90,10 @@ def tiled_values(
         question.precision,
         question.seed,
     )
+    sizes_of = Workload.of(selected, pairs)
     tiles = open_tiles(
         source,
-        lambda n_rows: plan_job(job, selected, pairs, resources, n_rows),
+        lambda n_rows: plan_job(job, sizes_of.over(n_rows), resources),
         on_read=report,
         on_dropped=on_dropped,
     )
@@ -119,16 +102,24 @@ def tiled_values(
     if SUMS in job.tasks:
         accumulators[SUMS] = TileSums(tiles, pairs, intervals=job.clustered)
     if BOOTSTRAP in job.tasks:
+        from layerlake.analyses.similarity.tiles.bootstrap import cluster_bootstrap
+
         accumulators[BOOTSTRAP] = cluster_bootstrap(pairs, sizes, question.resamples, question.seed)
     if NEIGHBOURS in job.tasks:
+        from layerlake.analyses.similarity.tiles.neighbours import NearestNeighbours
+
         check_neighbours(question, tiles.n_rows)  # rows may have been dropped
         accumulators[NEIGHBOURS] = NearestNeighbours(
             selected.names, tiles.n_rows, question.neighbours
         )
     if CKA in job.tasks:
+        from layerlake.analyses.similarity.tiles.kernel_cka import GROUPS, TileCka
+
         groups = GROUPS if job.clustered else 1
         accumulators[CKA] = TileCka(tiles, pairs, n_groups=groups)
     if any(task in RANKED_SCORES for task in job.tasks):
+        from layerlake.analyses.similarity.tiles.histograms import KernelHistograms
+
         accumulators["histograms"] = KernelHistograms(selected.names)
     found = dict(
         zip(
@@ -228,6 +219,8 @@ class _Work:
             value = self._valued((s, t), PairedSums(sums, touching), constant)
             notes = list(value.notes)
             if resamples is not None and not constant:
+                from layerlake.analyses.similarity.tiles.resampled_clusters import bootstrap_value
+
                 score = correlation
                 if question.score == "cosine":
                     score = partial(_cosine_along, left=lines[s], right=lines[t])
@@ -252,6 +245,8 @@ class _Work:
 
     def add_spearman(self, histograms: tuple[Histogram, ...]) -> None:
         """Look ranks up in a second pass, and correlate them."""
+        from layerlake.analyses.similarity.tiles.spearman import Ranked, RankTable, spearman_value
+
         question = self.job.question
         tables = [RankTable.of(histogram) for histogram in histograms]
         plain = replace(self.tiles, centres=(0.0,) * len(tables))
@@ -276,6 +271,13 @@ class _Work:
 
     def add_kendall(self, histograms: tuple[Histogram, ...]) -> None:
         """Count joint bins in a second pass; leave clusters out in a third."""
+        from layerlake.analyses.similarity.tiles.kendall import (
+            JointHistograms,
+            QuantileBins,
+            tau_of,
+        )
+        from layerlake.analyses.similarity.tiles.kendall_deletions import KendallTouch
+
         question, pairs = self.job.question, list(self.pairs)
         bins = [QuantileBins.of(histogram) for histogram in histograms]
         (joints,) = run_tiles(
@@ -305,6 +307,12 @@ class _Work:
 
     def add_neighbours(self, found: Sequence[Any]) -> None:
         """Add how far spaces agree on the neighbours of rows."""
+        from layerlake.analyses.similarity.tiles.neighbour_agreement import (
+            cknna,
+            mean_interval,
+            overlaps,
+        )
+
         question = self.job.question
         scales = [(kernel.scale, kernel.constant) for kernel in self.tiles.kernels]
         asked = [measure for measure in question.measures if measure in NEIGHBOUR_MEASURES]

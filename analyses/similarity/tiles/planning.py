@@ -14,6 +14,7 @@ from layerlake.analyses.similarity.tiles.tile_kernels import (
     STRIP_ROWS,
     TileKernel,
 )
+from layerlake.analyses.similarity.workload import Workload
 from layerlake.engine.memory import MemoryPlan
 
 PANEL_ROWS: Final = 1024
@@ -62,9 +63,7 @@ class TilePlan:
 
 
 def plan_tiles(
-    hiddens: Sequence[int],
-    stored_bytes: Sequence[int],
-    n_rows: int,
+    work: Workload,
     kernel: TileKernel,
     *,
     allowed: int,
@@ -79,10 +78,8 @@ def plan_tiles(
 
     Parameters
     ----------
-    hiddens, stored_bytes
-        Hidden of each space, and bytes of a value as it is read.
-    n_rows
-        Rows compared.
+    work
+        The rows and spaces compared.
     kernel
         The kernel.
     allowed
@@ -110,9 +107,7 @@ def plan_tiles(
     least: MemoryPlan | None = None
     for size in sizes:
         memory = _memory(
-            hiddens,
-            stored_bytes,
-            n_rows,
+            work,
             kernel,
             size,
             precision,
@@ -123,7 +118,7 @@ def plan_tiles(
             least = memory
         if memory.needed > allowed:
             continue
-        plan = _planned(hiddens, stored_bytes, n_rows, kernel, size, precision, memory, allowed)
+        plan = _planned(work, kernel, size, precision, memory, allowed)
         # The first size wins unless another one reads less.
         if best is None or plan.pass_bytes < best.pass_bytes:
             best = plan
@@ -133,7 +128,7 @@ def plan_tiles(
         assert least is not None
         least.within(
             allowed,
-            f"comparing {len(hiddens)} spaces over {n_rows} rows by tiles",
+            f"comparing {work.n_spaces} spaces over {work.n_rows} rows by tiles",
             "allow more memory, or compare fewer spaces at a time",
         )
         raise AssertionError
@@ -152,9 +147,7 @@ def _value(precision: str) -> int:
 
 
 def _planned(
-    hiddens: Sequence[int],
-    stored_bytes: Sequence[int],
-    n_rows: int,
+    work: Workload,
     kernel: TileKernel,
     size: int,
     precision: str,
@@ -162,29 +155,27 @@ def _planned(
     allowed: int,
 ) -> TilePlan:
     """Keep as many panels as fit and count what the others cost."""
+    n_rows, row_bytes = work.n_rows, work.row_bytes
     count = max(-(-n_rows // size), 1)
     rows = -(-n_rows // count)
-    panel = _panel_bytes(hiddens, rows, kernel, precision)
+    panel = _panel_bytes(work.widths, rows, kernel, precision)
     # Where all are kept, one of them is that of the columns and counted already.
     room = (allowed - memory.needed) // panel
     kept = count if room >= count - 1 else room
-    row_bytes = sum(h * b for h, b in zip(hiddens, stored_bytes, strict=True))
     reads = sum(p + 1 for p in range(count - kept)) * rows
     return TilePlan(
         n_rows,
         size,
         kept,
         replace(memory, reserve=(kept - (kept == count)) * panel),
-        n_rows * (n_rows - 1) / 2 * sum(hiddens),
+        n_rows * (n_rows - 1) / 2 * sum(work.widths),
         n_rows * row_bytes,
         reads * row_bytes,
     )
 
 
 def _memory(
-    hiddens: Sequence[int],
-    stored_bytes: Sequence[int],
-    n_rows: int,
+    work: Workload,
     kernel: TileKernel,
     size: int,
     precision: str,
@@ -195,7 +186,8 @@ def _memory(
 
     `reducing` is what accumulators hold at most, on ordinary data, and at the end.
     """
-    value, widest, spaces = _value(precision), max(hiddens), len(hiddens)
+    hiddens, stored_bytes, n_rows = work.widths, work.value_bytes, work.n_rows
+    value, widest, spaces = _value(precision), max(hiddens), work.n_spaces
     count = max(-(-n_rows // size), 1)
     rows = -(-n_rows // count)
     raw = max(h * b for h, b in zip(hiddens, stored_bytes, strict=True))

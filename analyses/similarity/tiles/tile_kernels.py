@@ -10,6 +10,8 @@ The kernels without features go on from -|x_i - x_j|^2 / 2: `euclidean` takes th
 et al. 2002; Kornblith et al. 2019, section 3) is exp(-|x_i - x_j|^2 / (2 sigma^2)).
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 from typing import Any, Final

@@ -23,14 +23,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from layerlake.engine.passes.blocks import expect_blocks, read_blocks
+from layerlake.engine.passes.device_names import CPU, Device, device_named, parse_device
 from layerlake.engine.passes.devices import (
-    CPU,
     CudaTransfers,
-    Device,
     DeviceSpace,
-    device_named,
     fetched_spaces,
-    parse_device,
     spaces_apart,
     spaces_on,
     working_on,

@@ -26,13 +26,13 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from layerlake.engine.workers import dask_cluster
 from layerlake.engine.workers.local_workers import finished_parts
 from layerlake.engine.workers.merging import Merging
+from layerlake.engine.workers.scheduler_names import scheduler_named
 from layerlake.engine.workers.schedulers import (
     INTERPRETER_BYTES,
     Part,
     cut_parts,
     plan_workers,
     reduce_parts,
-    scheduler_named,
     states_held,
     worker_bytes,
 )

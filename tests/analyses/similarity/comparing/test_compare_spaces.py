@@ -16,7 +16,8 @@ from layerlake.analyses.similarity.comparing.compare_arrays import compare_array
 from layerlake.analyses.similarity.comparing.compare_spaces import compare_selected, plan_comparison
 from layerlake.analyses.similarity.features.group import plan_group
 from layerlake.analyses.similarity.question import Question, check_question
-from layerlake.engine.passes.devices import CPU, Device
+from layerlake.analyses.similarity.workload import Workload
+from layerlake.engine.passes.device_names import CPU, Device
 from layerlake.engine.passes.resources import Resources
 from layerlake.engine.passes.selected_rows import ArraySpace, SelectedRows, select_rows
 from layerlake.engine.workers.schedulers import INTERPRETER_BYTES
@@ -329,7 +330,7 @@ def test_a_device_also_holds_the_block_that_is_fetched_ahead() -> None:
     spaces = [ArraySpace(rows, index), ArraySpace(rows[:, :10], index)]
     selected = select_rows(spaces, [index] * 2, index // 3, ("a", "b"))
     here, there = (
-        plan_group(selected, [(0, 1)], Resources(block_rows=120, device=device, host=False),
+        plan_group(Workload.of(selected, [(0, 1)]), Resources(block_rows=120, device=device, host=False),
                    interval=True, precision="float32")
         for device in (CPU, Device("cuda", 0))
     )  # fmt: skip

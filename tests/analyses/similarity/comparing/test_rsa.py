@@ -17,6 +17,7 @@ from scipy.stats import t as student
 
 from layerlake.analyses.similarity.comparing.rsa import rsa_arrays, rsa_group, rsa_memory
 from layerlake.analyses.similarity.features.planning import plan_rsa
+from layerlake.analyses.similarity.workload import Workload
 from layerlake.store.errors import InvalidInput, MemoryRefused
 
 KERNELS = ("cosine", "correlation", "linear", "sqeuclidean")
@@ -329,7 +330,7 @@ def test_memory_stays_within_what_was_said(
     spaces = [CountingSpace(z) for z in arrays]
     every, clusters = np.arange(n), np.repeat(np.arange(len(lengths)), lengths)
     plan = plan_rsa(
-        [d] * (variants + 1), [arrays[0].itemsize] * (variants + 1), n, len(lengths), max(lengths),
+        Workload.sized([d] * (variants + 1), [arrays[0].itemsize] * (variants + 1), lengths),
         interval=interval != "none", precision=precision, block_rows=block_rows,
     )  # fmt: skip
     tracemalloc.start()

@@ -15,6 +15,7 @@ from layerlake.analyses.similarity.comparing.compare_spaces import compare_selec
 from layerlake.analyses.similarity.permutations.draws import draw_order
 from layerlake.analyses.similarity.permutations.pair_tests import plan_pair_tests, with_pair_tests
 from layerlake.analyses.similarity.question import Question
+from layerlake.analyses.similarity.workload import Workload
 from layerlake.engine.passes.resources import Resources
 from layerlake.engine.passes.selected_rows import ArraySpace, SelectedRows, select_rows
 from layerlake.store.errors import MemoryRefused
@@ -36,7 +37,9 @@ def selected(n_clusters: int, rows: int = 4, hidden: int = 16, shift: float = 0.
 def p_of(chosen: SelectedRows, question: Question, form: str) -> dict[Any, Any]:
     """Return p of both pairs by one form."""
     values = compare_selected(chosen, PAIRS, question, Resources())
-    plan = dataclasses.replace(plan_pair_tests(chosen, PAIRS, question, Resources()), form=form)
+    plan = dataclasses.replace(
+        plan_pair_tests(Workload.of(chosen, PAIRS), question, Resources()), form=form
+    )
     found = with_pair_tests(values, chosen, question, Resources(), plan=plan)
     return {pair: value["r_between"].p for pair, value in found.items()}
 
@@ -85,7 +88,7 @@ def test_other_array_libraries_give_the_same() -> None:
 def test_kernels_without_features_are_kept_whole() -> None:
     chosen = selected(20)
     question = Question(interval="none", kernel="euclidean", permutations=19)
-    assert plan_pair_tests(chosen, PAIRS, question, Resources()).form == "kernels"
+    assert plan_pair_tests(Workload.of(chosen, PAIRS), question, Resources()).form == "kernels"
     assert p_of(chosen, question, "kernels")[0, 1] == 1 / 20
 
 
@@ -96,7 +99,7 @@ def test_the_plan_is_what_is_held(n_clusters: int, hidden: int, form: str) -> No
     chosen = selected(n_clusters, hidden=hidden)
     question = Question(interval="none", permutations=2)
     resources = Resources()
-    plan = plan_pair_tests(chosen, PAIRS, question, resources)
+    plan = plan_pair_tests(Workload.of(chosen, PAIRS), question, resources)
     assert plan.form == form
     values = compare_selected(chosen, PAIRS, question, resources)
     with_pair_tests(values, chosen, question, resources, plan=plan)
@@ -112,9 +115,9 @@ def test_the_plan_is_what_is_held(n_clusters: int, hidden: int, form: str) -> No
 def test_the_form_that_fits_is_taken_and_too_little_memory_refused() -> None:
     chosen = selected(600, hidden=256)
     question = Question(interval="none", permutations=9)
-    whole = plan_pair_tests(chosen, PAIRS, question, Resources())
-    other = plan_pair_tests(chosen, PAIRS, question, Resources(whole.bytes_held // 2))
+    whole = plan_pair_tests(Workload.of(chosen, PAIRS), question, Resources())
+    other = plan_pair_tests(Workload.of(chosen, PAIRS), question, Resources(whole.bytes_held // 2))
     assert (whole.form, other.form) == ("kernels", "features")
     assert other.bytes_held < whole.bytes_held
     with pytest.raises(MemoryRefused, match="permuting the clusters of 2400 rows in 3 spaces"):
-        plan_pair_tests(chosen, PAIRS, question, Resources(2**20))
+        plan_pair_tests(Workload.of(chosen, PAIRS), question, Resources(2**20))

@@ -19,6 +19,7 @@ from layerlake.analyses.similarity.tiles.spearman import Ranked, RankTable, spea
 from layerlake.analyses.similarity.tiles.tile import Tile
 from layerlake.analyses.similarity.tiles.tile_kernels import tile_kernel
 from layerlake.analyses.similarity.tiles.tile_pass import TilePass, TileSource, open_tiles
+from layerlake.analyses.similarity.workload import Workload
 from layerlake.engine.passes.arrays import take_rows
 from layerlake.engine.passes.blocks import run_pass
 
@@ -78,7 +79,10 @@ def opened(arrays: list[NDArray[np.float32]], kernel: str) -> TilePass:
     )
     hiddens = [z.shape[1] for z in arrays]
     return open_tiles(
-        source, lambda m: plan_tiles(hiddens, [4, 4], m, chosen, allowed=2**28, panel_rows=70)
+        source,
+        lambda m: plan_tiles(
+            Workload.sized(hiddens, [4, 4], [m]), chosen, allowed=2**28, panel_rows=70
+        ),
     )
 
 

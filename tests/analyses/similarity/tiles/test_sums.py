@@ -31,6 +31,7 @@ from layerlake.analyses.similarity.tiles.sums import (
 )
 from layerlake.analyses.similarity.tiles.tile_kernels import tile_kernel
 from layerlake.analyses.similarity.tiles.tile_pass import TilePass, TileSource, open_tiles
+from layerlake.analyses.similarity.workload import Workload
 from layerlake.engine.passes.arrays import item_bytes, take_rows
 from layerlake.engine.passes.blocks import run_pass
 
@@ -68,7 +69,11 @@ def opened(
     return open_tiles(
         source,
         lambda n: plan_tiles(
-            hiddens, stored, n, chosen, allowed=2**30, precision=precision, panel_rows=panel_rows
+            Workload.sized(hiddens, stored, [n]),
+            chosen,
+            allowed=2**30,
+            precision=precision,
+            panel_rows=panel_rows,
         ),
     )
 
@@ -413,7 +418,11 @@ def test_memory_stays_within_what_was_said(
     # A given bandwidth, for the sample that the median takes would hold more than the rest.
     chosen = tile_kernel(kernel, bandwidth=14.0 if kernel == "rbf" else None)
     plan = plan_tiles(
-        [d] * 4, [4] * 4, n, chosen, allowed=2**30, panel_rows=panel_rows, reducer_bytes=memory
+        Workload.sized([d] * 4, [4] * 4, [n]),
+        chosen,
+        allowed=2**30,
+        panel_rows=panel_rows,
+        reducer_bytes=memory,
     )
     every = np.arange(n)
     source = TileSource(

@@ -15,6 +15,7 @@ from scipy.spatial.distance import cdist, pdist
 from layerlake.analyses.similarity.tiles.planning import plan_tiles
 from layerlake.analyses.similarity.tiles.tile_kernels import TileKernel, tile_kernel
 from layerlake.analyses.similarity.tiles.tile_pass import TilePass, TileSource, open_tiles
+from layerlake.analyses.similarity.workload import Workload
 from layerlake.engine.passes.arrays import item_bytes, take_rows, to_host
 from layerlake.store.errors import InvalidInput, MemoryRefused
 
@@ -69,7 +70,11 @@ def opened(
     return open_tiles(
         source,
         lambda n: plan_tiles(
-            hiddens, stored, n, kernel, allowed=allowed, precision=precision, panel_rows=panel_rows
+            Workload.sized(hiddens, stored, [n]),
+            kernel,
+            allowed=allowed,
+            precision=precision,
+            panel_rows=panel_rows,
         ),
         **settings,
     )
@@ -310,7 +315,7 @@ def test_the_plan_takes_longer_panels_where_that_saves_reading() -> None:
     kernel = tile_kernel("cosine")
 
     def plan(allowed: int) -> Any:
-        return plan_tiles([768, 768], [2, 2], 100_000, kernel, allowed=allowed)
+        return plan_tiles(Workload.sized([768, 768], [2, 2], [100_000]), kernel, allowed=allowed)
 
     roomy, short, tight = plan(2**30), plan(2**27), plan(2**24)
     assert roomy.kept_panels == len(roomy.panels)
@@ -366,7 +371,9 @@ def test_memory_stays_within_what_was_said(
     spaces = [CountingSpace(part.astype(dtype)) for part in rows]
     chosen = tile_kernel(kernel)
     size = spaces[0].dtype.itemsize
-    wished = plan_tiles([d, d], [size] * 2, n, chosen, allowed=2**40, panel_rows=panel_rows)
+    wished = plan_tiles(
+        Workload.sized([d, d], [size] * 2, [n]), chosen, allowed=2**40, panel_rows=panel_rows
+    )
     allowed = wished.memory.needed + spare
     tracemalloc.start()
     try:
