@@ -11,7 +11,7 @@ from layerlake.cli.completion import corpora, files, sites
 from layerlake.cli.options import Decorator, unit_option
 
 if TYPE_CHECKING:
-    from layerlake.analyses.results.record import Recorded
+    from layerlake.analyses.results.result import Result
     from layerlake.store.lake import Lake
 
 SHARED: Final[dict[str, Decorator]] = {
@@ -107,7 +107,7 @@ def opened(lake: str | None, verified: bool) -> Lake:
         return open_lake(lake, verified=verified)
 
 
-def say(result: Recorded, out: str | None, as_json: bool) -> None:
+def say(result: Result, out: str | None, as_json: bool) -> None:
     """Write the result where asked, and print it with its notes."""
     from layerlake.analyses.results.files import write_result
 

@@ -66,8 +66,9 @@ def ls(path: str, lake: str | None, as_json: bool) -> None:
         records.append({"path": plan.path, "what": what})
     for analysis in opened.location.nodes("results"):
         for identity in opened.location.nodes(f"results/{analysis}"):
-            asked = opened.attributes(f"results/{analysis}/{identity}")["settings"]
-            records.append({"path": f"results/{analysis}/{identity}", "what": described(asked)})
+            node = f"results/{analysis}/{identity}"
+            settings = opened.attributes(node).get("settings")
+            records.append({"path": node, "what": described(analysis, settings)})
     records = [record for record in records if record["path"].startswith(wanted)]
     if path and not records:
         opened.check_path(path)

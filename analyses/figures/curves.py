@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from layerlake.analyses.figures.files import check_figure, write_figure
 from layerlake.analyses.figures.panels import (
@@ -17,15 +17,9 @@ from layerlake.analyses.figures.panels import (
     measures_to_draw,
     panels,
 )
-from layerlake.analyses.results.measures import CEILINGS
-from layerlake.analyses.results.parts import Record
-from layerlake.analyses.results.profile_measures import DRAWN, PROFILE_MEASURES
-from layerlake.analyses.results.similarity_measures import known_measure, title_of
+from layerlake.analyses.results.measures import CEILINGS, known_measure, title_of
+from layerlake.analyses.results.record import Record, Records
 from layerlake.store.errors import InvalidInput
-
-if TYPE_CHECKING:
-    from layerlake.analyses.results.profile import ProfileResult
-    from layerlake.analyses.results.similarity import SimilarityResult
 
 MOST_STRONG: Final = 8
 """Curves whose bands may be as dark as that of one; those of more would cover each other."""
@@ -46,7 +40,7 @@ class _Curve:
 
 
 def layer_curves(
-    result: SimilarityResult,
+    result: Records,
     measure: str | Iterable[str] | None = None,
     *,
     ax: Any = None,
@@ -91,30 +85,41 @@ def layer_curves(
             f"{', '.join(chosen)} has no number for two variants at a layer; there is nothing to "
             "draw over layers, but kind='matrix' shows layers against layers"
         )
-    titles = {name: title_of(name) for name in chosen}
+    titles = {name: title_of(name, result.measures) for name in chosen}
     return _drawn(curves, titles, _title(records, chosen, at_layer), ax, target, records)
 
 
-def profile_curves(
-    result: ProfileResult,
+def curves_of_spaces(
+    result: Records,
     measure: str | Iterable[str] | None = None,
     *,
+    usual: Iterable[str] = (),
     ax: Any = None,
     file: str | Path | None = None,
 ) -> Any:
-    """Draw numbers of a profile over layers; parameters and errors as `ProfileResult.plot`."""
+    """Draw numbers of single spaces, with a variant and a layer, over layers.
+
+    Parameters
+    ----------
+    usual
+        The measures that are drawn where `measure` names none, as far as the result holds them.
+    measure, ax, file
+        As `layer_curves`, which says too what is returned and raised.
+    """
     target = None if file is None else check_figure(file)
     held = result.labels("measure")
-    usual = [name for name in DRAWN if name in held]
-    chosen = measures_to_draw(result, usual if measure is None else measure)
-    curves = {name: _curves(result.records, name, ("corpus", "site")) for name in chosen}
+    chosen = measures_to_draw(
+        result, [name for name in usual if name in held] if measure is None else measure
+    )
+    curves = {name: _curves(result.records, name, result.distinguishing) for name in chosen}
     if not any(curves.values()):
         raise InvalidInput(
             f"{', '.join(chosen)} is defined for no space; there is nothing to draw over layers"
         )
-    titles = {name: PROFILE_MEASURES[name].title for name in chosen}
+    titles = {name: title_of(name, result.measures) for name in chosen}
     corpora, variants = result.labels("corpus"), result.labels("variant")
-    title = f"Profile of {variants[0]}" if len(variants) == 1 else "Profile"
+    title = result.kind.capitalize()
+    title += f" of {variants[0]}" if len(variants) == 1 else ""
     title += f", {corpora[0]}" if len(corpora) == 1 else ""
     return _drawn(curves, titles, title, ax, target)
 

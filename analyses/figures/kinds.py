@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from layerlake.analyses.figures.curves import layer_curves
 from layerlake.analyses.figures.maps import space_maps
 from layerlake.analyses.figures.matrices import heat_maps
-from layerlake.analyses.results.parts import parts_of
+from layerlake.analyses.results.record import Records
 from layerlake.store.errors import InvalidInput
-
-if TYPE_CHECKING:
-    from layerlake.analyses.results.similarity import SimilarityResult
 
 KINDS: Final[dict[str, tuple[Callable[..., Any], tuple[str, ...]]]] = {
     "curves": (layer_curves, ()),
@@ -24,8 +21,8 @@ KINDS: Final[dict[str, tuple[Callable[..., Any], tuple[str, ...]]]] = {
 
 
 def draw(
-    result: SimilarityResult,
-    kind: str | None = None,
+    result: Records,
+    kind: str,
     measure: str | Iterable[str] | None = None,
     *,
     ax: Any = None,
@@ -33,8 +30,6 @@ def draw(
     **options: Any,
 ) -> Any:
     """Draw a result; see `SimilarityResult.plot`."""
-    if kind is None:
-        kind = "matrix" if any(part.across for part in parts_of(result)) else "curves"
     check_kind(kind)
     function, known = KINDS[kind]
     odd = [name for name in options if name not in known]

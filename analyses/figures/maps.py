@@ -5,18 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
 from layerlake.analyses.figures.files import check_figure, write_figure
 from layerlake.analyses.figures.matrices import matrices_to_draw, title_of_panel
 from layerlake.analyses.figures.panels import add_legend, beside_width, looks_of, panels
+from layerlake.analyses.results.record import Records
 from layerlake.analyses.results.similarity_measures import measure_named
 from layerlake.analyses.results.space_map import SpaceMap, space_map
-
-if TYPE_CHECKING:
-    from layerlake.analyses.results.similarity import SimilarityResult
 
 MOST_NUMBERED: Final = 60
 """Points up to which all have the number of their layer; of more, each variant's ends have."""
@@ -28,7 +26,7 @@ MOST_WITH_ENDS: Final = 12
 
 
 def space_maps(
-    result: SimilarityResult,
+    result: Records,
     measure: str | Iterable[str] | None = None,
     *,
     corpus: str | None = None,

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from layerlake.analyses.figures.files import check_figure, write_figure
 from layerlake.analyses.figures.panels import measures_to_draw, panels
 from layerlake.analyses.results.measures import DIFFERENCE
+from layerlake.analyses.results.record import Records
 from layerlake.analyses.results.similarity_measures import measure_named
+from layerlake.analyses.results.space_matrix import space_matrix
 from layerlake.store.errors import InvalidInput
 
 if TYPE_CHECKING:
     import xarray as xr
-
-    from layerlake.analyses.results.similarity import SimilarityResult
 
 MOST_WRITTEN: Final = 10
 """Spaces up to which the numbers are written into the cells."""
@@ -42,7 +42,7 @@ NO_NUMBER: Final = "#d9d9d9"
 
 
 def heat_maps(
-    result: SimilarityResult,
+    result: Records,
     measure: str | Iterable[str] | None = None,
     *,
     corpus: str | None = None,
@@ -86,7 +86,7 @@ def heat_maps(
 
 
 def matrices_to_draw(
-    result: SimilarityResult,
+    result: Records,
     measure: str | Iterable[str] | None,
     corpus: str | None,
     site: str | None,
@@ -103,7 +103,7 @@ def matrices_to_draw(
         chosen = [name for name in chosen if not name.endswith(DIFFERENCE)] or chosen
     places = list(dict.fromkeys((r["measure"], r["corpus"], r["site"]) for r in result.records))
     drawn = [
-        result.to_matrix(name, corpus=where, site=at)
+        space_matrix(result, name, corpus=where, site=at)
         for name in chosen
         for of, where, at in places
         if of == name and corpus in (None, where) and site in (None, at)
@@ -117,7 +117,7 @@ def matrices_to_draw(
     return drawn
 
 
-def title_of_panel(matrix: xr.DataArray, result: SimilarityResult) -> str:
+def title_of_panel(matrix: xr.DataArray, result: Records) -> str:
     """Name the corpus, and the site where there are several."""
     about = str(matrix.attrs["corpus"])
     if len(result.labels("site")) > 1:

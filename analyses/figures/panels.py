@@ -6,13 +6,11 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 from layerlake.analyses.results.measures import CEILINGS, family_of, in_order
+from layerlake.analyses.results.record import Records
 from layerlake.store.errors import InvalidInput, MissingExtra
-
-if TYPE_CHECKING:
-    from layerlake.analyses.results.record import Recorded
 
 # Told apart by people who see few colours (Okabe and Ito 2008), yellow left out on white.
 COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -72,7 +70,7 @@ def _lighter(colour: str, share: float) -> str:
     return "#" + "".join(f"{round(part + (255 - part) * share):02x}" for part in parts)
 
 
-def measures_to_draw(result: Recorded, asked: str | Iterable[str] | None) -> list[str]:
+def measures_to_draw(result: Records, asked: str | Iterable[str] | None) -> list[str]:
     """Return the measures asked for; by default all but what is shown beside others.
 
     Raises
@@ -80,9 +78,9 @@ def measures_to_draw(result: Recorded, asked: str | Iterable[str] | None) -> lis
     InvalidInput
         The result holds none, or not one that was asked for.
     """
-    held = in_order(record["measure"] for record in result.records)
+    held = in_order((record["measure"] for record in result.records), result.measures)
     if asked is None:
-        first = {family_of(name): name for name in reversed(held)}
+        first = {family_of(name, result.measures): name for name in reversed(held)}
         if len(first) > 1:  # else they are drawn beside what they are the ceiling of
             first.pop(CEILINGS[0], None)
         chosen = list(first.values())[::-1]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from layerlake.analyses.results.destinations import check_place, write_whole
 
 if TYPE_CHECKING:
-    from layerlake.analyses.results.record import Recorded
+    from layerlake.analyses.results.result import Result
 
 SUFFIXES: Final = (".csv", ".json")
 
@@ -24,7 +24,7 @@ def check_out(file: str | Path) -> Path:
     return check_place(file, SUFFIXES, what="the result", lacking="say how to write a result")
 
 
-def write_result(result: Recorded, file: str | Path) -> None:
+def write_result(result: Result, file: str | Path) -> None:
     """Write a result as CSV, a record a line, or as its JSON object.
 
     Raises

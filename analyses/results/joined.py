@@ -6,14 +6,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TypeVar
 
-from layerlake.analyses.results.record import Recorded
+from layerlake.analyses.results.record import Records
 
-R = TypeVar("R", bound=Recorded)
-
-ACROSS = (
-    "r_all depends on how many rows each example gave; compare corpora by r_between, or draw equally "
-    "many rows from equally many examples"
-)
+R = TypeVar("R", bound=Records)
 
 
 def joined(results: Sequence[R]) -> R:
@@ -30,8 +25,8 @@ def joined(results: Sequence[R]) -> R:
         for key, value in results[0].settings.items()
     }
     notes = [f"{result.settings['corpus']}: {note}" for result in results for note in result.notes]
-    if any(record["measure"] == "r_all" for result in results for record in result.records):
-        notes.append(ACROSS)
+    held = {record["measure"] for result in results for record in result.records}
+    notes += [note for measure, note in results[0].notes_across.items() if measure in held]
     return dataclasses.replace(
         results[0],
         settings=settings,

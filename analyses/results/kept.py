@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import importlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeVar
 
-from layerlake.analyses.results.record import Recorded
+from layerlake.analyses.results.record import Records
 from layerlake.store.errors import LakeReadOnly, NameNotFound, StorageFailed
 from layerlake.store.identity import columns_fingerprint, settings_fingerprint, short
 from layerlake.store.lake import Lake
 from layerlake.store.space import Space
 
-R = TypeVar("R", bound=Recorded)
+R = TypeVar("R", bound=Records)
 
-METHOD_VERSION: Final = 4
-"""Counts the changes that move a reported digit or the fields: older results are not reused."""
+KINDS: Final = {"similarity": "SimilarityResult", "profile": "ProfileResult"}
+"""The result classes that are kept, by the module of this folder that each lives in."""
 
 
-def _fingerprint(settings: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
+def _fingerprint(
+    kind: type[Records], settings: Mapping[str, Any], identity: Mapping[str, Any]
+) -> str:
     """Return what names a result: the question and the bytes it was asked of."""
     return settings_fingerprint(
-        {"settings": settings, "identity": identity, "method_version": METHOD_VERSION}
+        {"settings": settings, "identity": identity, "method_version": kind.method_version}
     )
 
 
@@ -54,7 +58,7 @@ def find_result(
     LakeCorrupt
         It is there and damaged.
     """
-    fingerprint = _fingerprint(settings, identity)
+    fingerprint = _fingerprint(kind, settings, identity)
     try:
         columns, attributes = lake.table(_path(analysis, fingerprint))
     except NameNotFound:
@@ -70,7 +74,7 @@ def keep_result(lake: Lake, analysis: str, result: R) -> R:
     Where the lake was opened for reading, or cannot be written to, the result comes back with a
     note that says so.
     """
-    fingerprint = _fingerprint(result.settings, result.identity)
+    fingerprint = _fingerprint(type(result), result.settings, result.identity)
     path = _path(analysis, fingerprint)
     attributes = {"kind": "result", "fingerprint": fingerprint, **result.to_attributes()}
     columns, dimensions = result.to_columns(), result.dimensions()
@@ -84,16 +88,26 @@ def keep_result(lake: Lake, analysis: str, result: R) -> R:
     return result
 
 
-def described(settings: Mapping[str, Any]) -> str:
-    """Say in a line what a kept result is of, from its settings."""
-    about = ", ".join(settings["variants"])
-    if settings.get("all_pairs"):
-        about += " in all pairs"
-    elif "reference" in settings:
-        about += f" against {settings['reference']}"
-    parts = [f"{about} over {settings['corpus']}"]
-    if "kernel" in settings:
-        parts.append(str(settings["kernel"]))
-    parts += [measure for measure in settings.get("measures", ()) if measure != "rsa"]
-    rows = settings["rows"]
-    return ", ".join([*parts, f"rows {'by default' if rows is None else rows}"])
+def described(analysis: str, settings: Any) -> str:
+    """Say in a line what a kept result is of, from its analysis and settings.
+
+    Results of a class that this version does not know are described by their settings as they are,
+    and so are those with the settings of another version.
+    """
+    kind = _kind_of(analysis)
+    if kind is not None:
+        with contextlib.suppress(LookupError, TypeError):
+            return kind.describe(settings)
+    about = f"{analysis} result"
+    line = Records.describe(settings) if isinstance(settings, Mapping) else ""
+    return f"{about}: {line}" if line else about
+
+
+def _kind_of(analysis: str) -> type[Records] | None:
+    """Return the class whose results are kept in a folder, None where none is known."""
+    for module, name in KINDS.items():
+        found = importlib.import_module(f"layerlake.analyses.results.{module}")
+        kind: type[Records] = getattr(found, name)
+        if analysis in kind.analyses:
+            return kind
+    return None

@@ -3,111 +3,86 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
-from layerlake.analyses.results.parts import Part, Record, divided, p_text, parts_of, profile_parts
-from layerlake.analyses.results.profile_measures import TABLED, number_text
+from layerlake.analyses.results.measures import number_text
+from layerlake.analyses.results.parts import Part, divided, p_text
+from layerlake.analyses.results.record import Record, Records
 from layerlake.store.views.overview import TABLE_STYLE, fold
 
-if TYPE_CHECKING:
-    from layerlake.analyses.results.profile import ProfileResult
-    from layerlake.analyses.results.similarity import SimilarityResult
-
 MOST_COLUMNS: Final = 6
-"""More variants than that are rows, and layers columns."""
+"""Columns of values with their intervals; where there are more, they are rows."""
 OPEN_ROWS: Final = 50
 """Rows of a table that are not folded away."""
-OPEN_ACROSS: Final = 12
-"""Tables of layers against layers that are not folded away."""
+OPEN_TABLES: Final = 12
+"""Tables of a series, or of those that can be closed, that are not folded away."""
 MOST_FOLDED: Final = 60
-"""Tables that are folded away; more would make a page of many megabytes."""
+"""Tables of a series that are folded away; more would make a page of many megabytes."""
 
 
-def similarity_html(result: SimilarityResult) -> str:
-    """Return a table for each measure, corpus, reference and site: layers as rows.
+def tables_html(result: Records, parts: Sequence[Part]) -> str:
+    """Return the tables of a result as a page, one for each part.
 
-    Variants are columns. A cell holds the value above its interval, and r_between below r_all; a
-    dash stands for what is not defined. Many variants are rows instead. Layers compared across
-    make a table for each variant, folded away where there are many.
+    A cell holds the value above its interval, and what is shown beside a measure below it; a dash
+    stands for what is not defined. Many columns are rows instead, and many tables are folded away.
     """
-    shown, folded = divided(parts_of(result), OPEN_ACROSS)
-    tables = [_table(part) for part in shown]
+    shown, folded = divided(parts, OPEN_TABLES)
+    tables = []
+    for number, part in enumerate(shown):
+        table = _table(result, part)
+        closed = part.closable and number >= OPEN_TABLES
+        tables.append(fold(part.title, table) if closed else table)
     if folded:
-        more = f"{len(folded):,} more tables of layers against layers"
+        series = folded[0].series
         rest = len(folded) - MOST_FOLDED
         said = f"<p>and {rest:,} that are not shown; .plot() shows all</p>" if rest > 0 else ""
-        tables.append(fold(more, "".join(map(_table, folded[:MOST_FOLDED])) + said))
-    return _page(tables, result.notes)
+        content = "".join(_table(result, part) for part in folded[:MOST_FOLDED])
+        tables.append(fold(f"{len(folded):,} more {series}", content + said))
+    notes = [f"<br><small>note: {escape(note)}</small>" for note in result.notes]
+    return f'<div class="layerlake">{TABLE_STYLE}{"".join(tables + notes)}</div>'
 
 
-def profile_html(result: ProfileResult) -> str:
-    """Return a table for each variant: layers as rows, numbers with their intervals as columns."""
-    tables = []
-    for part, row in profile_parts(result, TABLED):
-        grid = _grid(part, row, row, part.labels(row), "measure", list(part.measures))
-        tables.append((part.title, f"<p><b>{escape(part.title)}</b></p>{grid}"))
-    folded = [fold(title, table) for title, table in tables[OPEN_ACROSS:]]
-    return _page([table for _title, table in tables[:OPEN_ACROSS]] + folded, result.notes)
+def _table(result: Records, part: Part) -> str:
+    """Return the table of one part under its title."""
+    about = escape(part.title)
+    if part.columns != "measure":
+        about += f" <small>({escape(', then '.join(part.measures))})</small>"
+    return f"<p><b>{about}</b></p>{_grid(result, part)}"
 
 
-def _page(tables: list[str], notes: Iterable[str]) -> str:
-    """Return tables and notes as a page."""
-    said = [f"<br><small>note: {escape(note)}</small>" for note in notes]
-    return f'<div class="layerlake">{TABLE_STYLE}{"".join(tables + said)}</div>'
-
-
-def _table(part: Part) -> str:
-    variants, layers = part.labels("variant"), part.labels("layer")
-    if part.across:
-        rows = part.labels("reference_layer")
-        page = _grid(part, "layer", "reference_layer", rows, "layer", layers)
-    elif len(variants) > MOST_COLUMNS:
-        page = _grid(part, "variant", "variant", variants, "layer", layers)
-    else:
-        page = _grid(part, "layer", "layer", layers, "variant", variants)
-    about = f"{escape(part.title)} <small>({escape(', then '.join(part.measures))})</small>"
-    return f"<p><b>{about}</b></p>{page}"
-
-
-def _grid(
-    part: Part,
-    rows_are: str,
-    row_field: str,
-    rows: list[Any],
-    column_field: str,
-    columns: list[Any],
-) -> str:
+def _grid(result: Records, part: Part) -> str:
+    row_field, column_field, turned = part.turned(MOST_COLUMNS)
+    head_of_rows = part.head or row_field
+    columns = part.labels(column_field) if turned else part.column_labels()
     cells = part.cells(row_field, column_field)
-    prefix = "layer " if column_field == "layer" else ""
+    prefix = f"{column_field} " if result.fields[column_field] == "whole" else ""
     names = [escape(f"{prefix}{column}") for column in columns]
-    head = f"<tr><th>{rows_are}</th>{''.join(f'<th>{name}</th>' for name in names)}</tr>"
-    lines = [
-        f"<tr><th>{escape(str(row))}</th>"
-        + "".join(
-            f"<td>{_cell(cells.get((row, column), {}), part.measures)}</td>" for column in columns
-        )
-        + "</tr>"
-        for row in rows
-    ]
+    head = f"<tr><th>{head_of_rows}</th>{''.join(f'<th>{name}</th>' for name in names)}</tr>"
+    lines = []
+    for row in part.labels(row_field):
+        found = (cells.get((row, column), {}) for column in columns)
+        written = "".join(f"<td>{_cell(result, cell, part.measures)}</td>" for cell in found)
+        lines.append(f"<tr><th>{escape(str(row))}</th>{written}</tr>")
 
     def table(body: list[str]) -> str:
+        """Return some of the rows as a table."""
         return f"<table><thead>{head}</thead><tbody>{''.join(body)}</tbody></table>"
 
     page = table(lines[:OPEN_ROWS])
     if lines[OPEN_ROWS:]:
-        page += fold(f"{len(lines) - OPEN_ROWS:,} more {rows_are}s", table(lines[OPEN_ROWS:]))
+        more = f"{len(lines) - OPEN_ROWS:,} more {head_of_rows}s"
+        page += fold(more, table(lines[OPEN_ROWS:]))
     return page
 
 
-def _cell(found: Mapping[str, Record], measures: Iterable[str]) -> str:
-    """Write the measures of one variant at one layer."""
+def _cell(result: Records, found: Mapping[str, Record], measures: Iterable[str]) -> str:
+    """Write the measures of one cell."""
     parts = []
     for record in (found[measure] for measure in measures if measure in found):
         value, *ends = (
-            number_text(record["measure"], record[end]) if _is_number(record[end]) else ""
-            for end in ("value", "low", "high")
+            _number(result, record["measure"], record.get(end)) for end in ("value", "low", "high")
         )
         text = value or "-"
         if value and all(ends):
@@ -118,5 +93,8 @@ def _cell(found: Mapping[str, Record], measures: Iterable[str]) -> str:
     return "<br>".join(parts) or "-"
 
 
-def _is_number(value: float | None) -> bool:
-    return value is not None and not math.isnan(value)
+def _number(result: Records, measure: str, value: float | None) -> str:
+    """Write a number, nothing where it is not defined."""
+    if value is None or math.isnan(value):
+        return ""
+    return number_text(measure, value, result.measures)

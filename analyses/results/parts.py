@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 
-from layerlake.analyses.results.measures import CEILINGS, DIFFERENCE, family_of, in_order
-
-if TYPE_CHECKING:
-    from layerlake.analyses.results.profile import ProfileResult
-    from layerlake.analyses.results.similarity import SimilarityResult
-
-Record = Mapping[str, Any]
-
-
-_HEADINGS: Final = {"r_all": "similarity", CEILINGS[0]: "noise ceiling of similarity"}
+from layerlake.analyses.results.measures import family_of, title_of
+from layerlake.analyses.results.record import Record, Records
 
 
 def p_text(record: Record) -> str:
@@ -32,17 +24,38 @@ class Part:
     """Records that make a table."""
 
     title: str
-    measures: tuple[str, ...]
-    """One, or one and what is shown beside it."""
-    across: bool
-    """Whether the layers of one variant (rows) meet those of another (columns)."""
     records: tuple[Record, ...]
-    """Of one corpus, site and reference; of one variant where `across`."""
+    rows: str
+    """The field of the rows."""
+    columns: str
+    """The field of the columns: `measure` where each measure has one of its own."""
+    measures: tuple[str, ...]
+    """The columns; or what a cell holds: one measure, and what is shown beside it."""
+    turns: bool = False
+    """Whether columns become rows where there are many."""
+    short: bool = False
+    """Whether a cell of text holds the first measure alone, and how far its interval reaches."""
+    head: str = ""
+    """What stands above the rows; their field where empty."""
+    series: str = ""
+    """What it is one of, in the plural, where there may be too many of those to show."""
+    closable: bool = False
+    """Whether a page folds it away, under its title, where many are open before it."""
 
     def labels(self, field: str) -> list[Any]:
-        """Return the different entries of a field, layers ascending, others as met."""
+        """Return the different entries of a field, whole numbers ascending, others as met."""
         found = list(dict.fromkeys(record[field] for record in self.records))
-        return sorted(found) if field in ("layer", "reference_layer") else found
+        return sorted(found) if found and isinstance(found[0], int) else found
+
+    def column_labels(self) -> list[Any]:
+        """Return what the columns are of."""
+        return list(self.measures) if self.columns == "measure" else self.labels(self.columns)
+
+    def turned(self, most_columns: int) -> tuple[str, str, bool]:
+        """Return the fields of rows and columns, and whether they have changed places."""
+        if self.turns and len(self.column_labels()) > most_columns:
+            return self.columns, self.rows, True
+        return self.rows, self.columns, False
 
     def cells(self, row: str, column: str) -> dict[tuple[Any, Any], dict[str, Record]]:
         """Return the records of each cell, by measure."""
@@ -52,79 +65,52 @@ class Part:
         return cells
 
 
-def parts_of(result: SimilarityResult) -> list[Part]:
-    """Group the records by corpus, site, measure and reference.
+def parts_of(result: Records) -> list[Part]:
+    """Group the records of a result as its layout says.
 
-    Layers compared with their own of the reference, or all with one of its layers, make one part
-    for all variants. Where several layers of a reference meet others, every variant is a part.
+    A part is of one label of each axis and distinguishing field that is neither rows nor columns,
+    which make its title; and of one family of measures, where these are not the columns.
     """
-    by_measure: dict[str, list[Record]] = {}
-    for one in result.records:
-        by_measure.setdefault(one["measure"], []).append(one)
-    alike: dict[tuple[str, str, str], list[Record]] = {}
-    for measure in in_order(by_measure):
-        for record in by_measure[measure]:
-            key = (record["corpus"], record["site"], family_of(measure))
-            alike.setdefault(key, []).append(record)
-    parts = []
-    for (corpus, site, family), records in alike.items():
-        first = family.removesuffix(DIFFERENCE)
-        what = _HEADINGS.get(first, first)
-        what = what if first == family else f"difference in {what}"
-        layers = _reference_layers(records)
-        across = any(layer == "several" for layer in layers.values())
-        grouped: dict[str, list[Record]] = {}
-        for record in records:
-            reference = record["reference"]
-            if across:
-                heading = f"{what} of {reference} (rows) and {record['variant']} (columns)"
-            else:
-                heading = f"{what} to {reference}{layers[reference]}"
-            grouped.setdefault(heading, []).append(record)
-        measures = tuple(in_order(record["measure"] for record in records))
-        parts += [
-            Part(f"{corpus}, {site}: {heading}", measures, across, tuple(members))
-            for heading, members in grouped.items()
-        ]
-    return parts
-
-
-def profile_parts(result: ProfileResult, measures: Sequence[str]) -> list[tuple[Part, str]]:
-    """Group the records of a profile by corpus, site and variant; return the field of rows too.
-
-    Where all is of one layer, variants are the rows of one part.
-    """
-    field = "layer" if len(result.labels("layer")) > 1 else "variant"
-    grouped: dict[str, list[Record]] = {}
+    layout, own = result.layout, result.measures
+    differing = (field for field in layout.rows if len(result.labels(field)) > 1)
+    rows = next(differing, layout.rows[-1])
+    within = (rows, layout.columns, "measure")
+    beside = [field for field in result.distinguishing if field not in within]
+    along = [axis for axis in result.axes if axis not in within]
+    families = {name: family_of(name, own) for name in result.labels("measure")}
+    grouped: dict[tuple[str, str], list[Record]] = {}
     for record in result.records:
-        of = f"layer {record['layer']}" if field == "variant" else record["variant"]
-        grouped.setdefault(f"{record['corpus']}, {record['site']}: {of}", []).append(record)
-    held = set(result.labels("measure"))
-    shown = tuple(measure for measure in measures if measure in held)
-    return [(Part(title, shown, False, tuple(found)), field) for title, found in grouped.items()]
-
-
-def _reference_layers(records: Iterable[Record]) -> dict[str, str]:
-    """Return, for each reference, what to say of its layers: nothing, which one, or `several`."""
-    pairs: dict[str, set[tuple[int, int]]] = {}
-    for record in records:
-        pairs.setdefault(record["reference"], set()).add(
-            (record["reference_layer"], record["layer"])
+        said = (
+            ", ".join(_named(result, record, field) for field in fields)
+            for fields in (beside, along)
         )
-    said = {}
-    for reference, met in pairs.items():
-        own = {layer for layer, _other in met}
-        if all(layer == other for layer, other in met):
-            said[reference] = ""
-        else:
-            said[reference] = f", layer {own.pop()}" if len(own) == 1 else "several"
-    return said
+        title = ": ".join(filter(None, said)) or result.kind
+        family = "" if layout.columns == "measure" else families[record["measure"]]
+        grouped.setdefault((title, family), []).append(record)
+    held = [name for name in layout.shown or families if name in families]
+    return [
+        Part(
+            f"{title}: {title_of(family, own)}" if family else title,
+            tuple(records),
+            rows,
+            layout.columns,
+            tuple(name for name in held if family in ("", families[name])),
+            turns=bool(family),
+            closable=True,
+        )
+        for (title, family), records in grouped.items()
+    ]
 
 
-def divided(parts: Sequence[Part], most_across: int) -> tuple[list[Part], list[Part]]:
-    """Return the parts to show, and those of layers against layers that are too many."""
-    across = [k for k, part in enumerate(parts) if part.across]
-    folded = set(across[most_across:])
+def _named(result: Records, record: Record, field: str) -> str:
+    """Return the label of a field in a title: `layer 3`, or the text alone."""
+    return str(record[field]) if result.fields[field] == "text" else f"{field} {record[field]}"
+
+
+def divided(parts: Sequence[Part], most: int) -> tuple[list[Part], list[Part]]:
+    """Return the parts to show, and those of a series that are too many."""
+    in_series = [k for k, part in enumerate(parts) if part.series]
+    folded = set(in_series[most:])
     return (
         [part for k, part in enumerate(parts) if k not in folded],
         [part for k, part in enumerate(parts) if k in folded],

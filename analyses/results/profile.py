@@ -11,28 +11,28 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from layerlake.analyses.results.record import Recorded
-from layerlake.store.views.overview import ranges_text
+from layerlake.analyses.results.record import FieldType, Layout, rows_text
+from layerlake.analyses.results.result import Result
 
 if TYPE_CHECKING:
     import xarray as xr
 
-PROFILE_FIELDS: Final = (
-    "corpus",
-    "variant",
-    "site",
-    "layer",
-    "measure",
-    "value",
-    "low",
-    "high",
-    "bound",
-    "n",
-    "n_clusters",
-    "rows_per_cluster",
-    "within_pair_share",
-    "n_without_direction",
-)
+PROFILE_FIELDS: Final[Mapping[str, FieldType]] = {
+    "corpus": "text",
+    "variant": "text",
+    "site": "text",
+    "layer": "whole",
+    "measure": "text",
+    "value": "number",
+    "low": "number",
+    "high": "number",
+    "bound": "number",
+    "n": "whole",
+    "n_clusters": "whole",
+    "rows_per_cluster": "number",
+    "within_pair_share": "number",
+    "n_without_direction": "whole",
+}
 """Fields of a record, in order. `value`, `low`, `high` and `bound` may be None: not defined, no
 interval, exact but for rounding. `n_without_direction` rows are of length zero: they have no cosine,
 and count in all else.
@@ -43,36 +43,53 @@ SpaceName = tuple[str, str, str, int]
 
 
 @dataclass(frozen=True, repr=False)
-class ProfileResult(Recorded):
+class ProfileResult(Result):
     """How the rows of spaces are spread.
 
     A record is a flat mapping of `PROFILE_FIELDS`, one for each space and number
-    (`profile_measures.PROFILE_MEASURES`).
+    (`profile_measures.MEASURES`).
     """
 
     spectra: dict[SpaceName, NDArray[np.float64]] = field(default_factory=dict, compare=False)
     """(axis,) of each space: the variances along its principal axes, falling, in squared units."""
 
     kind: ClassVar[str] = "profile"
-    fields: ClassVar[tuple[str, ...]] = PROFILE_FIELDS
-    text: ClassVar[frozenset[str]] = frozenset(("corpus", "variant", "site", "measure"))
-    whole: ClassVar[frozenset[str]] = frozenset(("layer", "n", "n_clusters", "n_without_direction"))
+    analyses: ClassVar[tuple[str, ...]] = ("profile",)
+    method_version: ClassVar[int] = 4
+    fields: ClassVar[Mapping[str, FieldType]] = PROFILE_FIELDS
+    axes: ClassVar[tuple[str, ...]] = ("variant", "layer", "measure")
+    distinguishing: ClassVar[tuple[str, ...]] = ("corpus", "site")
     numbers: ClassVar[tuple[str, ...]] = ("value", "low", "high", "bound")
-    beside: ClassVar[tuple[str, ...]] = ("corpus", "site")
+    each: ClassVar[str] = "space"
+    layout: ClassVar[Layout] = Layout(
+        rows=("layer", "variant"),
+        shown=(
+            "anisotropy",
+            "participation-ratio",
+            "effective-rank",
+            "dimensions-90",
+            "variance",
+            "norm-mean",
+            "norm-sd",
+        ),
+    )
+
+    @classmethod
+    def describe(cls, settings: Mapping[str, Any]) -> str:
+        """Say in a line what a kept result is of, from its settings."""
+        about = f"{', '.join(settings['variants'])} over {settings['corpus']}"
+        return f"{about}, {rows_text(settings['rows'])}"
 
     def __repr__(self) -> str:
         if not self.records:
             return "<ProfileResult of nothing>"
+        from layerlake.store.views.overview import ranges_text
+
         return (
             f"<ProfileResult over {self.named('corpus', 'corpora')}: "
             f"{self.named('variant', 'variants')}, layers {ranges_text(self.labels('layer'))}; "
             ".table() prints it>"
         )
-
-    def _repr_html_(self) -> str:
-        from layerlake.analyses.results.pages import profile_html
-
-        return profile_html(self)
 
     def spaces(self) -> list[SpaceName]:
         """Return the spaces in the order of the records."""
@@ -88,9 +105,7 @@ class ProfileResult(Recorded):
         A cell holds the value with its interval in brackets, and a dash stands for what is not
         defined. Where there is one layer, variants are the rows of one table.
         """
-        from layerlake.analyses.results.tables import profile_text
-
-        return profile_text(self)
+        return super().table()
 
     def to_spectrum(self) -> xr.Dataset:
         """Return the spectra over (variant, layer, axis), axes counted from 1.
@@ -102,7 +117,9 @@ class ProfileResult(Recorded):
         """
         import xarray as xr
 
-        apart, coordinates = self._axes()
+        from layerlake.analyses.results.arrays import leading_axes
+
+        apart, coordinates = leading_axes(self)
         leading = (*apart, "variant", "layer")
         labels = {axis: self.labels(axis) for axis in leading}
         widest = max((len(spectrum) for spectrum in self.spectra.values()), default=0)
@@ -181,6 +198,7 @@ class ProfileResult(Recorded):
         StorageFailed
             The file cannot be written.
         """
-        from layerlake.analyses.figures.curves import profile_curves
+        from layerlake.analyses.figures.curves import curves_of_spaces
 
-        return profile_curves(self, measure, ax=ax, file=file)
+        usual = ("anisotropy", "participation-ratio", "dimensions-90", "norm-mean")
+        return curves_of_spaces(self, measure, usual=usual, ax=ax, file=file)

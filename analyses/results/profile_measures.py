@@ -2,67 +2,35 @@
 
 from __future__ import annotations
 
-import math
-from typing import Final, NamedTuple
+from collections.abc import Mapping
+from typing import Final
 
+from layerlake.analyses.results.measures import FOUR_SIGNIFICANT, Measure
 
-class ProfileMeasure(NamedTuple):
-    """How to read a number of a profile."""
+_QUANTITIES: Final = (
+    ("participation-ratio", "participation ratio", FOUR_SIGNIFICANT),
+    ("effective-rank", "effective rank", FOUR_SIGNIFICANT),
+    ("dimensions-50", "principal axes of 50 % of the variance", ".0f"),
+    ("dimensions-90", "principal axes of 90 % of the variance", ".0f"),
+    ("dimensions-99", "principal axes of 99 % of the variance", ".0f"),
+    ("variance", "total variance", FOUR_SIGNIFICANT),
+    ("mean-length", "length of the mean row", FOUR_SIGNIFICANT),
+    ("norm-mean", "mean length of a row", FOUR_SIGNIFICANT),
+    ("norm-sd", "standard deviation of the lengths", FOUR_SIGNIFICANT),
+    ("norm-min", "shortest row", FOUR_SIGNIFICANT),
+    ("norm-q1", "lower quartile of the lengths", FOUR_SIGNIFICANT),
+    ("norm-median", "median length of a row", FOUR_SIGNIFICANT),
+    ("norm-q3", "upper quartile of the lengths", FOUR_SIGNIFICANT),
+    ("norm-max", "longest row", FOUR_SIGNIFICANT),
+)
 
-    title: str
-    """What an axis calls it."""
-    written: str
-    """How it is formatted for people; empty for four digits."""
-
-
-_PLAIN: Final = ""
-
-PROFILE_MEASURES: Final = {
-    "anisotropy": ProfileMeasure("anisotropy (mean cosine)", "z.3f"),
-    "participation-ratio": ProfileMeasure("participation ratio", _PLAIN),
-    "effective-rank": ProfileMeasure("effective rank", _PLAIN),
-    "dimensions-50": ProfileMeasure("principal axes of 50 % of the variance", ".0f"),
-    "dimensions-90": ProfileMeasure("principal axes of 90 % of the variance", ".0f"),
-    "dimensions-99": ProfileMeasure("principal axes of 99 % of the variance", ".0f"),
-    "variance": ProfileMeasure("total variance", _PLAIN),
-    "mean-length": ProfileMeasure("length of the mean row", _PLAIN),
-    "norm-mean": ProfileMeasure("mean length of a row", _PLAIN),
-    "norm-sd": ProfileMeasure("standard deviation of the lengths", _PLAIN),
-    "norm-min": ProfileMeasure("shortest row", _PLAIN),
-    "norm-q1": ProfileMeasure("lower quartile of the lengths", _PLAIN),
-    "norm-median": ProfileMeasure("median length of a row", _PLAIN),
-    "norm-q3": ProfileMeasure("upper quartile of the lengths", _PLAIN),
-    "norm-max": ProfileMeasure("longest row", _PLAIN),
+MEASURES: Final[Mapping[str, Measure]] = {
+    "anisotropy": Measure("anisotropy", "anisotropy (mean cosine)", "quantity", -1.0, 1.0)
+} | {
+    name: Measure(name, title, "quantity", 0.0, written=written)
+    for name, title, written in _QUANTITIES
 }
 """In the order of records."""
+FAMILIES: Final[Mapping[str, Measure]] = {}
 SHARES: Final = {"dimensions-50": 0.5, "dimensions-90": 0.9, "dimensions-99": 0.99}
 """Of the variance."""
-TABLED: Final = (
-    "anisotropy",
-    "participation-ratio",
-    "effective-rank",
-    "dimensions-90",
-    "variance",
-    "norm-mean",
-    "norm-sd",
-)
-"""Columns of a table; the others are for programs."""
-DRAWN: Final = ("anisotropy", "participation-ratio", "dimensions-90", "norm-mean")
-"""Panels of a figure where nobody says."""
-
-
-def number_text(measure: str, value: float) -> str:
-    """Write a number of any measure for people: similarities to three digits behind the point."""
-    known = PROFILE_MEASURES.get(measure)
-    return format(value, "z.3f") if known is None else _written(value, known.written)
-
-
-def _written(value: float, how: str) -> str:
-    """Write a number as told, or with four digits that count."""
-    if how:
-        return format(value, how)
-    size = abs(value)
-    if value and not 1e-3 <= size < 1e7:
-        return f"{value:.3e}"
-    before = math.floor(math.log10(size)) + 1 if size >= 1 else 1
-    return f"{value:.{max(4 - before, 0)}f}"

@@ -1,36 +1,55 @@
-"""Results as flat records, one for each number, and their way into tables and back."""
+"""Results as flat records, one for each number; their class declares what they hold."""
 
 from __future__ import annotations
 
-import csv
-import importlib
-import io
-import json
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from layerlake.analyses.results.measures import in_order
-from layerlake.store.errors import InvalidInput, MissingExtra, StorageFailed
+from layerlake.store.errors import InvalidInput
 
 if TYPE_CHECKING:
-    import xarray as xr
+    from layerlake.analyses.results.measures import Measure
+
+FieldType: TypeAlias = Literal["text", "whole", "number"]
+"""Text and whole numbers are always there; a number may be None."""
+Record: TypeAlias = Mapping[str, Any]
+"""One flat mapping of the fields for each number."""
+
+_LONGEST: Final = 100
+"""Characters of settings in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the records of a result are laid out in tables."""
+
+    rows: tuple[str, ...]
+    """Candidates for the field of the rows: the first that differs within the result is it, else
+    the last."""
+    columns: str = "measure"
+    """The field of the columns. Where it is another, each family of measures has a table."""
+    shown: tuple[str, ...] = ()
+    """Measures that the tables show, in this order; all where empty."""
 
 
 @dataclass(frozen=True, repr=False)
-class Recorded(ABC):
-    """A result of flat records, whose fields a subclass names."""
+class Records:
+    """Flat records, one for each number, with what was asked and of which inputs.
+
+    A subclass declares the fields, their axes, their tables and its version; what is written,
+    tabled, drawn and kept follows the declaration. Each has the fields `measure` and `value`.
+    """
 
     settings: dict[str, Any]
     """What was asked for: kernel, interval, confidence, rows and so on."""
     identity: dict[str, Any]
-    """Which inputs were read, by their fingerprints."""
+    """Which inputs were read, by their fingerprints: of sets, labels, task files."""
     records: tuple[dict[str, Any], ...]
     """One flat mapping of the fields for each number."""
     notes: tuple[str, ...] = ()
@@ -38,14 +57,26 @@ class Recorded(ABC):
 
     kind: ClassVar[str]
     """What messages call it."""
-    fields: ClassVar[tuple[str, ...]]
-    """Of a record, in order; all that are neither text nor whole are numbers or None."""
-    text: ClassVar[frozenset[str]]
-    whole: ClassVar[frozenset[str]]
-    numbers: ClassVar[tuple[str, ...]]
-    """What `to_xarray` has arrays of."""
-    beside: ClassVar[tuple[str, ...]]
-    """What tells records apart beside variant, layer and measure."""
+    analyses: ClassVar[tuple[str, ...]]
+    """The folders under `results/` of a lake that it is kept in."""
+    method_version: ClassVar[int]
+    """Counts the changes that move a reported digit or the fields: older results are not reused."""
+    fields: ClassVar[Mapping[str, FieldType]]
+    """Of a record, in order."""
+    axes: ClassVar[tuple[str, ...]]
+    """The fields that are the axes of `to_xarray`, `measure` the last."""
+    distinguishing: ClassVar[tuple[str, ...]] = ()
+    """Fields that may tell records apart too: axes where they do."""
+    numbers: ClassVar[tuple[str, ...]] = ("value",)
+    """The fields that `to_xarray` has arrays of."""
+    each: ClassVar[str]
+    """What has one record a measure: a space, a pair of spaces, a run."""
+    layout: ClassVar[Layout]
+    """How tables are laid out, where a class has no `parts` of its own."""
+    measures: ClassVar[Mapping[str, Measure]] = MappingProxyType({})
+    """Measures of its own, by name; others are found in `results.measures`."""
+    notes_across: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """By measure, a note for results of several corpora."""
 
     def __post_init__(self) -> None:
         """Refuse records that lack a field or have one too many."""
@@ -58,156 +89,50 @@ class Recorded(ABC):
                 )
 
     def labels(self, field: str) -> list[Any]:
-        """Return the different entries of a field: layers and measures in order, others as met."""
+        """Return the different entries of a field: whole numbers ascending, others as met.
+
+        Measures that are shown beside others stand right behind them.
+        """
         found = list(dict.fromkeys(record[field] for record in self.records))
-        if field in ("layer", "reference_layer"):
+        if self.fields[field] == "whole":
             return sorted(found)
-        return in_order(found) if field == "measure" else found
+        if field != "measure":
+            return found
+        from layerlake.analyses.results.measures import in_order
+
+        return in_order(found, self.measures)
 
     def named(self, field: str, many: str) -> str:
         """Return the different entries of a field in a line, or how many there are."""
         found = self.labels(field)
-        return ", ".join(found) if len(found) <= 3 else f"{len(found)} {many}"
+        return ", ".join(map(str, found)) if len(found) <= 3 else f"{len(found)} {many}"
 
-    @abstractmethod
-    def table(self) -> str:
-        """Return tables for people."""
-
-    def to_xarray(self) -> xr.Dataset:
-        """Return the numbers, `value` and what goes with it, over (variant, layer, measure).
-
-        None is NaN. What else tells records apart (`corpus`, `site`, and of a comparison
-        `reference` and `reference_layer`) is a leading axis. Where the variant alone, or the layer
-        alone, says it (each variant its own reference, each layer compared with the same layer), it
-        is a coordinate beside that.
-
-        Raises
-        ------
-        InvalidInput
-            Two records are of the same spaces and measure.
-        """
-        import xarray as xr
-
-        apart, coordinates = self._axes()
-        axes = (*apart, "variant", "layer", "measure")
-        labels = {axis: self.labels(axis) for axis in axes}
-        place = {axis: {label: k for k, label in enumerate(labels[axis])} for axis in axes}
-        shape = tuple(len(labels[axis]) for axis in axes)
-        arrays = {name: np.full(shape, np.nan) for name in self.numbers}
-        taken = set()
-        for record in self.records:
-            at = tuple(place[axis][record[axis]] for axis in axes)
-            if at in taken:
-                raise InvalidInput(
-                    f"{record['variant']} has two records for {record['measure']} at layer "
-                    f"{record['layer']}; give one for each pair of spaces and measure"
-                )
-            taken.add(at)
-            for name, array in arrays.items():
-                array[at] = _nan(record[name])
-        return xr.Dataset(
-            {name: (axes, array) for name, array in arrays.items()},
-            coords={**labels, **coordinates},
-            attrs={name: json.dumps(value) for name, value in self.to_attributes().items()},
-        )
-
-    def _axes(self) -> tuple[list[str], dict[str, Any]]:
-        """Return the fields that need an axis of their own, and coordinates for the others."""
-        apart: list[str] = []
-        coordinates: dict[str, Any] = {}
-        for field in self.beside:
-            found = self.labels(field)
-            along = [axis for axis in ("variant", "layer") if self._follows(field, axis)]
-            if len(found) == 1:
-                coordinates[field] = found[0]
-            elif along:
-                said = {record[along[0]]: record[field] for record in self.records}
-                coordinates[field] = (along[0], [said[label] for label in self.labels(along[0])])
-            elif found:
-                apart.append(field)
-        return apart, coordinates
-
-    def _follows(self, field: str, axis: str) -> bool:
-        """Whether records of the same variant, or layer, never differ in a field."""
-        said: dict[Any, Any] = {}
-        return all(
-            said.setdefault(record[axis], record[field]) == record[field] for record in self.records
-        )
-
-    def to_pandas(self) -> Any:
-        """Return the records as a pandas DataFrame, one row each.
-
-        Raises
-        ------
-        MissingExtra
-            pandas is not installed.
-        """
-        try:
-            frame = importlib.import_module("pandas").DataFrame
-        except ImportError as error:
-            raise MissingExtra(
-                "to_pandas needs pandas, which is not installed; install it with: "
-                "pip install pandas"
-            ) from error
-        columns = self.to_columns()
-        return frame(
-            {
-                field: columns[field].tolist() if field in self.text else columns[field]
-                for field in self.fields
-            }
-        )
-
-    def to_csv(self, file: str | Path | None = None) -> str:
-        """Return the records as CSV, a line each under a line of their fields; write it where asked.
-
-        Numbers are written so that they are read back to the bit; what is None is empty.
-
-        Raises
-        ------
-        StorageFailed
-            The file cannot be written.
-        """
-        text = io.StringIO()
-        lines = csv.writer(text, lineterminator="\n")
-        lines.writerow(self.fields)
-        for record in self.records:
-            lines.writerow([none_for_nan(record[field]) for field in self.fields])
-        if file is not None:
-            try:
-                Path(file).write_text(text.getvalue(), encoding="utf-8", newline="")
-            except OSError as error:
-                raise StorageFailed(
-                    f"the table cannot be written to {file}: {error.strerror}; choose another place"
-                ) from error
-        return text.getvalue()
-
-    def to_json(self) -> str:
-        """Return one JSON object of settings, identity, records and notes."""
-        return json.dumps(
-            {
-                "settings": self.settings,
-                "identity": self.identity,
-                "records": [
-                    {field: none_for_nan(record[field]) for field in self.fields}
-                    for record in self.records
-                ],
-                "notes": list(self.notes),
-            },
-            ensure_ascii=False,
-            allow_nan=False,
-        )
+    @classmethod
+    def describe(cls, settings: Mapping[str, Any]) -> str:
+        """Return a line on a result with these settings, for a list of kept results."""
+        said = []
+        for name, value in settings.items():
+            if isinstance(value, list | tuple):
+                text = ", ".join(map(str, value))
+            elif value is None or isinstance(value, Mapping):
+                text = ""
+            else:
+                text = str(value)
+            said += [f"{name} {text}"] if text else []
+        line = ", ".join(said)
+        return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 4].rstrip(', ')} ..."
 
     def to_columns(self) -> dict[str, NDArray[Any]]:
         """Return the records as one array per field, NaN in the place of None."""
         columns: dict[str, NDArray[Any]] = {}
-        for field in self.fields:
+        for field, kind in self.fields.items():
             values = [record[field] for record in self.records]
-            if field in self.text:
+            if kind == "text":
                 columns[field] = np.array(values, dtype=np.dtypes.StringDType())
-            elif field in self.whole:
+            elif kind == "whole":
                 columns[field] = np.array(values, dtype=np.int64)
             else:
-                columns[field] = np.array([_nan(value) for value in values], dtype=np.float64)
+                columns[field] = np.array([nan_for_none(v) for v in values], dtype=np.float64)
         return columns
 
     def dimensions(self) -> dict[str, tuple[str, ...]]:
@@ -239,14 +164,15 @@ class Recorded(ABC):
     @classmethod
     def _listed(cls, field: str, column: NDArray[Any]) -> list[Any]:
         """Return a column as Python values of its field."""
-        if field in cls.text:
+        kind = cls.fields[field]
+        if kind == "text":
             return [str(value) for value in column]
-        if field in cls.whole:
+        if kind == "whole":
             return [int(value) for value in column]
         return [none_for_nan(float(value)) for value in column]
 
 
-def _nan(value: float | None) -> float:
+def nan_for_none(value: float | None) -> float:
     """Return the number, NaN for None."""
     return math.nan if value is None else float(value)
 
@@ -254,6 +180,11 @@ def _nan(value: float | None) -> float:
 def none_for_nan(value: Any) -> Any:
     """Return the value, None for NaN, which JSON does not have."""
     return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def rows_text(rows: int | str | None) -> str:
+    """Say how many rows were asked for."""
+    return f"rows {'by default' if rows is None else rows}"
 
 
 def gathered_notes(said: Iterable[tuple[Key, Iterable[str]]]) -> list[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from layerlake.analyses.results.space_matrix import space_matrix
 from layerlake.store.amounts import parse_bytes, require
 from layerlake.store.errors import InvalidInput
 from layerlake.store.views.rsatoolbox_dataset import (
@@ -24,7 +25,7 @@ from layerlake.store.views.rsatoolbox_dataset import (
 if TYPE_CHECKING:
     import xarray as xr
 
-    from layerlake.analyses.results.similarity import SimilarityResult
+    from layerlake.analyses.results.record import Records
     from layerlake.store.space import Space
 
 DISSIMILARITIES: Final = {
@@ -166,14 +167,14 @@ def _fill(
 
 
 def result_to_rdms(
-    result: SimilarityResult,
+    result: Records,
     measure: str | None = None,
     *,
     corpus: str | None = None,
     site: str | None = None,
 ) -> Any:
     """Return how unlike spaces are as `rsatoolbox.rdm.RDMs`; see `SimilarityResult.to_rsatoolbox`."""
-    matrix = result.to_matrix(measure, corpus=corpus, site=site)
+    matrix = space_matrix(result, measure, corpus=corpus, site=site)
     alike = matrix.attrs["kind"] == "similarity"
     values = matrix.to_numpy()
     upper = values[np.triu_indices(len(values), 1)]

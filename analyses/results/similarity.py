@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from layerlake.analyses.results.record import Recorded
-from layerlake.store.views.overview import ranges_text
+from layerlake.analyses.results.record import FieldType, rows_text
+from layerlake.analyses.results.result import Result
 
 if TYPE_CHECKING:
     import xarray as xr
 
-FIELDS: Final = (
-    "corpus",
-    "reference",
-    "reference_layer",
-    "variant",
-    "site",
-    "layer",
-    "measure",
-    "value",
-    "low",
-    "high",
-    "bound",
-    "p",
-    "n",
-    "n_clusters",
-    "rows_per_cluster",
-    "within_pair_share",
-    "n_dropped",
-    "n_seeds",
-)
+    from layerlake.analyses.results.parts import Part
+
+FIELDS: Final[Mapping[str, FieldType]] = {
+    "corpus": "text",
+    "reference": "text",
+    "reference_layer": "whole",
+    "variant": "text",
+    "site": "text",
+    "layer": "whole",
+    "measure": "text",
+    "value": "number",
+    "low": "number",
+    "high": "number",
+    "bound": "number",
+    "p": "number",
+    "n": "whole",
+    "n_clusters": "whole",
+    "rows_per_cluster": "number",
+    "within_pair_share": "number",
+    "n_dropped": "whole",
+    "n_seeds": "whole",
+}
 """Fields of a record, in order. `value`, `low`, `high`, `bound` and `p` may be None: not defined, no
 interval, exact but for rounding, and not tested. `bound` is how far `value` is off at most; `p` is
 that of a difference, against none; `n_seeds` is above
@@ -41,36 +43,55 @@ that of a difference, against none; `n_seeds` is above
 
 
 @dataclass(frozen=True, repr=False)
-class SimilarityResult(Recorded):
+class SimilarityResult(Result):
     """Similarities of spaces: of variants to a reference, layer by layer or across layers.
 
     A record is a flat mapping of `FIELDS`, one for each pair of spaces and measure.
     """
 
     kind: ClassVar[str] = "similarity"
-    fields: ClassVar[tuple[str, ...]] = FIELDS
-    text: ClassVar[frozenset[str]] = frozenset(
-        ("corpus", "reference", "variant", "site", "measure")
-    )
-    whole: ClassVar[frozenset[str]] = frozenset(
-        ("reference_layer", "layer", "n", "n_clusters", "n_dropped", "n_seeds")
-    )
+    analyses: ClassVar[tuple[str, ...]] = ("rsa", "similarity")
+    method_version: ClassVar[int] = 4
+    fields: ClassVar[Mapping[str, FieldType]] = FIELDS
+    axes: ClassVar[tuple[str, ...]] = ("variant", "layer", "measure")
+    distinguishing: ClassVar[tuple[str, ...]] = ("corpus", "site", "reference", "reference_layer")
     numbers: ClassVar[tuple[str, ...]] = ("value", "low", "high", "bound", "p")
-    beside: ClassVar[tuple[str, ...]] = ("corpus", "site", "reference", "reference_layer")
+    each: ClassVar[str] = "pair of spaces"
+    notes_across: ClassVar[Mapping[str, str]] = {
+        "r_all": "r_all depends on how many rows each example gave; compare corpora by r_between, "
+        "or draw equally many rows from equally many examples"
+    }
+
+    @classmethod
+    def describe(cls, settings: Mapping[str, Any]) -> str:
+        """Say in a line what a kept result is of, from its settings."""
+        about = ", ".join(settings["variants"])
+        if settings.get("all_pairs"):
+            about += " in all pairs"
+        elif "reference" in settings:
+            about += f" against {settings['reference']}"
+        parts = [f"{about} over {settings['corpus']}"]
+        if "kernel" in settings:
+            parts.append(str(settings["kernel"]))
+        parts += [measure for measure in settings.get("measures", ()) if measure != "rsa"]
+        return ", ".join([*parts, rows_text(settings["rows"])])
 
     def __repr__(self) -> str:
         if not self.records:
             return "<SimilarityResult of nothing>"
+        from layerlake.store.views.overview import ranges_text
+
         return (
             f"<SimilarityResult over {self.named('corpus', 'corpora')}: "
             f"{self.named('variant', 'variants')} against {self.named('reference', 'references')}, "
             f"layers {ranges_text(self.labels('layer'))}; .table() prints it>"
         )
 
-    def _repr_html_(self) -> str:
-        from layerlake.analyses.results.pages import similarity_html
+    def parts(self) -> list[Part]:
+        """Return a part for each corpus, site, reference and measure with what is beside it."""
+        from layerlake.analyses.results.similarity_parts import similarity_parts
 
-        return similarity_html(self)
+        return similarity_parts(self)
 
     def to_matrix(
         self,
@@ -136,9 +157,7 @@ class SimilarityResult(Recorded):
         references or sites make a table each. Where layers are compared across, a table is of one
         variant and the reference: its layers as rows, the variant's as columns.
         """
-        from layerlake.analyses.results.tables import similarity_text
-
-        return similarity_text(self)
+        return super().table()
 
     def plot(
         self,
@@ -179,4 +198,8 @@ class SimilarityResult(Recorded):
         """
         from layerlake.analyses.figures.kinds import draw
 
+        if kind is None:
+            from layerlake.analyses.results.similarity_parts import meets_several_layers
+
+            kind = "matrix" if meets_several_layers(self) else "curves"
         return draw(self, kind, measure, ax=ax, file=file, **options)

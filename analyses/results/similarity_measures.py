@@ -1,41 +1,25 @@
-"""What is to be known of a measure to read its numbers, by the name that a record gives it."""
+"""Measures of similarity: of two spaces, and of the difference between two such values."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import Final, Literal
+from collections.abc import Mapping
+from typing import Final
 
-from layerlake.analyses.results.measures import BETWEEN, DIFFERENCE
-from layerlake.store.errors import InvalidInput, is_a
-
-Kind = Literal["similarity", "distance", "angle", "difference"]
-
-
-@dataclass(frozen=True)
-class Measure:
-    """How to read the numbers of a measure."""
-
-    name: str
-    title: str
-    """What an axis calls it."""
-    kind: Kind
-    """Angles are distances in radians; a difference is of two similarities to one reference."""
-    lowest: float
-    highest: float
-    symmetric: bool = True
-    """Whether two spaces may change places."""
-
-    @property
-    def own(self) -> float:
-        """The value of a space with itself."""
-        return 1.0 if self.kind == "similarity" else 0.0
-
+from layerlake.analyses.results.measures import (
+    BETWEEN,
+    CEILINGS,
+    DIFFERENCE,
+    Measure,
+    known_measure,
+)
+from layerlake.store.errors import InvalidInput
 
 _SIMILARITIES: Final = (
     ("r_all", "RSA", -1.0),
-    ("ceiling_lower", "noise ceiling, lower end", -1.0),
-    ("ceiling_upper", "noise ceiling, upper end", -1.0),
+    ("r_between", "RSA between clusters", -1.0),
+    (CEILINGS[0], "noise ceiling, lower end", -1.0),
+    (CEILINGS[1], "noise ceiling, upper end", -1.0),
     ("cosine", "RSA (cosine)", -1.0),
     ("spearman", "RSA (Spearman)", -1.0),
     ("kendall", "RSA (Kendall tau-a)", -1.0),
@@ -53,66 +37,49 @@ _SIMILARITIES: Final = (
     ("mutual-knn", "mutual nearest neighbours", 0.0),
     ("cknna", "CKNNA", -1.0),
 )
-_KNOWN: Final = {
-    name: Measure(name, title, "similarity", lowest, 1.0, symmetric=name != "pwcca")
+_BESIDE: Final = {"r_between": "r_all", CEILINGS[1]: CEILINGS[0]}
+
+MEASURES: Final[Mapping[str, Measure]] = {
+    name: Measure(
+        name,
+        title,
+        "similarity",
+        lowest,
+        1.0,
+        symmetric=name != "pwcca",
+        beside=_BESIDE.get(name, ""),
+    )
     for name, title, lowest in _SIMILARITIES
 } | {
     "procrustes": Measure("procrustes", "Procrustes angle (radians)", "angle", 0.0, math.pi / 2),
     "procrustes-size": Measure(
-        "procrustes-size", "size-and-shape Procrustes distance", "distance", 0.0, math.inf
+        "procrustes-size", "size-and-shape Procrustes distance", "distance", 0.0
     ),
 }
-_NETREP: Final = Measure("netrep", "shape distance", "angle", 0.0, math.pi / 2)
+FAMILIES: Final[Mapping[str, Measure]] = {
+    "netrep": Measure("netrep", "shape distance, alpha {} (radians)", "angle", 0.0, math.pi / 2),
+    "svcca": Measure("svcca", "SVCCA, {}", "similarity", 0.0, 1.0),
+    "mutual-knn": Measure("mutual-knn", "mutual nearest neighbours, {}", "similarity", 0.0, 1.0),
+    "cknna": Measure("cknna", "CKNNA, {}", "similarity", -1.0, 1.0),
+}
+"""Measures with a number behind their names, which stands in their titles too."""
 
 
 def measure_named(name: str) -> Measure:
-    """Return what is known of a measure.
-
-    `netrep-ALPHA`, `svcca-FRACTION` and `mutual-knn-K` are known with any number; NAME`_between`
-    is what NAME is, over pairs of rows from different clusters; NAME`_difference` is the difference
-    of the similarities NAME of two variants.
+    """Return what is known of a measure of similarity; see `measures.known_measure`.
 
     Raises
     ------
     InvalidInput
-        No measure has that name.
+        No such measure has that name.
     """
     known = known_measure(name)
-    if known is None:
+    if known is None or known.kind == "quantity":
+        listed = ", ".join(one for one in MEASURES if not one.endswith(BETWEEN))
         raise InvalidInput(
-            f"nothing is known of the measure {name!r}; known are {', '.join(_KNOWN)} and netrep-ALPHA"
+            f"nothing is known of the measure {name!r}; known are {listed} and netrep-ALPHA"
         )
     return known
-
-
-def known_measure(name: str) -> Measure | None:
-    """Return what is known of a measure, None where nothing is."""
-    if not is_a(name, str):
-        return None
-    minuend = name.removesuffix(DIFFERENCE)
-    if minuend != name:
-        of = known_measure(minuend)
-        if of is None or of.kind != "similarity":
-            return None
-        reach = of.highest - of.lowest
-        title = f"difference in {of.title}"
-        return Measure(name, title, "difference", -reach, reach, symmetric=False)
-    first = name.removesuffix(BETWEEN)
-    if first != name:
-        whole = known_measure("r_all" if first == "r" else first)
-        return whole and replace(whole, name=name, title=f"{whole.title} between clusters")
-    if name in _KNOWN:
-        return _KNOWN[name]
-    family, _, number = name.rpartition("-")
-    try:
-        float(number)
-    except ValueError:
-        return None
-    if family == "netrep":
-        return replace(_NETREP, name=name, title=f"shape distance, alpha {number} (radians)")
-    if family in ("svcca", "mutual-knn", "cknna"):
-        return replace(_KNOWN[family], name=name, title=f"{_KNOWN[family].title}, {number}")
-    return None
 
 
 def pairwise_measure(name: str) -> Measure:
@@ -130,9 +97,3 @@ def pairwise_measure(name: str) -> Measure:
             f"no measure of two spaces; choose {name.removesuffix(DIFFERENCE)}"
         )
     return known
-
-
-def title_of(name: str) -> str:
-    """Return what an axis calls a measure: its name where it is not known."""
-    known = known_measure(name)
-    return name if known is None else known.title

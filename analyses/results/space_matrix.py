@@ -9,20 +9,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from layerlake.analyses.results.measures import DIFFERENCE
-from layerlake.analyses.results.parts import Record
+from layerlake.analyses.results.record import Record, Records
 from layerlake.analyses.results.similarity_measures import pairwise_measure
 from layerlake.store.errors import InvalidInput
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from layerlake.analyses.results.similarity import SimilarityResult
-
 NUMBERS = ("value", "low", "high", "bound")
 
 
 def space_matrix(
-    result: SimilarityResult,
+    result: Records,
     measure: str | None = None,
     *,
     corpus: str | None = None,

@@ -2,95 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
-from layerlake.analyses.results.parts import Part, Record, divided, p_text, parts_of, profile_parts
-from layerlake.analyses.results.profile_measures import TABLED, number_text
-from layerlake.analyses.results.record import Recorded, none_for_nan
-
-if TYPE_CHECKING:
-    from layerlake.analyses.results.profile import ProfileResult
-    from layerlake.analyses.results.similarity import SimilarityResult
+from layerlake.analyses.results.measures import THREE_DIGITS, known_measure, number_text
+from layerlake.analyses.results.parts import Part, divided, p_text
+from layerlake.analyses.results.record import Record, Records, none_for_nan
 
 MOST_COLUMNS: Final = 4
-"""Variants beside each other; more of them are below each other."""
-MOST_ACROSS: Final = 12
-"""Tables of layers against layers that are printed."""
+"""Columns of values with their intervals; where there are more, they are rows."""
+MOST_OF_A_SERIES: Final = 12
+"""Tables of layers against layers, and of any such series, that are printed."""
 
 
-def similarity_text(result: SimilarityResult) -> str:
-    """Return the tables of a result; see `SimilarityResult.table`."""
-    shown, folded = divided(parts_of(result), MOST_ACROSS)
+def tables_text(result: Records, parts: Sequence[Part]) -> str:
+    """Return the tables of a result, one for each part."""
+    shown, folded = divided(parts, MOST_OF_A_SERIES)
     tables = [_table(result, part) for part in shown]
     if folded:
-        tables.append(
-            f"{len(folded):,} more tables of layers against layers are not shown; --json has them"
-        )
+        tables.append(f"{len(folded):,} more {folded[0].series} are not shown; --json has them")
     return "\n\n".join(tables)
 
 
-def profile_text(result: ProfileResult) -> str:
-    """Return the tables of a profile; see `ProfileResult.table`."""
-    tables = []
-    for part, row in profile_parts(result, TABLED):
-        cells = part.cells(row, "measure")
-        rows = [[row, *part.measures]]
-        for label in part.labels(row):
-            found = (cells.get((label, measure), {}) for measure in part.measures)
-            rows.append(
-                [str(label)] + [_cell(f, (m,)) for f, m in zip(found, part.measures, strict=True)]
-            )
-        aligned = str.rjust if row == "layer" else str.ljust
-        about = "cells: value" + (" [interval]" if _ends(part, *part.measures) else "")
-        about += f"{_level(result, part)}; --json has more numbers"
-        tables.append("\n".join([part.title, *_lines(rows, aligned), about]))
-    return "\n\n".join(tables)
-
-
-def _table(result: SimilarityResult, part: Part) -> str:
+def _table(result: Records, part: Part) -> str:
     """Write the table of one part."""
-    variants = part.labels("variant")
-    columns = part.labels("layer")
-    if part.across:
-        cells = part.cells("reference_layer", "layer")
-        return _short_table(result, part, cells, part.labels("reference_layer"), columns, str.rjust)
-    if len(variants) > MOST_COLUMNS:
-        cells = part.cells("variant", "layer")
-        return _short_table(result, part, cells, variants, columns, str.ljust)
-    cells = part.cells("layer", "variant")
-    rows = [["layer", *variants]]
-    for layer in part.labels("layer"):
-        rows.append(
-            [str(layer)]
-            + [_cell(cells.get((layer, variant), {}), part.measures) for variant in variants]
-        )
-    about = "cells: " + "  ".join(f"{measure}{_ends(part, measure)}" for measure in part.measures)
-    about += _level(result, part) + _more(part)
-    return "\n".join([part.title, *_lines(rows, str.rjust), about])
-
-
-def _short_table(
-    result: SimilarityResult,
-    part: Part,
-    cells: Mapping[tuple[Any, Any], Mapping[str, Record]],
-    rows: list[Any],
-    columns: list[Any],
-    first: Callable[[str, int], str],
-) -> str:
-    """Write a table with layers as columns, the first measure alone."""
-    measure = part.measures[0]
-    lines = [["layer", *map(str, columns)]]
-    for row in rows:
-        found = (cells.get((row, column), {}).get(measure) for column in columns)
-        lines.append([str(row), *map(_short_cell, found)])
-    reach = " and how far the interval reaches" if _ends(part, measure) else ""
-    about = f"cells: {measure}{reach}{_level(result, part)}{_more(part)}; --json has all of it"
+    row, column, turned = part.turned(MOST_COLUMNS)
+    cells = part.cells(row, column)
+    columns = part.labels(column) if turned else part.column_labels()
+    short = part.short or turned
+    lines = [[column if short else row, *map(str, columns)]]
+    for label in part.labels(row):
+        line = [str(label)]
+        for name in columns:
+            found = cells.get((label, name), {})
+            if short:
+                line.append(_short_cell(result, found.get(part.measures[0])))
+            else:
+                line.append(_cell(result, found, (name,) if column == "measure" else part.measures))
+        lines.append(line)
+    first = str.rjust if result.fields[row] == "whole" else str.ljust
+    about = _about(result, part, short=short)
     return "\n".join([part.title, *_lines(lines, first), about])
 
 
-def _cell(found: Mapping[str, Record], measures: tuple[str, ...]) -> str:
-    """Write the measures of one variant at one layer."""
+def _about(result: Records, part: Part, *, short: bool) -> str:
+    """Say what the cells of a table hold."""
+    level = _level(result, part)
+    if part.columns == "measure":
+        more = any(record["measure"] not in part.measures for record in part.records)
+        ends = _ends(part, *part.measures)
+        return f"cells: value{ends}{level}" + ("; --json has more numbers" if more else "")
+    if short:
+        measure = part.measures[0]
+        reach = " and how far the interval reaches" if _ends(part, measure) else ""
+        return f"cells: {measure}{reach}{level}{_more(part)}; --json has all of it"
+    about = "  ".join(f"{measure}{_ends(part, measure)}" for measure in part.measures)
+    return f"cells: {about}{level}{_more(part)}"
+
+
+def _cell(result: Records, found: Mapping[str, Record], measures: tuple[str, ...]) -> str:
+    """Write the measures of one cell."""
     parts = []
     for measure in measures:
         record = found.get(measure)
@@ -98,24 +69,38 @@ def _cell(found: Mapping[str, Record], measures: tuple[str, ...]) -> str:
         if record is None or value is None:
             parts.append("-")
             continue
-        low, high = none_for_nan(record["low"]), none_for_nan(record["high"])
         low_text, high_text = (
-            "" if end is None else number_text(measure, end) for end in (low, high)
+            "" if end is None else number_text(measure, end, result.measures)
+            for end in _interval(record)
         )
         ends = f" [{low_text}, {high_text}]" if low_text and high_text else ""
         tested = f" {text}" if (text := p_text(record)) else ""
-        parts.append(f"{number_text(measure, value)}{ends}{tested}")
+        parts.append(f"{number_text(measure, value, result.measures)}{ends}{tested}")
     return "  ".join(parts)
 
 
-def _short_cell(record: Record | None) -> str:
+def _short_cell(result: Records, record: Record | None) -> str:
+    """Write a value and the farther end of its interval."""
     value = None if record is None else none_for_nan(record["value"])
     if record is None or value is None:
         return "-"
-    low, high = none_for_nan(record["low"]), none_for_nan(record["high"])
+    low, high = _interval(record)
+    text = _short_number(result, record, value)
     if low is None or high is None:
-        return f"{value:.3f}"
-    return f"{value:.3f} ±{max(value - low, high - value):.3f}"
+        return text
+    return f"{text} ±{_short_number(result, record, max(value - low, high - value))}"
+
+
+def _short_number(result: Records, record: Record, value: float) -> str:
+    known = known_measure(record["measure"], result.measures)
+    if known is None or known.written == THREE_DIGITS:
+        return f"{value:.3f}"  # a value just below zero keeps its sign
+    return number_text(record["measure"], value, result.measures)
+
+
+def _interval(record: Record) -> tuple[float | None, float | None]:
+    """Return both ends of the interval of a record, None where there is none."""
+    return none_for_nan(record.get("low")), none_for_nan(record.get("high"))
 
 
 def _lines(rows: list[list[str]], first: Callable[[str, int], str]) -> list[str]:
@@ -132,13 +117,13 @@ def _lines(rows: list[list[str]], first: Callable[[str, int], str]) -> list[str]
 def _ends(part: Part, *measures: str) -> str:
     """Say that one of some measures has intervals, where it has any."""
     bounded = (
-        record["measure"] in measures and none_for_nan(record["low"]) is not None
+        record["measure"] in measures and _interval(record)[0] is not None
         for record in part.records
     )
     return " [interval]" if any(bounded) else ""
 
 
-def _level(result: Recorded, part: Part) -> str:
+def _level(result: Records, part: Part) -> str:
     confidence = result.settings.get("confidence")
     if confidence is None or not any(_ends(part, measure) for measure in part.measures):
         return ""
@@ -148,10 +133,10 @@ def _level(result: Recorded, part: Part) -> str:
 def _more(part: Part) -> str:
     """Say how far values may be off, and over how many seeds they are means."""
     said = ""
-    bounds = [record["bound"] for record in part.records if none_for_nan(record["bound"])]
+    bounds = [record["bound"] for record in part.records if none_for_nan(record.get("bound"))]
     if bounds:
         said += f"; values are off by at most {max(bounds):.1e}"
-    seeds = sorted({record["n_seeds"] for record in part.records})
+    seeds = sorted({record.get("n_seeds", 1) for record in part.records})
     if seeds[-1] > 1:
         over = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
         said += f"; means over {over} seeds"

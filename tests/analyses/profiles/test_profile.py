@@ -14,8 +14,9 @@ import pytest
 
 import layerlake
 from layerlake.analyses.profiles.profile import profile
+from layerlake.analyses.results.measures import number_text
 from layerlake.analyses.results.profile import PROFILE_FIELDS, ProfileResult
-from layerlake.analyses.results.profile_measures import PROFILE_MEASURES, number_text
+from layerlake.analyses.results.profile_measures import MEASURES as PROFILE_MEASURES
 from layerlake.cli.main import main
 from layerlake.engine.progress import to_function
 from layerlake.engine.rows.seeded_draw import draw

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from layerlake.analyses.results.measures import known_measure, title_of
 from layerlake.analyses.results.similarity import SimilarityResult
-from layerlake.analyses.results.similarity_measures import known_measure, measure_named, title_of
+from layerlake.analyses.results.similarity_measures import measure_named
 from layerlake.analyses.similarity.closed_forms.registry import FORMS
 from layerlake.store.errors import InvalidInput
 
