@@ -112,6 +112,33 @@ def test_the_walk_sees_every_form_of_import(source: str, found: list[str]) -> No
     assert trespasses("engine", source) == found
 
 
+def depends_on(graph: dict[str, set[str]], start: str) -> set[str]:
+    """Return the modules that one imports, directly or through others."""
+    found: set[str] = set()
+    waiting = [*graph[start]]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += graph[name]
+    return found
+
+
+def test_no_imports_of_analyses_make_a_circle() -> None:
+    """Neither those that wait for a call, nor those for type checkers alone."""
+    paths = {dotted(path): path for path in modules("analyses")}
+    graph = {
+        name: {
+            part
+            for one in imported_names(path.read_text(encoding="utf-8"))
+            for part in (one.partition(":")[0], one.replace(":", "."))
+            if part in paths and part != name
+        }
+        for name, path in paths.items()
+    }
+    assert [name for name in graph if name in depends_on(graph, name)] == []
+
+
 def loaded_by(code: str) -> set[str]:
     """Run code in a fresh interpreter and return which heavy packages it loaded."""
     look = f"{code}\nimport sys\nprint(*sorted(set({HEAVY!r}) & set(sys.modules)))"

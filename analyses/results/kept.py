@@ -6,13 +6,15 @@ import contextlib
 import dataclasses
 import importlib
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from layerlake.analyses.results.record import Records
 from layerlake.store.errors import LakeReadOnly, NameNotFound, StorageFailed
 from layerlake.store.identity import columns_fingerprint, settings_fingerprint, short
-from layerlake.store.lake import Lake
-from layerlake.store.space import Space
+
+if TYPE_CHECKING:
+    from layerlake.store.lake import Lake
+    from layerlake.store.space import Space
 
 R = TypeVar("R", bound=Records)
 
@@ -34,7 +36,10 @@ def _path(analysis: str, fingerprint: str) -> str:
 
 
 def read_identity(lake: Lake, corpus: str, spaces: Iterable[Space]) -> dict[str, Any]:
-    """Return what tells the bytes that are read, of a corpus and sets, from those of any other."""
+    """Return what tells the bytes that are read, of a corpus and sets, from those of any other.
+
+    An analysis that reads more (labels, task files) adds their fingerprints to these.
+    """
     states = {space.state.plan.path: space.state for space in spaces}
     return {
         "corpus": lake.attributes(f"corpora/{corpus}")["fingerprint"],
@@ -52,6 +57,19 @@ def find_result(
     kind: type[R],
 ) -> R | None:
     """Return the kept answer of a kind to a question, or None where there is none.
+
+    Parameters
+    ----------
+    lake
+        Where it may be.
+    analysis
+        The folder under `results/`, one of those that the class declares.
+    settings
+        The question: all that the answer depends on, beside what is read.
+    identity
+        Fingerprints of what is read, in any mapping that JSON can hold.
+    kind
+        The class of the result. An answer of another version of its method is not found.
 
     Raises
     ------
@@ -94,13 +112,14 @@ def described(analysis: str, settings: Any) -> str:
     Results of a class that this version does not know are described by their settings as they are,
     and so are those with the settings of another version.
     """
+    from layerlake.store.lineage import printable
+
     kind = _kind_of(analysis)
     if kind is not None:
         with contextlib.suppress(LookupError, TypeError):
             return kind.describe(settings)
-    about = f"{analysis} result"
     line = Records.describe(settings) if isinstance(settings, Mapping) else ""
-    return f"{about}: {line}" if line else about
+    return f"{analysis} result: {printable(line)}" if line else f"{analysis} result"
 
 
 def _kind_of(analysis: str) -> type[Records] | None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,6 @@ FieldType: TypeAlias = Literal["text", "whole", "number"]
 """Text and whole numbers are always there; a number may be None."""
 Record: TypeAlias = Mapping[str, Any]
 """One flat mapping of the fields for each number."""
-
-_LONGEST: Final = 100
-"""Characters of settings in one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +116,7 @@ class Records:
             else:
                 text = str(value)
             said += [f"{name} {text}"] if text else []
-        line = ", ".join(said)
-        return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 4].rstrip(', ')} ..."
+        return ", ".join(said)
 
     def to_columns(self) -> dict[str, NDArray[Any]]:
         """Return the records as one array per field, NaN in the place of None."""

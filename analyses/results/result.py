@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class Result(Records):
-    """A result: a subclass declares what its records hold (see `Records`), and has all of this."""
+    """What an analysis returns: records that are tabled and written as their class declares.
+
+    `Records` says what a subclass declares.
+    """
 
     def __repr__(self) -> str:
         name = type(self).__name__

@@ -62,7 +62,7 @@ def test_json_is_one_object_on_stdout(lake: ll.Lake, run: Run) -> None:
     line = ("compare", "--measure", "rsa,cka", "--measure", "procrustes")
     found = json.loads(run(*line, "--corpus", "wiki", "--corpus", "nli", "--json"))
     assert set(found) == {"settings", "identity", "records", "notes"}
-    assert all(tuple(record) == FIELDS for record in found["records"])
+    assert all(tuple(record) == tuple(FIELDS) for record in found["records"])
     expected = ll.compare(lake, ["wiki", "nli"], measure="rsa,cka,procrustes")
     assert found == json.loads(expected.to_json())
     assert {r["corpus"] for r in found["records"]} == {"wiki", "nli"}
@@ -141,7 +141,7 @@ def test_pictures_and_tables_are_written(
     assert "<svg" in picture.read_text()
     with table.open() as lines:
         rows = list(csv.DictReader(lines))
-    assert tuple(rows[0]) == FIELDS
+    assert tuple(rows[0]) == tuple(FIELDS)
     assert len(rows) == 2 * {"--all-pairs": 15, "--reference-layer": 5}.get((*line, "")[0], 4)
 
 
