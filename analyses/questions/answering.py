@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from layerlake.analyses.results.kept import find_result, keep_result
-from layerlake.analyses.results.record import Recorded
+from layerlake.analyses.results.result import Result
 from layerlake.store.lake import Lake
 
-R = TypeVar("R", bound=Recorded)
+R = TypeVar("R", bound=Result)
 
 
 def answered(
