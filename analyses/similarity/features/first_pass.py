@@ -50,11 +50,6 @@ class FirstPass:
     sums: dict[Pair, PairSums]
     """By pair of spaces."""
 
-    @property
-    def n_dropped(self) -> int:
-        """Rows of the selection that were left out."""
-        return len(self.group.selected.clusters) - self.state.n_rows
-
     def again(
         self,
         accumulators: Sequence[Accumulator[Prepared, Any, Any]],

@@ -45,7 +45,7 @@ def rsa_values(
         }
         if distance:
             constant = constant_spaces(first, score)
-    n_dropped, names = first.n_dropped, first.group.names
+    names = first.group.names
     touching: Touching = {}
     if interval != "none":
         # Nothing is left to find out of equal spaces, nor of those without a spread.
@@ -68,11 +68,9 @@ def rsa_values(
         values[s, t] = value_of(
             sums,
             found,
-            n_dropped=n_dropped,
             interval=interval,
             confidence=confidence,
             kernel=first.group.kernel.name,
-            precision=first.preparation.precision,
             score=score,
             constant=[names[k] for k in (s, t) if k in constant],
             distance=distance,

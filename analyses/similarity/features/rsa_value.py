@@ -36,26 +36,8 @@ class RsaValue:
     """Correlation over pairs of rows from different clusters; None where it is not defined."""
     r_between_low: float | None
     r_between_high: float | None
-    n_rows: int
-    """Rows compared."""
     n_clusters: int
-    """Clusters that those rows come from."""
-    rows_per_cluster: float
-    """Mean rows of a cluster."""
-    within_pair_share: float
-    """Share of pairs whose two rows come from one cluster."""
-    n_dropped: int
-    """Rows left out everywhere, since they have no direction in one of the spaces."""
-    degrees_of_freedom: int | None
-    """Of Student's t in the intervals; None where there is none."""
-    confidence: float
-    """Nominal coverage of the intervals."""
-    interval: str
-    """What the intervals leave out at a time: `cluster`, `rows` or `none`."""
-    kernel: str
-    score: str
-    precision: str
-    """Precision of the matrix products in the end."""
+    """Clusters that the rows come from."""
     notes: tuple[str, ...]
     """Sentences about what to be careful with."""
 
@@ -182,11 +164,9 @@ def value_of(
     sums: PairSums,
     touching: NDArray[np.float64] | None,
     *,
-    n_dropped: int,
     interval: str,
     confidence: float,
     kernel: str,
-    precision: str,
     score: str = "pearson",
     constant: Sequence[str] = (),
     distance: bool = True,
@@ -200,8 +180,12 @@ def value_of(
     touching
         (5, cluster): k, l, kk, ll, kl over ordered pairs (i, j) of two rows with i in the cluster;
         None without an interval, or where both spaces are the same and nothing is needed.
-    n_dropped, interval, confidence, kernel, precision
-        As in the value.
+    interval
+        What the intervals leave out at a time: `cluster`, `rows` or `none`.
+    confidence
+        Nominal coverage of the intervals.
+    kernel
+        What the kernel is called in notes.
     score
         `pearson` or `cosine`.
     constant
@@ -255,7 +239,6 @@ def value_of(
             )
         if n_clusters < FEW_CLUSTERS:
             notes.append(few_clusters(n_clusters))
-    any_ends = all_ends or between_ends
     return RsaValue(
         r_all=r_all,
         r_all_low=all_ends.low if all_ends else None,
@@ -263,17 +246,7 @@ def value_of(
         r_between=r_between,
         r_between_low=between_ends.low if between_ends else None,
         r_between_high=between_ends.high if between_ends else None,
-        n_rows=n_rows,
         n_clusters=n_clusters,
-        rows_per_cluster=n_rows / n_clusters,
-        within_pair_share=float(sums.within[0].sum() / sums.total[0]),
-        n_dropped=n_dropped,
-        degrees_of_freedom=n_clusters - 1 if any_ends else None,
-        confidence=confidence,
-        interval=interval,
-        kernel=kernel,
-        score=score,
-        precision=precision,
         notes=tuple(notes),
     )
 

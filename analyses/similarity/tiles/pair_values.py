@@ -166,11 +166,9 @@ class _Work:
         return value_of(
             found.sums,
             found.touching,
-            n_dropped=self.tiles.n_dropped,
             interval=question.interval if self.job.clustered else "none",
             confidence=question.confidence,
             kernel=self.job.kernel.name,
-            precision=question.precision,
             score=question.score,
             constant=constant,
             distance=self.job.kernel.function is None and self.job.kernel.name != "linear",
@@ -259,11 +257,9 @@ class _Work:
                 found[s, t].touching,
                 (tables[s], tables[t]),
                 names=(self.names[s], self.names[t]),
-                n_dropped=self.tiles.n_dropped,
                 interval=question.interval if self.job.clustered else "none",
                 confidence=question.confidence,
                 kernel=self.job.kernel.name,
-                precision=question.precision,
                 constant=[self.names[u] for u in dict.fromkeys((s, t)) if flat[u]],
             )
             limit = None if math.isnan(bound) else bound

@@ -186,11 +186,9 @@ def spearman_value(
     tables: tuple[RankTable, RankTable],
     *,
     names: tuple[str, str],
-    n_dropped: int,
     interval: str,
     confidence: float,
     kernel: str,
-    precision: str,
     constant: Sequence[str] = (),
 ) -> tuple[RsaValue, float]:
     """Turn the sums of the mid-ranks of two kernels into Spearman's correlation.
@@ -203,8 +201,8 @@ def spearman_value(
         In which the ranks were looked up.
     names
         Of both spaces.
-    n_dropped, interval, confidence, kernel, precision
-        As in the value.
+    interval, confidence, kernel
+        As `rsa_value.value_of` takes them.
     constant
         Names of the spaces whose kernel is known to vary by no more than rounding; others of one
         value are found.
@@ -220,11 +218,9 @@ def spearman_value(
         # Equal ranks do not mean that the spaces are equal.
         replace(sums, same=False),
         touching,
-        n_dropped=n_dropped,
         interval=interval,
         confidence=confidence,
         kernel=kernel,
-        precision=precision,
         constant=[*constant, *flat],
     )
     return value, spearman_bound(value.r_all, *tables)

@@ -574,6 +574,9 @@ def test_a_bandwidth_is_not_made_of_equal_rows() -> None:
         ({"bandwidth": 0.0, "kernel": "rbf"}, "give a number above 0"),
         ({"confidence": 95}, "a number between 0 and 1"),
         ({"block_rows": 0}, "block_rows is 0; give at least 1"),
+        ({"interval": "row"}, "choose one of cluster, rows, bootstrap, none"),
+        ({"precision": "float16"}, "choose one of float32, float64"),
+        ({"memory": "much"}, "4GiB"),
         ({"interval": "bootstrap", "resamples": 50}, "50 resamples are too few"),
     ],
 )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.spatial.distance import pdist
 
 from layerlake.analyses.similarity.comparing.compare_arrays import compare_arrays
 from layerlake.analyses.similarity.comparing.compare_spaces import compare_selected, plan_comparison
@@ -21,9 +22,10 @@ from layerlake.engine.passes.device_names import CPU, Device
 from layerlake.engine.passes.resources import Resources
 from layerlake.engine.passes.selected_rows import ArraySpace, SelectedRows, select_rows
 from layerlake.engine.workers.schedulers import INTERPRETER_BYTES
-from layerlake.store.errors import MemoryRefused
+from layerlake.store.errors import InvalidInput, MemoryRefused
 
 NAMES = "ABCDEFGH"
+TO_A = [(0, 1), (0, 2)]
 
 
 class CountedSpace:
@@ -224,6 +226,122 @@ def test_all_pairs_are_what_each_pair_is_alone(method: str) -> None:
         assert one.value == pytest.approx(other.value, abs=1e-12)
 
 
+def test_rows_are_matched_by_their_selections() -> None:
+    """In float64, spaces whose rows lie in other places are what the rows alone are."""
+    X, Y, Z = (space.values.astype(np.float64) for space in spaces_of(400, (24, 24, 10)))
+    rows = [np.arange(400), np.arange(50, 450), np.arange(0, 800, 2)]
+    placed = [X, np.concatenate([np.zeros((50, 24)), Y]), np.repeat(Z, 2, axis=0)]
+    clusters = np.repeat(np.arange(100), 4)
+    selected = select([CountedSpace(z) for z in placed], rows, clusters, "ABC")
+    question = check_question(Question(precision="float64", method="features"))
+    found = compare_selected(selected, TO_A, question, Means(block_rows=128))
+    for pair, other in zip(TO_A, (Y, Z), strict=True):
+        alone = compare_arrays(X, other, clusters, precision="float64", method="features")
+        for measure in ("r_all", "r_between"):
+            one, two = found[pair][measure], alone[measure]
+            assert one.value == pytest.approx(two.value, abs=1e-12)
+            assert (one.low, one.high) == pytest.approx((two.low, two.high), abs=1e-10)
+
+
+def test_rows_are_read_twice_only_where_memory_is_short() -> None:
+    every = np.arange(3000)
+    unsampled = np.setdiff1d(every, np.linspace(0, 2999, 256).astype(np.int64))
+    spaces = spaces_of(3000, (64, 64))
+    selected = selection(spaces, 1)
+    question = check_question(Question(method="features"))
+    needed = plan_group(
+        selected, [(0, 1)], Means(block_rows=256), interval=True, precision="float32"
+    ).needed
+    values = []
+    for memory, times in ((2**30, 1), (needed + 200_000, 2)):
+        spaces[1].reads[:] = 0
+        seen: list[int] = []
+        values.append(
+            compare_selected(
+                selected, [(0, 1)], question, Means(memory, 256), on_progress=seen.append
+            )
+        )
+        assert spaces[1].reads[unsampled].max() == times
+        assert sum(seen) == 6000
+    assert values[0] == values[1]
+    with pytest.raises(MemoryRefused, match="fewer variants at a time"):
+        compare_selected(selected, [(0, 1)], question, Means(needed - 1, 256))
+
+
+def test_too_little_memory_is_refused_before_anything_is_read() -> None:
+    spaces = spaces_of(100, (8, 8), dtype="float16")
+    with pytest.raises(MemoryRefused, match="102400 bytes"):
+        compare_selected(selection(spaces, 1), [(0, 1)], Question(), Means(100 * 2**10))
+    assert not any(space.reads.any() for space in spaces)
+
+
+def test_a_sample_that_misleads_costs_another_pass_and_no_digits() -> None:
+    spaces = spaces_of(1024, (32, 32))
+    sampled = np.linspace(0, 1023, 256).astype(np.int64)
+    for space in spaces:
+        space.values += 300 * np.eye(32, dtype=np.float32)[3]
+        space.values[sampled] -= np.float32(290) * np.eye(32, dtype=np.float32)[3]
+        space.values[sampled] -= np.float32(8) * np.eye(32, dtype=np.float32)[7]
+    question = Question(kernel="sqeuclidean", interval="none", method="features")
+    found = compare_selected(selection(spaces, 1), [(0, 1)], question, Means())
+    tables = [pdist(space.values.astype(np.float64), "sqeuclidean") for space in spaces]
+    assert found[0, 1].value("r_all") == pytest.approx(np.corrcoef(*tables)[0, 1], abs=1e-8)
+    assert (spaces[0].reads[np.setdiff1d(np.arange(1024), sampled)] == 2).all()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "lengths", "block_rows", "precision", "interval", "variants"),
+    [
+        ("float16", [30] * 100, 2048, "float32", "cluster", 1),
+        ("float16", [1] * 3000, 512, "float32", "none", 1),
+        ("float32", [30] * 100, 512, "float64", "cluster", 2),
+        ("float32", [1000] * 3, 256, "float32", "cluster", 1),
+        ("float32", [500] * 6, 1024, "float32", "none", 2),
+        ("float16", [1] * 9000, 512, "float32", "cluster", 2),
+    ],
+)
+def test_memory_of_features_stays_within_what_was_said(
+    dtype: str, lengths: list[int], block_rows: int, precision: str, interval: str, variants: int
+) -> None:
+    n = sum(lengths)
+    spaces = spaces_of(n, [256 if n < 9000 else 24] * (variants + 1), dtype=dtype)
+    spaces[0].values[5] = 0  # a block with a dropped row is prepared twice
+    clusters = np.repeat(np.arange(len(lengths)), lengths)
+    every = [np.arange(n)] * len(spaces)
+    selected = select(spaces, every, clusters, NAMES[: len(spaces)])
+    pairs = TO_A[:variants]
+    question = Question(interval=interval, precision=precision, method="features")
+    means = Means(block_rows=block_rows)
+    plan = plan_comparison(selected, pairs, question, means)
+    tracemalloc.start()
+    try:
+        found = compare_selected(selected, pairs, question, means, plan=plan)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found[0, 1].counts.n_dropped == 1
+    assert 0.75 * plan.bytes_held <= peak <= plan.bytes_held
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rows": [np.arange(30), np.arange(29)]}, "29 rows of B"),
+        ({"rows": [np.arange(30), np.arange(1, 31)]}, "rows 1 to 30 of B"),
+        ({"rows": [np.arange(30)[::-1], np.arange(30)]}, "of A are not ascending"),
+        ({"clusters": np.arange(30) % 3}, "side by side"),
+        ({"spaces": spaces_of(30, (5,))}, "no variant"),
+    ],
+)
+def test_rows_that_do_not_match_are_refused(change: dict[str, Any], message: str) -> None:
+    given: dict[str, Any] = {
+        "spaces": spaces_of(30, (5, 8)), "rows": [np.arange(30)] * 2, "clusters": np.arange(30)
+    } | change  # fmt: skip
+    with pytest.raises(InvalidInput, match=message):
+        select(**given, names="AB")
+    assert not given["spaces"][0].reads.any()
+
+
 def test_a_space_can_be_constant_beside_others() -> None:
     spaces = spaces_of(80, (6, 6, 6))
     spaces[1].values[:] = spaces[1].values[0]
@@ -237,7 +355,6 @@ def test_a_space_can_be_constant_beside_others() -> None:
             assert any("B" in note for note in values.notes) == (1 in pair)
 
 
-TO_A = [(0, 1), (0, 2)]
 MIB = 2**20
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from layerlake.analyses.similarity.comparing.compare import rsa
-from layerlake.analyses.similarity.comparing.rsa import rsa_arrays
+from layerlake.analyses.similarity.comparing.compare_arrays import compare_arrays
 from layerlake.cli.main import main
 from layerlake.engine.progress import to_function
 from layerlake.engine.rows.seeded_draw import draw
@@ -30,13 +30,13 @@ def test_equals_the_same_rows_in_memory(lake):
     index = eligible[draw(eligible, 400, 3)]
     for layer in (0, 1):
         pair = [spaces[v][layer][index] for v in ("base", "near")]
-        expected = rsa_arrays(*pair, index // 6)
+        expected = compare_arrays(*pair, index // 6)
         overall, apart = (
             r for r in result.records if r["layer"] == layer and r["variant"] == "near"
         )
-        assert overall["value"] == pytest.approx(expected.r_all, abs=1e-12)
-        assert apart["value"] == pytest.approx(expected.r_between, abs=1e-12)
-        assert overall["low"] == pytest.approx(expected.r_all_low, abs=1e-12)
+        assert overall["value"] == pytest.approx(expected.value("r_all"), abs=1e-12)
+        assert apart["value"] == pytest.approx(expected.value("r_between"), abs=1e-12)
+        assert overall["low"] == pytest.approx(expected["r_all"].low, abs=1e-12)
         assert overall["n"] == 400
     assert result.records[0]["value"] == 1
 
@@ -61,9 +61,9 @@ def test_a_row_without_direction_in_one_layer_is_dropped_from_all(lake, kernel, 
     for (variant, layer), record in found.items():
         other = values if variant == "holed" else spaces["near"]
         pair = (spaces["base"][layer][index], other[layer][index])
-        expected = rsa_arrays(*pair, index // 6, kernel=kernel)
-        assert record["value"] == pytest.approx(expected.r_all, abs=1e-12)
-        assert record["low"] == pytest.approx(expected.r_all_low, abs=1e-12)
+        expected = compare_arrays(*pair, index // 6, kernel=kernel)
+        assert record["value"] == pytest.approx(expected.value("r_all"), abs=1e-12)
+        assert record["low"] == pytest.approx(expected["r_all"].low, abs=1e-12)
 
 
 def test_too_few_rows_with_a_direction_are_refused(lake):

@@ -7,7 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from layerlake.analyses.similarity.comparing.rsa import rsa_arrays
+from layerlake.analyses.similarity.comparing.compare_arrays import compare_arrays
+from layerlake.analyses.similarity.estimates import PairValues
 from layerlake.analyses.similarity.features.rsa_value import correlation
 from layerlake.analyses.statistics.jackknife import jackknife
 
@@ -64,76 +65,87 @@ def clustered(seed: int, lengths: list[int]) -> tuple[NDArray[np.float32], ...]:
     return shared.astype(np.float32), other.astype(np.float32), clusters
 
 
+def ends(found: PairValues, measure: str) -> tuple[float, float | None, float | None]:
+    """Return the number of a measure and both ends of its interval."""
+    estimate = found[measure]
+    return estimate.value, estimate.low, estimate.high
+
+
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("block_rows", [2048, 40, 7])
 def test_intervals_equal_leaving_each_cluster_out(kernel: str, block_rows: int) -> None:
     X, Y, clusters = clustered(1, [1, 1, 5, 70, 2, 9, 1, 30, 12, 4, 4, 3, 1, 8, 17])
-    value = rsa_arrays(
-        X, Y, clusters, kernel=kernel, confidence=0.9, block_rows=block_rows, precision="float64"
-    )
-    found_all = (value.r_all, value.r_all_low, value.r_all_high)
-    found_between = (value.r_between, value.r_between_low, value.r_between_high)
-    assert found_all == pytest.approx(by_hand(X, Y, clusters, kernel, between=False), abs=1e-9)
-    assert found_between == pytest.approx(by_hand(X, Y, clusters, kernel, between=True), abs=1e-9)
-    assert value.degrees_of_freedom == 14
-    assert value.n_clusters == 15
+    found = compare_arrays(
+        X, Y, clusters, kernel=kernel, confidence=0.9, block_rows=block_rows, precision="float64",
+        method="features",
+    )  # fmt: skip
+    for measure, between in (("r_all", False), ("r_between", True)):
+        wanted = by_hand(X, Y, clusters, kernel, between=between)
+        assert ends(found, measure) == pytest.approx(wanted, abs=1e-9)
+    assert found.counts.n_clusters == 15
     share = sum(n * (n - 1) for n in np.bincount(clusters)) / (len(X) * (len(X) - 1))
-    assert value.within_pair_share == pytest.approx(share)
-    assert any("15 clusters are few" in note for note in value.notes)
+    assert found.counts.within_pair_share == pytest.approx(share)
+    assert any("15 clusters are few" in note for note in found.notes)
 
 
-def test_float32_products_are_exact_enough_for_intervals() -> None:
-    X, Y, clusters = clustered(2, [3] * 120)
-    value = rsa_arrays(X, Y, clusters, confidence=0.9)
-    found = (value.r_between, value.r_between_low, value.r_between_high)
-    assert found == pytest.approx(by_hand(X, Y, clusters, "cosine", between=True), abs=1e-6)
-    assert value.notes == ()
+@pytest.mark.parametrize(
+    "lengths", [[3] * 120, np.random.default_rng(2).integers(1, 9, 120).tolist()]
+)
+def test_float32_products_are_exact_enough_for_intervals(lengths: list[int]) -> None:
+    X, Y, clusters = clustered(2, lengths)
+    found = compare_arrays(X, Y, clusters, confidence=0.9, method="features")
+    for measure, between in (("r_all", False), ("r_between", True)):
+        wanted = by_hand(X, Y, clusters, "cosine", between=between)
+        assert found.value(measure) == pytest.approx(wanted[0], abs=1e-8)
+        assert ends(found, measure) == pytest.approx(wanted, abs=1e-6)
+    assert found.counts.n_clusters == len(lengths)
+    assert found.notes == ()
 
 
 def test_rows_as_clusters_make_both_numbers_one() -> None:
     X, Y, _ = clustered(3, [1] * 110)
-    value = rsa_arrays(X, Y, interval="rows")
-    assert value.r_between == pytest.approx(value.r_all, abs=1e-12)
-    assert (value.r_between_low, value.r_between_high) == pytest.approx(
-        (value.r_all_low, value.r_all_high), abs=1e-9
-    )
-    assert value.within_pair_share == 0
+    found = compare_arrays(X, Y, interval="rows", method="features")
+    assert found.value("r_between") == pytest.approx(found.value("r_all"), abs=1e-12)
+    assert ends(found, "r_between") == pytest.approx(ends(found, "r_all"), abs=1e-9)
+    assert found.counts.within_pair_share == 0
 
 
 def test_clusters_in_any_order_are_the_same() -> None:
     X, Y, clusters = clustered(4, [4, 6, 1, 9, 3, 5])
     order = np.random.default_rng(0).permutation(len(X))
-    one = rsa_arrays(X, Y, clusters, precision="float64")
-    other = rsa_arrays(X[order], Y[order], clusters[order], precision="float64")
-    assert one.r_between == pytest.approx(other.r_between, abs=1e-10)
-    assert one.r_all_low == pytest.approx(other.r_all_low, abs=1e-8)
+    one, other = (
+        compare_arrays(*rows, precision="float64", method="features")
+        for rows in ((X, Y, clusters), (X[order], Y[order], clusters[order]))
+    )
+    assert one.value("r_between") == pytest.approx(other.value("r_between"), abs=1e-10)
+    assert one["r_all"].low == pytest.approx(other["r_all"].low, abs=1e-8)
 
 
 def test_one_cluster_has_no_pairs_between_and_no_interval() -> None:
     X, Y, clusters = clustered(5, [20])
-    value = rsa_arrays(X, Y, clusters)
-    assert value.r_between is None
-    assert (value.r_all_low, value.r_between_low, value.degrees_of_freedom) == (None, None, None)
-    assert value.within_pair_share == 1
-    assert any("one cluster" in note for note in value.notes)
+    found = compare_arrays(X, Y, clusters, method="features")
+    assert math.isnan(found.value("r_between"))
+    assert ends(found, "r_all")[1:] == ends(found, "r_between")[1:] == (None, None)
+    assert found.counts.within_pair_share == 1
+    assert any("one cluster" in note for note in found.notes)
 
 
 def test_where_leaving_one_out_leaves_nothing_there_is_no_interval() -> None:
     # Two clusters: without one of them no pair between clusters is left.
     X, Y, clusters = clustered(6, [6, 7])
-    value = rsa_arrays(X, Y, clusters)
-    assert value.r_between is not None
-    assert value.r_between_low is None
-    assert value.r_all_low is not None
-    assert any("interval is missing" in note for note in value.notes)
+    found = compare_arrays(X, Y, clusters, method="features")
+    assert not math.isnan(found.value("r_between"))
+    assert found["r_between"].low is None
+    assert found["r_all"].low is not None
+    assert any("interval is missing" in note for note in found.notes)
 
 
 def test_no_interval_where_none_is_asked_for() -> None:
     X, Y, clusters = clustered(7, [3] * 30)
-    value = rsa_arrays(X, Y, clusters, interval="none")
-    assert (value.r_all_low, value.r_all_high, value.degrees_of_freedom) == (None, None, None)
-    assert value.r_between is not None
-    assert value.notes == ()
+    found = compare_arrays(X, Y, clusters, interval="none", method="features")
+    assert ends(found, "r_all")[1:] == (None, None)
+    assert not math.isnan(found.value("r_between"))
+    assert found.notes == ()
 
 
 def test_a_correlation_of_one_has_an_interval_that_ends_there() -> None:
@@ -141,10 +153,10 @@ def test_a_correlation_of_one_has_an_interval_that_ends_there() -> None:
     assert jackknife(1 - 1e-10, deleted, 0.95) == (1 - 1e-10, 1.0)
     assert jackknife(-1.0, -deleted, 0.95) == (-1.0, -1.0)
     X, _, clusters = clustered(8, [3] * 20)
-    doubled = rsa_arrays(X, 2 * X, clusters)
-    assert doubled.r_all == pytest.approx(1, abs=1e-8)
-    assert doubled.r_all_high == 1
-    assert doubled.r_all_low == doubled.r_all
+    value, low, high = ends(compare_arrays(X, 2 * X, clusters, method="features"), "r_all")
+    assert value == pytest.approx(1, abs=1e-8)
+    assert high == 1
+    assert low == value
 
 
 def test_one_cluster_that_makes_all_the_difference_stays_finite() -> None:
@@ -173,13 +185,12 @@ def test_intervals_cover_about_as_often_as_they_say() -> None:
         return rows, rows @ mix + rng.standard_normal((groups * 6, 8)), ids
 
     mix = rng.standard_normal((8, 8)) / 3
-    truth = rsa_arrays(*draw(4000), interval="none").r_between
-    assert truth is not None
+    truth = compare_arrays(*draw(4000), interval="none", method="features").value("r_between")
     covered = 0
     for _ in range(200):
         X, Y, _ids = draw(60)
-        value = rsa_arrays(X, Y, clusters, precision="float64")
-        assert value.r_between_low is not None
-        assert value.r_between_high is not None
-        covered += value.r_between_low <= truth <= value.r_between_high
+        found = compare_arrays(X, Y, clusters, precision="float64", method="features")["r_between"]
+        assert found.low is not None
+        assert found.high is not None
+        covered += found.low <= truth <= found.high
     assert 0.88 <= covered / 200 <= 0.99

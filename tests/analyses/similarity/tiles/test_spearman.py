@@ -181,8 +181,8 @@ def test_intervals_are_those_of_clusters_left_out_with_ranks_held() -> None:
     found = run_pass(tiles, [Ranked(tables, Entries(n, 2))])[0]
     k, l = (np.triu(z, 1) + np.triu(z, 1).T for z in found)
     value, bound = spearman_value(
-        *sums_of(k, l, clusters), (tables[0], tables[1]), names=("a", "b"), n_dropped=0,
-        interval="cluster", confidence=0.9, kernel="cosine", precision="float32",
+        *sums_of(k, l, clusters), (tables[0], tables[1]), names=("a", "b"),
+        interval="cluster", confidence=0.9, kernel="cosine",
     )  # fmt: skip
     exact = spearmanr(above(matrices[0]), above(matrices[1])).statistic
     assert abs(value.r_all - exact) <= bound < 4e-4
@@ -221,8 +221,8 @@ def test_a_constant_kernel_is_told_by_its_name() -> None:
     found = run_pass(tiles, [Ranked([left, right], Entries(30, 2))])[0]
     k, l = (np.triu(z, 1) + np.triu(z, 1).T for z in found)
     value, bound = spearman_value(
-        *sums_of(k, l, clusters), (left, right), names=("a", "base at layer 0"), n_dropped=0,
-        interval="cluster", confidence=0.9, kernel="cosine", precision="float32",
+        *sums_of(k, l, clusters), (left, right), names=("a", "base at layer 0"),
+        interval="cluster", confidence=0.9, kernel="cosine",
     )  # fmt: skip
     assert math.isnan(value.r_all)
     assert math.isnan(bound)

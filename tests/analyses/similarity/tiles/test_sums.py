@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from layerlake.analyses.similarity.comparing.rsa import rsa_arrays
+from layerlake.analyses.similarity.comparing.compare_arrays import compare_arrays
+from layerlake.analyses.similarity.estimates import rsa_estimates
 from layerlake.analyses.similarity.features.dissimilarity import pairs_along, touching_along
 from layerlake.analyses.similarity.features.moment_state import Pair
 from layerlake.analyses.similarity.features.rsa_value import (
@@ -89,8 +90,7 @@ def summed(tiles: TilePass, pairs: list[Pair], intervals: bool = True) -> dict[P
 def valued(tiles: TilePass, found: PairedSums, kernel: str, score: str = "pearson") -> RsaValue:
     """Turn sums into a value."""
     return value_of(
-        found.sums, found.touching, n_dropped=tiles.n_dropped, interval="cluster", score=score,
-        confidence=0.95, kernel=kernel, precision=tiles.source.precision,
+        found.sums, found.touching, interval="cluster", score=score, confidence=0.95, kernel=kernel
     )  # fmt: skip
 
 
@@ -133,19 +133,20 @@ def test_values_are_those_of_features(kernel: str, most: int) -> None:
     found = summed(tiles, pairs)
     for s, t in pairs:
         kept = tiles.kept_rows
-        exact = rsa_arrays(
+        exact = compare_arrays(
             spaces[s][kept].astype(np.float64), spaces[t][kept].astype(np.float64), clusters[kept],
-            kernel=kernel, precision="float64",
+            kernel=kernel, precision="float64", method="features",
         )  # fmt: skip
         value = valued(tiles, found[s, t], kernel)
-        assert value.n_dropped == (kernel in ("cosine", "correlation"))
-        for name in ("n_rows", "n_clusters", "within_pair_share", "degrees_of_freedom", "notes"):
-            assert getattr(value, name) == getattr(exact, name)
-        for name in ("r_all", "r_between"):
-            assert getattr(value, name) == pytest.approx(getattr(exact, name), abs=2e-7)
-            for end in ("low", "high"):
-                one, other = (getattr(z, f"{name}_{end}") for z in (value, exact))
-                assert one == pytest.approx(other, abs=5e-6)
+        assert tiles.n_dropped == (kernel in ("cosine", "correlation"))
+        assert len(kept) == exact.counts.n_rows
+        assert value.n_clusters == exact.counts.n_clusters
+        assert value.notes == exact.notes
+        for estimate in rsa_estimates(value, "pearson"):
+            other = exact[estimate.measure]
+            assert estimate.value == pytest.approx(other.value, abs=2e-7, nan_ok=True)
+            assert estimate.low == pytest.approx(other.low, abs=5e-6)
+            assert estimate.high == pytest.approx(other.high, abs=5e-6)
 
 
 @pytest.mark.parametrize("kernel", ALL_KERNELS)
