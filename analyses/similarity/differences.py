@@ -1,8 +1,7 @@
 """Is one variant closer to the reference than another? Both from the same clusters.
 
 Two correlations with one reference, over the same rows, rise and fall together from one draw of
-clusters to the next. Leaving out (or resampling) the same clusters for both lets what they share
-cancel, so the difference is known two to four times better than two intervals side by side say.
+clusters to the next. Leaving out the same clusters for both lets what they share cancel, so the difference is known two to four times better than two intervals side by side say.
 """
 
 from collections.abc import Sequence
@@ -11,10 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.analyses.similarity.estimates import Estimate, PairValues
-from layerlake.analyses.statistics.bootstrap import percentile_interval
-from layerlake.analyses.statistics.paired_difference import PairedDifference, paired_difference
-from layerlake.engine.settings import check_confidence
-from layerlake.store.errors import InvalidInput
+from layerlake.analyses.statistics.paired_difference import paired_difference
 
 
 def difference_values(
@@ -54,54 +50,3 @@ def difference_values(
         estimates.append(Estimate(name, found.value, found.low, found.high, None, found.p_value))
         notes.update(dict.fromkeys(found.notes))
     return PairValues(tuple(estimates), one.counts, tuple(notes))
-
-
-def bootstrap_difference(
-    first: NDArray[np.float64], second: NDArray[np.float64], confidence: float = 0.95
-) -> PairedDifference:
-    """Compare two correlations over the same resampled clusters.
-
-    Parameters
-    ----------
-    first, second
-        (1 + resample,): the correlations over the clusters as they are, then over every resample;
-        from one pass, or from passes of the same seed over the same rows.
-    confidence
-        Nominal coverage of the percentile interval.
-
-    Raises
-    ------
-    InvalidInput
-        There are not as many resamples of both, or too few for an interval.
-    """
-    if first.shape != second.shape:
-        raise InvalidInput(
-            f"one correlation has {len(first) - 1} resamples and the other {len(second) - 1}; "
-            "compare both over the same resamples"
-        )
-    check_confidence(confidence)
-    differences = first - second
-    resampled = differences[1:]
-    interval = percentile_interval(resampled, confidence)
-    notes: tuple[str, ...] = ()
-    p_value = None
-    if np.isnan(differences[0]):
-        interval, notes = None, ("one of the correlations is not defined",)
-    elif interval is None:
-        notes = ("too many resamples have no correlation, so the interval is missing",)
-    else:
-        defined = resampled[~np.isnan(resampled)]
-        tail = min(int((defined <= 0).sum()), int((defined >= 0).sum()))
-        p_value = min(1.0, 2 * (tail + 1) / (len(defined) + 1))
-    return PairedDifference(
-        float(differences[0]),
-        interval.low if interval else None,
-        interval.high if interval else None,
-        p_value,
-        None,
-        None,
-        None,
-        len(resampled),
-        confidence,
-        notes,
-    )

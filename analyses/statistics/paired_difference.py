@@ -26,14 +26,11 @@ class PairedDifference:
     p_value: float | None
     """Two-sided, of no difference; below 1 - confidence where the interval leaves 0 out."""
     atanh_value: float | None
-    """The difference of atanh r, which is what the jackknife tests; None for the bootstrap."""
+    """The difference of atanh r, which is what the jackknife tests."""
     atanh_error: float | None
     """Its standard error."""
-    n_clusters: int | None
-    """Clusters left out one at a time; None for the bootstrap."""
-    n_resamples: int | None
-    """Resamples; None for the jackknife."""
-    confidence: float
+    n_clusters: int
+    """Clusters left out one at a time."""
     notes: tuple[str, ...]
     """Why something is missing."""
 
@@ -75,9 +72,7 @@ def paired_difference(
 
     def without(reason: str) -> PairedDifference:
         """Return the difference alone."""
-        return PairedDifference(
-            first - second, *(None,) * 5, n_clusters, None, confidence, (reason,)
-        )
+        return PairedDifference(first - second, *(None,) * 5, n_clusters, (reason,))
 
     both = np.stack([first_deleted, second_deleted])
     if math.isnan(first) or math.isnan(second):
@@ -109,7 +104,5 @@ def paired_difference(
         z,
         error,
         n_clusters,
-        None,
-        confidence,
         (),
     )

@@ -28,7 +28,7 @@ Texts: TypeAlias = Sequence[str] | NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class AttachmentCounts:
-    """How many words of some sentences hang where they should; counts add over sentences."""
+    """How many words of some sentences hang where they should."""
 
     n_words: int = 0
     """Words that count under the convention."""
@@ -36,14 +36,6 @@ class AttachmentCounts:
     """Of these, those with the right head."""
     n_labels: int = 0
     """Of those, the ones with the right relation as well."""
-
-    def __add__(self, other: AttachmentCounts) -> AttachmentCounts:
-        """Return the counts of the sentences of both."""
-        return AttachmentCounts(
-            self.n_words + other.n_words,
-            self.n_heads + other.n_heads,
-            self.n_labels + other.n_labels,
-        )
 
     @property
     def uas(self) -> float:
@@ -84,52 +76,6 @@ def count_attachments(
     """
     marks = _marks(gold_heads, gold_relations, heads, relations, upos, convention)
     return AttachmentCounts(*(int(count) for count in marks.sum(axis=1)))
-
-
-def count_by_sentence(
-    gold_heads: NDArray[np.integer],
-    gold_relations: Texts,
-    heads: NDArray[np.integer],
-    relations: Texts,
-    upos: Texts,
-    convention: Convention,
-    *,
-    sentence: NDArray[np.integer],
-    n_sentences: int,
-) -> NDArray[np.int64]:
-    """Count the right attachments of each sentence, so that sentences can be resampled.
-
-    Parameters are those of `count_attachments`, and
-
-    sentence
-        (word,): the sentence that each word is in, from 0.
-    n_sentences
-        How many there are; one without words has counts of 0.
-
-    Returns
-    -------
-    ndarray
-        (sentence, 3): the fields of `AttachmentCounts`.
-
-    Raises
-    ------
-    InvalidInput
-        As in `count_attachments`, or a sentence is not one of those.
-    """
-    marks = _marks(gold_heads, gold_relations, heads, relations, upos, convention)
-    sentence = np.asarray(sentence)
-    if len(sentence) != marks.shape[1]:
-        raise InvalidInput(
-            f"{len(sentence)} words have a sentence and {marks.shape[1]} have a head; "
-            "give one sentence per word"
-        )
-    if len(sentence) and not 0 <= sentence.min() <= sentence.max() < n_sentences:
-        raise InvalidInput(
-            f"words are in sentences {sentence.min()} to {sentence.max()}, and there are "
-            f"{n_sentences}; count sentences from 0"
-        )
-    columns = [np.bincount(sentence[mark], minlength=n_sentences) for mark in marks]
-    return np.stack(columns, axis=1).astype(np.int64)
 
 
 def _marks(

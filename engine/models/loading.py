@@ -248,12 +248,6 @@ def _shared_digest(module: torch.nn.Module, *, n_layers: int) -> str:
     return hashlib.sha256(f"{weights_digest(module)} {n_layers} layers".encode()).hexdigest()
 
 
-def load_tokenizer(source: str, *, trust_remote_code: bool = False) -> Any:
-    """Return the fast tokenizer of a model, without its weights; errors as `load_model`."""
-    require_transformers()
-    return read_tokenizer(locate(source, trust_remote_code, weights=False))
-
-
 def _layer_count(config: Any, n_layers: int) -> dict[str, int]:
     return {config.attribute_map.get("num_hidden_layers", "num_hidden_layers"): n_layers}
 

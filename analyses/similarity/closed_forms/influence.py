@@ -9,7 +9,7 @@ at a time would cost one for each, and keeping the sums of groups of clusters a 
 each.
 
 For correlations over pairs, leaving clusters out exactly costs no more than this would: see
-`inference`.
+`features.rsa_value`.
 """
 
 import math
@@ -31,7 +31,6 @@ from layerlake.engine.passes.arrays import Array, from_host, namespace, to_host
 from layerlake.engine.settings import check_confidence
 from layerlake.store.errors import InvalidInput
 
-SCALES: Final = ("atanh", "log", "linear")
 _ROUNDING: Final = 2.0**-52
 Matrix = NDArray[np.float64]
 
@@ -40,8 +39,7 @@ Matrix = NDArray[np.float64]
 class Gradient:
     """The derivative of a measure by the weight of a row.
 
-    With x and y the rows of both spaces less their means, p = |x|^2 and q = |y|^2 it is
-    x'A x + x'B y + y'D y + a'x + b'y + pp p^2 + pq p q + qq q^2 + c.
+    With x and y the rows of both spaces less their means it is x'A x + x'B y + y'D y.
     """
 
     value: float
@@ -52,74 +50,6 @@ class Gradient:
     """B, (hidden, other hidden)."""
     right: Matrix
     """D, (other hidden, other hidden), symmetric."""
-    left_edge: Matrix | None = None
-    """a, (hidden,); None for zeros."""
-    right_edge: Matrix | None = None
-    """b, (other hidden,)."""
-    squares: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    """pp, pq, qq."""
-    constant: float = 0.0
-    """c."""
-
-
-def cka_gradient(left: SpaceSums, right: SpaceSums, cross: CrossSums) -> Gradient:
-    """Return that of linear CKA, ||X'Y||^2 / (||X'X|| ||Y'Y||); also the whitened cosine."""
-    return _cosine(
-        _Square(_squared(cross.product), 2 * cross.product),
-        _Square(_squared(left.gram), 2 * left.gram),
-        _Square(_squared(right.gram), 2 * right.gram),
-    )
-
-
-def whitened_correlation_gradient(left: SpaceSums, right: SpaceSums, cross: CrossSums) -> Gradient:
-    """Return that of the whitened correlation of squared distances, from n > 1 rows."""
-    others = left.n_rows - 1.0
-    p, q = float(np.trace(left.gram)), float(np.trace(right.gram))
-
-    def own(space: SpaceSums, trace: float) -> _Square:
-        """Return ||X'X||^2 - (tr X'X)^2 / (n - 1)."""
-        change = 2 * space.gram - 2 * trace / others * np.eye(len(space.gram))
-        return _Square(
-            _squared(space.gram) - trace**2 / others, change, constant=trace**2 / others**2
-        )
-
-    product = _Square(
-        _squared(cross.product) - p * q / others,
-        2 * cross.product,
-        traces=(-q / others, -p / others),
-        constant=p * q / others**2,
-    )
-    return _cosine(product, own(left, p), own(right, q))
-
-
-def debiased_cka_gradient(left: SpaceSums, right: SpaceSums, cross: CrossSums) -> Gradient:
-    """Return that of debiased linear CKA (Nguyen et al. 2021), from n > 3 rows."""
-    n = float(left.n_rows)
-    p, q = float(np.trace(left.gram)), float(np.trace(right.gram))
-    share, once = n / (n - 2), 1 / ((n - 1) * (n - 2))
-    share_change = -2 / (n - 2) ** 2
-    once_change = -(2 * n - 3) * once**2
-
-    def own(space: SpaceSums, trace: float) -> _Square:
-        """Return the unbiased estimate of the dependence of a space with itself."""
-        return _Square(
-            _squared(space.gram) - share * space.squares + once * trace**2,
-            2 * space.gram + 2 * once * trace * np.eye(len(space.gram)),
-            # The mean moves with the weight as well, and with it every p.
-            edges=(4 * share / n * space.weighted, None),
-            square=-share,
-            constant=once_change * trace**2 - share_change * space.squares,
-        )
-
-    product = _Square(
-        _squared(cross.product) - share * cross.squares + once * p * q,
-        2 * cross.product,
-        traces=(once * q, once * p),
-        edges=(2 * share / n * cross.left, 2 * share / n * cross.right),
-        square=-share,
-        constant=once_change * p * q - share_change * cross.squares,
-    )
-    return _cosine(product, own(left, p), own(right, q))
 
 
 def bures_gradient(left: SpaceSums, right: SpaceSums, cross: CrossSums) -> Gradient:
@@ -162,49 +92,6 @@ def canonical_gradient(
         (x * weights) @ y.T / count,
         -(y * powers) @ y.T / (2 * count),
     )
-
-
-@dataclass(frozen=True)
-class _Square:
-    """An inner product of two kernels, or of one with itself, and its derivative."""
-
-    value: float
-    change: Matrix  # meets x y', or x x' of a space with itself
-    traces: tuple[float, float] = (0.0, 0.0)  # meet p and q
-    edges: tuple[Matrix | None, Matrix | None] = (None, None)  # meet x and y
-    square: float = 0.0  # meets p q, or p^2 of a space with itself
-    constant: float = 0.0
-
-
-def _squared(matrix: Matrix) -> float:
-    """Return the squared norm."""
-    return float(np.vdot(matrix, matrix))
-
-
-def _cosine(product: _Square, left: _Square, right: _Square) -> Gradient:
-    """Return the gradient of product / sqrt(left right)."""
-    length = math.sqrt(left.value) * math.sqrt(right.value)
-    value = float(product.value / length)
-    k, l = -value / (2 * left.value), -value / (2 * right.value)
-    x_trace, y_trace = product.traces
-    return Gradient(
-        value,
-        k * left.change + x_trace / length * np.eye(len(left.change)),
-        product.change / length,
-        l * right.change + y_trace / length * np.eye(len(right.change)),
-        _edge(product.edges[0], length, left.edges[0], k),
-        _edge(product.edges[1], length, right.edges[0], l),
-        (float(k * left.square), product.square / length, float(l * right.square)),
-        float(k * left.constant + l * right.constant + product.constant / length),
-    )
-
-
-def _edge(shared: Matrix | None, length: float, own: Matrix | None, weight: float) -> Matrix | None:
-    """Add up what meets the rows of one space."""
-    if shared is None or own is None:
-        return None
-    edge: Matrix = shared / length + weight * own
-    return edge
 
 
 class ClusterInfluence:
@@ -287,16 +174,7 @@ class ClusterInfluence:
 
         by_x = xp.matmul(x, placed(gradient.left))
         by_y = xp.matmul(x, placed(gradient.cross)) + xp.matmul(y, placed(gradient.right))
-        scores = wide(xp.vecdot(by_x, x)) + wide(xp.vecdot(by_y, y)) + gradient.constant
-        if gradient.left_edge is not None:
-            scores += wide(xp.matmul(x, placed(gradient.left_edge)))
-        if gradient.right_edge is not None:
-            scores += wide(xp.matmul(y, placed(gradient.right_edge)))
-        if any(gradient.squares):
-            p, q = wide(xp.vecdot(x, x)), wide(xp.vecdot(y, y))
-            pp, pq, qq = gradient.squares
-            scores += pp * p * p + pq * p * q + qq * q * q
-        return scores
+        return wide(xp.vecdot(by_x, x)) + wide(xp.vecdot(by_y, y))
 
     def merge(
         self, state: dict[Pair, NDArray[np.float64]], other: dict[Pair, NDArray[np.float64]]
@@ -346,49 +224,34 @@ def plan_influence(
 
 
 def influence_interval(
-    value: float,
-    influence: NDArray[np.float64],
-    confidence: float = 0.95,
-    *,
-    scale: str = "atanh",
+    value: float, influence: NDArray[np.float64], confidence: float = 0.95
 ) -> Interval | None:
-    """Return the interval that follows from the influence of every cluster.
+    """Return the interval that follows from the influence of every cluster, symmetric in atanh.
 
     Parameters
     ----------
     value
-        The measure.
+        The measure, a similarity within [-1, 1].
     influence
         (cluster,): of the clusters that have rows.
     confidence
         Nominal coverage, by Student's t with one degree of freedom fewer than there are clusters.
-    scale
-        On which the interval is symmetric: `atanh` for similarities within [-1, 1], `log` for
-        distances, `linear`.
 
     Returns
     -------
     Interval or None
-        None with fewer than two clusters, or where the scale has no such value. A similarity that
+        None with fewer than two clusters, or where the value is not defined. A similarity that
         cannot be told from 1 or -1 has the interval from itself to that number.
     """
-    if scale not in SCALES:
-        raise InvalidInput(f"there is no scale {scale!r}; choose one of {', '.join(SCALES)}")
     check_confidence(confidence)
     n_clusters = len(influence)
     if n_clusters < 2 or math.isnan(value) or bool(np.isnan(influence).any()):
         return None
-    spread = float(np.sum((influence - influence.mean()) ** 2)) * n_clusters / (n_clusters - 1)
-    reach = float(stdtrit(n_clusters - 1, 0.5 + confidence / 2)) * math.sqrt(spread)
-    if scale == "linear":
-        return Interval(value - reach, value + reach)
-    if scale == "log":
-        if value <= 0:
-            return None
-        return Interval(value * math.exp(-reach / value), value * math.exp(reach / value))
     if abs(value) > 1 + RESOLUTION:
         return None
     if 1 - abs(value) <= RESOLUTION:
         return Interval(value, 1.0) if value > 0 else Interval(-1.0, value)
+    spread = float(np.sum((influence - influence.mean()) ** 2)) * n_clusters / (n_clusters - 1)
+    reach = float(stdtrit(n_clusters - 1, 0.5 + confidence / 2)) * math.sqrt(spread)
     reach /= 1 - value**2
     return Interval(math.tanh(math.atanh(value) - reach), math.tanh(math.atanh(value) + reach))

@@ -23,7 +23,7 @@ from layerlake.analyses.finetuning.finetune import finetune
 from layerlake.engine.corpora.reading import read_corpus
 from layerlake.engine.extraction.extract import extract
 from layerlake.engine.models.lineage_record import read_lineage
-from layerlake.engine.models.loading import load_model, load_tokenizer
+from layerlake.engine.models.loading import load_model
 from layerlake.engine.progress import silent
 from layerlake.engine.tokenization.tokenizer_backend import tokenizer_fingerprint
 from layerlake.store.errors import InvalidInput
@@ -189,10 +189,10 @@ def test_a_fine_tuned_model_can_be_tuned_on(runs: Any, small_call: Call) -> None
 
 @pytest.mark.parametrize("kind", ["albert", "roberta", "distilbert", "gpt2", "t5"])
 def test_other_architectures_are_opened_too(kind: str, small_call: Call, tmp_path: Path) -> None:
-    from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding
+    from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
 
     call = small_call("classify", epochs=1)
-    n = 1 + max(load_tokenizer(call["model"]).get_vocab().values())
+    n = 1 + max(AutoTokenizer.from_pretrained(call["model"]).get_vocab().values())
     sizes = {
         "albert": {"hidden_size": 16, "embedding_size": 8, "intermediate_size": 32,
                    "num_attention_heads": 2, "num_hidden_layers": 3, "max_position_embeddings": 40},

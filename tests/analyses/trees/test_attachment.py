@@ -14,7 +14,6 @@ from layerlake.analyses.trees.attachment import (
     AttachmentCounts,
     Convention,
     count_attachments,
-    count_by_sentence,
 )
 from layerlake.store.errors import InvalidInput
 
@@ -53,11 +52,6 @@ def test_gold_trees_score_one(convention: Convention) -> None:
         GOLD_HEADS, GOLD_RELATIONS, GOLD_HEADS, GOLD_RELATIONS, UPOS, convention
     )
     assert (counts.uas, counts.las) == (1, 1)
-
-
-def test_counts_add_over_sentences() -> None:
-    parts = [AttachmentCounts(3, 2, 1), AttachmentCounts(5, 5, 4)]
-    assert sum(parts, AttachmentCounts()) == AttachmentCounts(8, 7, 5)
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
@@ -123,11 +117,11 @@ def test_random_trees_count_as_word_by_word(seed: int, convention: Convention) -
     corpus = random_corpus(seed)
     expected = [counted_word_by_word(corpus, convention, of) for of in range(14)]
     *given, sentence = corpus
-    counts = count_by_sentence(*given, convention, sentence=sentence, n_sentences=14)
-    assert counts.dtype == np.int64
-    assert counts.tolist() == [list(each) for each in expected]
-    total = count_attachments(*given, convention)
-    assert total == sum((AttachmentCounts(*each) for each in expected), AttachmentCounts())
+    for of in range(14):
+        own = [np.asarray(column)[sentence == of] for column in given]
+        assert count_attachments(*own, convention) == AttachmentCounts(*expected[of])
+    total = AttachmentCounts(*(sum(column) for column in zip(*expected, strict=True)))
+    assert count_attachments(*given, convention) == total
 
 
 @pytest.mark.parametrize("dtype", [np.str_, np.dtypes.StringDType(), np.object_])
@@ -147,11 +141,5 @@ def test_what_cannot_be_counted_is_refused() -> None:
         count_attachments(*given, "conll")  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match=r"are of 7, 7, 7, 6, 7 words"):
         count_attachments(GOLD_HEADS, GOLD_RELATIONS, HEADS, RELATIONS[1:], UPOS, "ud17")
-    with pytest.raises(InvalidInput, match=r"6 words have a sentence and 7 have a head"):
-        count_by_sentence(*given, "ptb", sentence=np.zeros(6, int), n_sentences=1)
-    with pytest.raises(InvalidInput, match=r"in sentences 0 to 3, and there are 3"):
-        count_by_sentence(*given, "ptb", sentence=np.array([0, 0, 0, 0, 1, 2, 3]), n_sentences=3)
-    with pytest.raises(InvalidInput, match=r"in sentences -1 to 1"):
-        count_by_sentence(*given, "ptb", sentence=np.array([-1, 0, 0, 0, 1, 1, 1]), n_sentences=3)
     with pytest.raises(ValueError, match=r"string"):
         count_attachments(GOLD_HEADS, [None] * 7, HEADS, RELATIONS, UPOS, "ud17")  # type: ignore[list-item]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from layerlake.engine.extraction.extract import extract
-from layerlake.engine.models.loading import load_model, load_tokenizer
+from layerlake.engine.models.loading import load_model
 from layerlake.store.errors import InvalidInput, NameConflict
 from layerlake.store.lake import Lake, open_lake
 
@@ -32,6 +32,10 @@ def headed(folder: Path, head: str = "AutoModelForMaskedLM") -> Any:
     return getattr(transformers, head).from_pretrained(folder, local_files_only=True)
 
 
+def tokenizer_of(folder: Path) -> Any:
+    return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
 @pytest.mark.parametrize("head", ["AutoModel", "AutoModelForMaskedLM"])
 def test_a_live_model_equals_its_folder_and_is_left_alone(
     head: str, lake: Lake, small_bert: Path
@@ -39,7 +43,7 @@ def test_a_live_model_equals_its_folder_and_is_left_alone(
     module = headed(small_bert, head).train()
     frozen = module.base_model.encoder.layer[1].eval()
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    tokenizer = load_tokenizer(str(small_bert))
+    tokenizer = tokenizer_of(small_bert)
     extract(lake, module, TEXTS, tokenizer=tokenizer, corpus_name="c", variant="live")
     extract(lake, small_bert, "c", variant="folder", device="cpu")
     for layer in range(4):
@@ -56,7 +60,7 @@ def test_a_live_model_equals_its_folder_and_is_left_alone(
 
 
 def test_a_model_that_was_trained_on_is_another_variant(lake: Lake, small_bert: Path) -> None:
-    module, tokenizer = headed(small_bert), load_tokenizer(str(small_bert))
+    module, tokenizer = headed(small_bert), tokenizer_of(small_bert)
     extract(lake, module, TEXTS, tokenizer=tokenizer, corpus_name="c", variant="v")
     module.base_model.encoder.layer[0].output.dense.bias.data += 1
     with pytest.raises(NameConflict, match="variant 'v' holds other weights"):
@@ -64,7 +68,7 @@ def test_a_model_that_was_trained_on_is_another_variant(lake: Lake, small_bert: 
 
 
 def test_the_same_weights_built_otherwise_are_another_variant(lake: Lake, small_bert: Path) -> None:
-    tokenizer = load_tokenizer(str(small_bert))
+    tokenizer = tokenizer_of(small_bert)
     options = {"tokenizer": tokenizer, "variant": "v"}
     extract(lake, headed(small_bert), TEXTS, corpus_name="c", **options)
     extract(lake, headed(small_bert, "AutoModelForTokenClassification"), "c", **options)
@@ -80,7 +84,7 @@ def test_an_adapter_at_work_counts(lake: Lake, small_bert: Path) -> None:
     peft = pytest.importorskip("peft")
     settings = peft.LoraConfig(target_modules=["query"], r=2, init_lora_weights=False)
     module = peft.get_peft_model(headed(small_bert), settings)
-    tokenizer = load_tokenizer(str(small_bert))
+    tokenizer = tokenizer_of(small_bert)
     extract(lake, module, TEXTS, tokenizer=tokenizer, corpus_name="c", variant="lora")
     merged = module.merge_and_unload()
     extract(lake, merged, "c", tokenizer=tokenizer, variant="merged")
@@ -90,7 +94,7 @@ def test_an_adapter_at_work_counts(lake: Lake, small_bert: Path) -> None:
 
 
 def test_the_name_is_that_of_the_folder_it_came_from(lake: Lake, small_bert: Path) -> None:
-    module, tokenizer = headed(small_bert), load_tokenizer(str(small_bert))
+    module, tokenizer = headed(small_bert), tokenizer_of(small_bert)
     extract(lake, module, TEXTS, tokenizer=tokenizer, corpus_name="c")
     assert lake.variants() == ["small"]
 
@@ -107,14 +111,14 @@ def test_the_name_is_that_of_the_folder_it_came_from(lake: Lake, small_bert: Pat
 def test_what_cannot_be_done_with_a_live_model_is_refused(
     options: dict[str, Any], message: str, lake: Lake, small_bert: Path
 ) -> None:
-    given = {"tokenizer": load_tokenizer(str(small_bert))} | options
+    given = {"tokenizer": tokenizer_of(small_bert)} | options
     with pytest.raises(InvalidInput, match=message):
         extract(lake, headed(small_bert), TEXTS, corpus_name="c", **given)
     assert lake.corpora() == []
 
 
 def test_what_is_no_model_of_transformers_is_refused(lake: Lake, small_bert: Path) -> None:
-    tokenizer = load_tokenizer(str(small_bert))
+    tokenizer = tokenizer_of(small_bert)
     with pytest.raises(InvalidInput, match=r"Linear has no config .* bring its activations"):
         extract(lake, torch.nn.Linear(2, 2), TEXTS, tokenizer=tokenizer, corpus_name="c")
     with pytest.raises(InvalidInput, match="a int is no model"):
@@ -130,7 +134,7 @@ def test_what_is_no_model_of_transformers_is_refused(lake: Lake, small_bert: Pat
 
 def test_weights_that_are_nowhere_are_refused(lake: Lake, small_bert: Path) -> None:
     module = headed(small_bert).to("meta")
-    tokenizer = load_tokenizer(str(small_bert))
+    tokenizer = tokenizer_of(small_bert)
     with pytest.raises(InvalidInput, match=r"not in memory \(device meta\)"):
         extract(lake, module, TEXTS, tokenizer=tokenizer, corpus_name="c")
 
@@ -157,7 +161,7 @@ def test_each_adapter_of_a_live_model_is_a_variant_of_its_own(lake: Lake, small_
     settings = peft.LoraConfig(r=2, target_modules=["query"], init_lora_weights=False)
     module = peft.get_peft_model(headed(small_bert), settings, adapter_name="one")
     module.add_adapter("two", settings)
-    given: dict[str, Any] = {"tokenizer": load_tokenizer(str(small_bert)), "corpus_name": "c"}
+    given: dict[str, Any] = {"tokenizer": tokenizer_of(small_bert), "corpus_name": "c"}
     extract(lake, module, TEXTS, variant="one", **given)
     module.set_adapter("two")
     with pytest.raises(NameConflict, match="holds other weights"):
@@ -176,7 +180,7 @@ def test_each_adapter_of_a_live_model_is_a_variant_of_its_own(lake: Lake, small_
 def test_what_a_decoder_makes_of_segments_is_not_added(
     kind: str, lake: Lake, small_bert: Path
 ) -> None:
-    tokenizer = load_tokenizer(str(small_bert))
+    tokenizer = tokenizer_of(small_bert)
     sizes: dict[str, Any] = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64}
     if kind == "gpt_neo":
         sizes = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "intermediate_size": 64}

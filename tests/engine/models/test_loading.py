@@ -17,7 +17,7 @@ import pytest
 from scipy.stats import truncnorm
 
 from layerlake.engine.extraction.capture import Capture
-from layerlake.engine.models.loading import LoadedModel, load_model, load_tokenizer, resolve_device
+from layerlake.engine.models.loading import LoadedModel, load_model, resolve_device
 from layerlake.engine.models.sites import Place
 from layerlake.store.errors import InvalidInput, MissingExtra
 
@@ -370,11 +370,6 @@ def test_the_real_sentence_encoder_agrees_with_its_own_hidden_states() -> None:
     with Capture(model, [Place("resid", layer) for layer in range(7)]) as capture:
         taken = capture.run(inputs)
     assert all(torch.equal(hidden, states[place.layer]) for place, hidden in taken.items())
-
-
-def test_the_tokenizer_loads_alone(bert: Path) -> None:
-    (bert / "model.safetensors").unlink()
-    assert load_tokenizer(str(bert))("w3")["input_ids"] == [7]
 
 
 class TestHub:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 from scipy.stats import ttest_1samp
 
-from layerlake.analyses.similarity.differences import bootstrap_difference
 from layerlake.analyses.statistics.paired_difference import paired_difference
 from layerlake.store.errors import InvalidInput
 
@@ -53,7 +52,7 @@ def test_equals_the_jackknife_of_differences() -> None:
     pseudo = z - 19 * (left - left.mean())
     assert found.p_value == pytest.approx(ttest_1samp(pseudo, 0).pvalue)
     assert found.low < found.value < found.high
-    assert (found.n_clusters, found.n_resamples, found.notes) == (20, None, ())
+    assert (found.n_clusters, found.notes) == (20, ())
     # The interval in r spans, about the same mean, what the one in atanh r does.
     mean = (math.atanh(a) + math.atanh(b)) / 2
     reach = student.ppf(0.95, 19) * error
@@ -102,27 +101,3 @@ def test_what_has_no_spread_has_no_interval() -> None:
         paired_difference(0.5, deleted, 0.6, deleted[:2])
     with pytest.raises(InvalidInput, match="between 0 and 1"):
         paired_difference(0.5, deleted, 0.6, deleted, 95)
-
-
-def test_resampled_differences_are_paired() -> None:
-    rng = np.random.default_rng(0)
-    shared = 0.1 * rng.standard_normal(1001)
-    first, second = 0.6 + shared, 0.5 + shared + 0.02 * rng.standard_normal(1001)
-    found = bootstrap_difference(first, second, 0.9)
-    differences = first - second
-    assert found.value == differences[0]
-    assert (found.low, found.high) == pytest.approx(
-        tuple(np.quantile(differences[1:], [0.05, 0.95]))
-    )
-    assert found.high - found.low < 0.08  # unpaired, it would be 0.47
-    assert found.p_value == pytest.approx(2 / 1001)
-    assert (found.n_clusters, found.n_resamples) == (None, 1000)
-    same = bootstrap_difference(first, first)
-    assert (same.value, same.p_value) == (0, 1)
-    undefined = bootstrap_difference(np.append(np.nan, first[1:]), second)
-    assert (undefined.low, undefined.p_value) == (None, None)
-    holes = first.copy()
-    holes[500:] = np.nan
-    assert "too many resamples" in bootstrap_difference(holes, second).notes[0]
-    with pytest.raises(InvalidInput, match="1000 resamples and the other 900"):
-        bootstrap_difference(first, second[:901])
