@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from layerlake.analyses.finetuning.many_runs import finetune_many
     from layerlake.analyses.profiles.profile import plan_profile, profile
     from layerlake.analyses.profiles.space_profile import profile_array, profile_space
+    from layerlake.analyses.results.rsatoolbox import from_rsatoolbox
     from layerlake.analyses.similarity.comparing.compare import compare, plan_compare, rsa
     from layerlake.analyses.similarity.comparing.compare_arrays import compare_arrays
     from layerlake.engine.catalogue import add_corpus
@@ -45,6 +46,7 @@ __all__ = [
     "extract_many",
     "finetune",
     "finetune_many",
+    "from_rsatoolbox",
     "gc",
     "import_activations",
     "open_lake",
@@ -76,6 +78,7 @@ _HOMES = {
     "extract_many": "layerlake.engine.extraction.many_variants",
     "finetune": "layerlake.analyses.finetuning.finetune",
     "finetune_many": "layerlake.analyses.finetuning.many_runs",
+    "from_rsatoolbox": "layerlake.analyses.results.rsatoolbox",
     "gc": "layerlake.store.removal",
     "import_activations": "layerlake.engine.importing",
     "open_lake": "layerlake.store.lake",

@@ -1,12 +1,12 @@
-"""Dissimilarity matrices to rsatoolbox and back, and its datasets as labelled arrays.
+"""Results as dissimilarity matrices of rsatoolbox, and its datasets and matrices as arrays.
 
 rsatoolbox holds matrices whole: this is for few rows. Comparing spaces of many needs none of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,156 +14,12 @@ from numpy.typing import NDArray
 from layerlake.analyses.results.space_matrix import space_matrix
 from layerlake.store.amounts import parse_bytes, require
 from layerlake.store.errors import InvalidInput
-from layerlake.store.views.rsatoolbox_dataset import (
-    chosen_rows,
-    dataset_bytes,
-    row_descriptors,
-    rsatoolbox_module,
-    widened,
-)
+from layerlake.store.views.rsatoolbox_dataset import rsatoolbox_module
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from layerlake.analyses.results.record import Records
-    from layerlake.store.space import Space
-
-DISSIMILARITIES: Final = {
-    "cosine": "1 - cosine",
-    "correlation": "correlation",
-    "sqeuclidean": "squared euclidean",
-    "euclidean": "euclidean",
-}
-"""Kernels, and what rsatoolbox calls the dissimilarity (the mean over channels, of squares)."""
-PANEL_ROWS: Final = 256
-"""Rows whose dissimilarities to all others are in memory at once."""
-
-
-def rdms_of(
-    spaces: Sequence[Space],
-    index: Any = None,
-    *,
-    kernel: str = "correlation",
-    words: bool = True,
-    memory: int | str = "1GiB",
-) -> Any:
-    """Return the dissimilarity matrices of spaces as `rsatoolbox.rdm.RDMs`, one each.
-
-    Parameters
-    ----------
-    spaces
-        Of the same rows (one row set), at least one.
-    index
-        Which rows, as `Space.rows` takes them; by default all.
-    kernel
-        `cosine` and `correlation` (1 - s), `sqeuclidean` and `euclidean` (as rsatoolbox has them:
-        squares are divided by the number of channels).
-    words
-        Whether to read the texts of words.
-    memory
-        Most bytes to hold: 4 n (n - 1) a space for what comes back, and beside it twice the rows of
-        one space in float64 and 256 n numbers.
-
-    Returns
-    -------
-    RDMs, its `rdm_descriptors` corpus, variant, site and layer, its `pattern_descriptors` what is
-    known of the rows, as `Space.to_rsatoolbox` has it. In float64.
-
-    Raises
-    ------
-    InvalidInput
-        Unknown kernel, no space, spaces of other rows, fewer than two rows, or a row that
-        is not finite or has no direction under `cosine` or `correlation`.
-    MemoryRefused, MissingExtra, OutOfRange, SetIncomplete
-        As `Space.to_rsatoolbox`.
-    """
-    if kernel not in DISSIMILARITIES:
-        raise InvalidInput(
-            f"there is no dissimilarity {kernel!r}; choose one of {', '.join(DISSIMILARITIES)}"
-        )
-    if not spaces:
-        raise InvalidInput("no space is given to make a dissimilarity matrix of; give at least one")
-    _require_same_rows(spaces)
-    chosen = chosen_rows(spaces[0], index)
-    n = len(chosen)
-    if n < 2:
-        raise InvalidInput(f"{n} rows have no pair; choose at least two")
-    widest = max(spaces, key=lambda space: space.shape[1])
-    needed = 4 * n * (n - 1) * len(spaces) + 2 * dataset_bytes(widest, n) + 16 * n * PANEL_ROWS
-    require(
-        needed,
-        parse_bytes(memory),
-        f"{len(spaces)} dissimilarity matrices of {n} rows",
-        "choose fewer rows or spaces, or allow more",
-    )
-    rdms = rsatoolbox_module("rsatoolbox.rdm").RDMs
-    dissimilarities = np.empty((len(spaces), n * (n - 1) // 2))
-    for space, out in zip(spaces, dissimilarities, strict=True):
-        _fill(widened(space, chosen), kernel, out, space, chosen)
-    return rdms(
-        dissimilarities,
-        dissimilarity_measure=DISSIMILARITIES[kernel],
-        rdm_descriptors={
-            field: [getattr(space, field) for space in spaces]
-            for field in ("corpus", "variant", "site", "layer")
-        },
-        pattern_descriptors=row_descriptors(spaces[0], chosen, words=words, columns=()),
-    )
-
-
-def _require_same_rows(spaces: Sequence[Space]) -> None:
-    first = spaces[0]
-    for other in spaces[1:]:
-        row_sets = {space.state.plan.contents.get("row_set") for space in (first, other)}
-        if other.corpus != first.corpus or len(row_sets) > 1 or other.shape[0] != first.shape[0]:
-            raise InvalidInput(
-                f"{other.path} and {first.path} do not hold the same rows; choose sets of one row "
-                "set, or extract the same rows of both"
-            )
-
-
-def _fill(
-    rows: NDArray[np.float64],
-    kernel: str,
-    out: NDArray[np.float64],
-    space: Space,
-    chosen: NDArray[np.int64],
-) -> None:
-    """Write the dissimilarities of rows, which are changed, pair after pair: (0, 1), (0, 2) ..."""
-    n, hidden = rows.shape
-    unit = kernel in ("cosine", "correlation")
-    if unit:
-        before = np.linalg.norm(rows, axis=1)
-        if kernel == "correlation":
-            rows -= rows.mean(axis=1, keepdims=True)
-        norms = np.linalg.norm(rows, axis=1)
-        # What is left of a constant row after its mean is taken off is rounding.
-        lost = np.flatnonzero(~(norms > 16 * np.finfo(np.float64).eps * before))
-        if len(lost):
-            raise InvalidInput(
-                f"row {chosen[lost[0]]} of {space.path} has no direction under {kernel} (its "
-                f"values are {'all alike' if kernel == 'correlation' else 'zero'}, or not finite); "
-                f"leave out the {len(lost)} such rows that were chosen"
-            )
-        rows /= norms[:, None]
-    else:
-        rows -= rows.mean(axis=0)  # distances stay, and squares lose fewer digits
-    squares = np.einsum("ij,ij->i", rows, rows)
-    if not np.isfinite(squares).all():
-        worst = chosen[np.flatnonzero(~np.isfinite(squares))[0]]
-        raise InvalidInput(f"row {worst} of {space.path} holds NaN or infinity; leave it out")
-    at = 0
-    for start in range(0, n, PANEL_ROWS):
-        stop = min(start + PANEL_ROWS, n)
-        products = rows[start:stop] @ rows[start:].T
-        for k in range(start, stop):
-            found = products[k - start, k - start + 1 :]
-            if unit:
-                found = 1 - found
-            else:
-                found = np.maximum(squares[k] + squares[k + 1 :] - 2 * found, 0.0) / hidden
-            out[at : at + len(found)] = np.sqrt(found) if kernel == "euclidean" else found
-            at += len(found)
 
 
 def result_to_rdms(
@@ -202,9 +58,10 @@ def from_rsatoolbox(given: Any, *, memory: int | str = "1GiB") -> xr.DataArray:
 
     Returns
     -------
-    DataArray over (row, hidden), not copied; or over (rdm, row, other_row), symmetric with zeros on
-    the diagonal. Descriptors are coordinates (`other_NAME` along `other_row`), or attributes where
-    they are of the whole. To put a dataset into a lake, append its rows with `Lake.writer`.
+    DataArray
+        Of a dataset, (row, hidden), not copied. Of matrices, (rdm, row, other_row), symmetric with
+        zeros on the diagonal. Descriptors are coordinates (`other_NAME` along `other_row`), or
+        attributes if they describe the whole.
 
     Raises
     ------
@@ -212,6 +69,15 @@ def from_rsatoolbox(given: Any, *, memory: int | str = "1GiB") -> xr.DataArray:
         It is neither.
     MemoryRefused
         The matrices need more than is allowed.
+
+    Examples
+    --------
+    Write the dataset of a subject into a lake:
+
+    >>> array = ll.from_rsatoolbox(dataset)
+    >>> ids = array["stimulus"].to_numpy().tolist()
+    >>> with lake.writer("voxels", "subject-1", ids=ids, layers=0) as writer:
+    ...     writer.append("resid", 0, array.to_numpy())
     """
     import xarray as xr
 
