@@ -10,14 +10,11 @@ import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from layerlake.store.errors import MissingExtra
 
 
 class Timing(NamedTuple):
@@ -75,20 +72,6 @@ def interleaved(methods: Mapping[str, Callable[[], Any]], repeats: int) -> dict[
         name: Timing(*map(statistics.median, zip(*runs, strict=True)))
         for name, runs in taken.items()
     }
-
-
-@contextmanager
-def blas_threads(count: int) -> Iterator[None]:
-    """Hold the BLAS to a number of threads; raise `MissingExtra` without threadpoolctl."""
-    try:
-        from threadpoolctl import threadpool_limits
-    except ImportError as error:
-        raise MissingExtra(
-            "benchmarks need threadpoolctl, which is not installed; install it with: "
-            "pip install 'layerlake[bench]'"
-        ) from error
-    with threadpool_limits(count):
-        yield
 
 
 def peak_bytes_of(function: Callable[..., Any], *arguments: Any) -> int:

@@ -25,7 +25,6 @@ _NAME = re.compile(
     r"hf://(datasets/)?(?P<repository>[\w.-]+/[\w.-]+)(/(?P<config>[\w.+-]+))?"
     r"(:(?P<split>[\w.-]+))?(@(?P<revision>[^\s@]+))?"
 )
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,6 @@ from layerlake.store.errors import InvalidInput
 from layerlake.store.space import Space
 from layerlake.store.views.lazy_arrays import require_alike
 
-BUFFER_ROWS = 32768
-"""Rows of the shuffle buffer where nobody says: two windows."""
-
 Rows = tuple[NDArray[np.int64], NDArray[Any]]
 """Numbers of rows (n,), and their values (n, space, hidden)."""
 

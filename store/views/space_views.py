@@ -5,7 +5,6 @@ Nothing of that is imported before it is asked for.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -172,10 +171,12 @@ class SpaceViews:
         InvalidInput, NameNotFound, OutOfRange, SetIncomplete
             As their names say.
         """
-        datasets = _torch_datasets()
-        chosen = {"rows": rows, "labels": labels, "dtype": dtype, "numbers": numbers}
-        found: RowDataset = datasets.row_dataset([self._space, *others], **chosen)
-        return found
+        _require_torch()
+        from layerlake.store.views.torch_datasets import row_dataset
+
+        return row_dataset(
+            [self._space, *others], rows=rows, labels=labels, dtype=dtype, numbers=numbers
+        )
 
     def to_torch_stream(
         self,
@@ -226,8 +227,10 @@ class SpaceViews:
         InvalidInput, NameNotFound, OutOfRange, SetIncomplete
             As their names say.
         """
-        datasets = _torch_datasets()
-        found: RowStream = datasets.row_stream(
+        _require_torch()
+        from layerlake.store.views.torch_datasets import row_stream
+
+        return row_stream(
             [self._space, *others],
             rows=rows,
             labels=labels,
@@ -241,11 +244,10 @@ class SpaceViews:
             rank=rank,
             world_size=world_size,
         )
-        return found
 
 
-def _torch_datasets() -> Any:
-    """Import what needs torch."""
+def _require_torch() -> None:
+    """Import torch, or say what to install."""
     try:
         import torch  # noqa: F401
     except ImportError as error:
@@ -253,4 +255,3 @@ def _torch_datasets() -> Any:
             "torch datasets need torch, which is not installed; install it with: "
             "pip install 'layerlake[models]'"
         ) from error
-    return importlib.import_module("layerlake.store.views.torch_datasets")

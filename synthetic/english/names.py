@@ -82,10 +82,6 @@ class Adjective:
     """Where it stands among others: 0 judgement, 1 size, 2 age, 3 colour, 4 stuff."""
 
 
-_BODIED = (
-    "person animal food fruit vegetable plant blade tool container vehicle building room area "
-    "furniture document clothing accessory machine music valuable opening ball group"
-)
 _MADE = "clothing accessory machine furniture vehicle building valuable container opening tool"
 _ADJECTIVES = f"""
 big: animal plant container vehicle building room area furniture machine ball fruit| small | bigger | 1
@@ -168,7 +164,6 @@ def _adjective(line: str) -> Adjective:
 
 
 ADJECTIVES = tuple(_adjective(line) for line in _ADJECTIVES.strip().splitlines())
-ADJECTIVE = {adjective.form: adjective for adjective in ADJECTIVES}
 
 MANNERS = [
     "quietly",

@@ -94,10 +94,6 @@ class Layout:
         """Return the words [start, stop) of a node of the tree."""
         return self._spans[id(node)]
 
-    def has(self, node: Node) -> bool:
-        """Say whether a node stands in the tree."""
-        return id(node) in self._spans
-
     def place(self, node: Node) -> int:
         """Return the place of the word that heads a node."""
         return self._spans[id(head_word(node))][0]

@@ -359,9 +359,6 @@ ASKING = _table(_ASKING)
 BE = Verb("be", "was", "been", effects=frozenset(["stative"]))
 """The verb of "there is"; its forms are in `verb_phrases`."""
 
-VERB = {verb.lemma: verb for verb in reversed(TRANSITIVE + INTRANSITIVE + HAPPENING)}
-"""Lemma -> its first sense."""
-
 
 def verbs_taking(agent: str | None, patient: str | None) -> list[tuple[list[Verb], float]]:
     """Return the verbs that take kinds of subject and object, in groups with their weights.

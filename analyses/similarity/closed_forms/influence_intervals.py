@@ -140,7 +140,5 @@ def _valued(
         found.value,
         ends.low if ends else None,
         ends.high if ends else None,
-        0 if influence is None else len(influence),
-        confidence,
         tuple(notes),
     )

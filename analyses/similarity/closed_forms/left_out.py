@@ -23,7 +23,6 @@ from layerlake.analyses.similarity.closed_forms.registry import ClosedForm, form
 from layerlake.analyses.similarity.features.moment_state import Pair
 from layerlake.analyses.statistics.group_jackknife import interval_on_logarithms, interval_within
 from layerlake.analyses.statistics.jackknife import Interval
-from layerlake.engine.settings import check_confidence
 from layerlake.store.errors import InvalidInput
 
 _UNEVEN: Final = 2.0
@@ -39,61 +38,8 @@ class FormValue:
     low: float | None
     """Lower end of the interval; None where there is none."""
     high: float | None
-    n_groups: int
-    """Groups left out in turn; one more than the degrees of freedom of Student's t."""
-    confidence: float
-    """Nominal coverage of the interval."""
     notes: tuple[str, ...]
     """Sentences about what to be careful with."""
-
-
-def group_jackknife(
-    names: Sequence[str],
-    total: CentredSums,
-    groups: Iterable[CentredSums],
-    *,
-    confidence: float = 0.95,
-    labels: Sequence[str] | None = None,
-    stored: Sequence[object] | None = None,
-) -> dict[Pair, dict[str, FormValue]]:
-    """Compute closed forms with intervals, leaving out one group of clusters at a time.
-
-    The interval is Student's t with one degree of freedom fewer than there are groups, on a scale
-    on which the measure has no bounds, mapped back: atanh for a similarity, atanh of the cosine
-    for an angle, the logarithm for a distance (per root of the rows, with which it grows). It is
-    about the value, and its ends are never beyond the bounds of the form.
-
-    Parameters
-    ----------
-    names
-        As `form_named` takes them.
-    total
-        Sums over all rows, of the spaces and of the pairs that are asked for.
-    groups
-        The sums of each group of whole clusters, in any order; iterated once, one held at a time.
-        Together they are the total.
-    confidence
-        Nominal coverage, in (0, 1).
-    labels
-        What to call each space in notes.
-    stored
-        The dtype in which the rows of each space were stored; see `Decomposition`.
-
-    Returns
-    -------
-    dict
-        By pair, as in the total, and by name. Each space is decomposed once, and once per group.
-
-    Raises
-    ------
-    InvalidInput
-        A name is unknown, the confidence is out of range, or the groups are not those of the total.
-    """
-    check_confidence(confidence)
-    called = labels or [f"space {s}" for s in range(len(total.spaces))]
-    dtypes = stored or [np.float64] * len(total.spaces)
-    left_out = (leave_out(names, total, group, called, dtypes) for group in groups)
-    return jackknifed(names, total, left_out, called, dtypes, confidence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +59,21 @@ def leave_out(
     labels: Sequence[str],
     stored: Sequence[object],
 ) -> LeftOut:
-    """Compute closed forms of all pairs without one group; parameters as `group_jackknife`."""
+    """Compute closed forms of all pairs without one group of whole clusters.
+
+    Parameters
+    ----------
+    names
+        As `form_named` takes them.
+    total
+        Sums over all rows, of the spaces and of the pairs that are asked for.
+    group
+        The sums of the group.
+    labels
+        What to call each space in notes.
+    stored
+        The dtype in which the rows of each space were stored; see `Decomposition`.
+    """
     n_rows = group.spaces[0].n_rows
     if n_rows >= total.spaces[0].n_rows:
         return LeftOut(n_rows, {})
@@ -135,9 +95,32 @@ def jackknifed(
     stored: Sequence[object],
     confidence: float,
 ) -> dict[Pair, dict[str, FormValue]]:
-    """Return closed forms with intervals; parameters as `group_jackknife`, errors as well.
+    """Compute closed forms with intervals, leaving out one group of clusters at a time.
 
-    `left_out` are the forms without each group, as `leave_out` computes them.
+    The interval is Student's t with one degree of freedom fewer than there are groups, on a scale
+    on which the measure has no bounds, mapped back: atanh for a similarity, atanh of the cosine
+    for an angle, the logarithm for a distance (per root of the rows, with which it grows). It is
+    about the value, and its ends are never beyond the bounds of the form.
+
+    Parameters
+    ----------
+    names, total, labels, stored
+        As `leave_out` takes them.
+    left_out
+        The forms without each group, as `leave_out` computes them, in any order; iterated once.
+        Together the groups are the total.
+    confidence
+        Nominal coverage, in (0, 1).
+
+    Returns
+    -------
+    dict
+        By pair, as in the total, and by name. Each space is decomposed once, and once per group.
+
+    Raises
+    ------
+    InvalidInput
+        A name is unknown, or the groups are not those of the total.
     """
     forms = {name: form_named(name) for name in names}
     whole = _measured(names, total, labels, stored)
@@ -208,8 +191,6 @@ def _valued(
         found.value,
         ends.low if ends else None,
         ends.high if ends else None,
-        len(deleted),
-        confidence,
         tuple(notes),
     )
 

@@ -1,4 +1,4 @@
-"""Arithmetic of centred sums: seen from another centre, joined with others, less a part.
+"""Arithmetic of centred sums: seen from another centre, and less a part.
 
 A row x seen from a centre that lies d before its old one is x + d, and its squared length is
 p + 2 d.x + |d|^2; all sums follow, since the centred rows themselves add up to 0.
@@ -16,70 +16,61 @@ _LEFT_OVER: Final = 1e-13
 """A difference smaller than this share of what it is the difference of is rounding."""
 
 
-def joined(one: CentredSums, other: CentredSums) -> CentredSums:
-    """Return the sums over the rows of both, which share no row."""
-    return _combined(one, other, 1)
-
-
 def without(whole: CentredSums, part: CentredSums) -> CentredSums:
     """Return the sums over the rows of a whole that are not in a part of it.
 
     At least one row must be left. Rounding is that of the whole.
     """
-    return _combined(whole, part, -1)
-
-
-def _combined(one: CentredSums, other: CentredSums, sign: int) -> CentredSums:
-    """Move both to the centre of what they amount to, and add or subtract."""
-    n_ours, n_theirs = one.spaces[0].n_rows, other.spaces[0].n_rows
-    rows = n_ours + sign * n_theirs
+    n_whole, n_part = whole.spaces[0].n_rows, part.spaces[0].n_rows
+    rows = n_whole - n_part
     if rows < 1:
-        raise ValueError(f"{n_theirs} rows taken from {n_ours} leave none")
-    ours, theirs = [], []
-    for a, b in zip(one.spaces, other.spaces, strict=True):
+        raise ValueError(f"{n_part} rows taken from {n_whole} leave none")
+    from_whole, from_part = [], []
+    for a, b in zip(whole.spaces, part.spaces, strict=True):
         gap = b.mean - a.mean
-        # The new mean is a.mean + sign n_b / rows gap; each step leads from it to the old ones.
-        ours.append(gap * (-sign * n_theirs / rows))
-        theirs.append(gap * (n_ours / rows))
+        # The new mean is a.mean - n_part / rows gap; each step leads from it to the old ones.
+        from_whole.append(gap * (n_part / rows))
+        from_part.append(gap * (n_whole / rows))
     spaces = tuple(
-        _added(_moved_space(a, step_a), _moved_space(b, step_b), a.mean - step_a, sign)
-        for a, b, step_a, step_b in zip(one.spaces, other.spaces, ours, theirs, strict=True)
+        _less(_moved_space(a, step_a), _moved_space(b, step_b), a.mean - step_a)
+        for a, b, step_a, step_b in zip(
+            whole.spaces, part.spaces, from_whole, from_part, strict=True
+        )
     )
     crosses = {
-        (s, t): _added_cross(
-            _moved_cross(cross, one.spaces[s], one.spaces[t], ours[s], ours[t]),
+        (s, t): _less_cross(
+            _moved_cross(cross, whole.spaces[s], whole.spaces[t], from_whole[s], from_whole[t]),
             _moved_cross(
-                other.crosses[s, t], other.spaces[s], other.spaces[t], theirs[s], theirs[t]
+                part.crosses[s, t], part.spaces[s], part.spaces[t], from_part[s], from_part[t]
             ),
-            sign,
         )
-        for (s, t), cross in one.crosses.items()
+        for (s, t), cross in whole.crosses.items()
     }
     return CentredSums(spaces, crosses)
 
 
-def _added(one: SpaceSums, other: SpaceSums, mean: NDArray[np.float64], sign: int) -> SpaceSums:
-    """Add or subtract sums that are seen from the same centre."""
-    rows, gram = one.n_rows + sign * other.n_rows, one.gram + sign * other.gram
-    if np.trace(gram) <= _LEFT_OVER * np.trace(one.gram):
+def _less(whole: SpaceSums, part: SpaceSums, mean: NDArray[np.float64]) -> SpaceSums:
+    """Subtract sums that are seen from the same centre."""
+    rows, gram = whole.n_rows - part.n_rows, whole.gram - part.gram
+    if np.trace(gram) <= _LEFT_OVER * np.trace(whole.gram):
         # The rows left are all the same; what remains of the sums is the rounding of the whole.
         return SpaceSums(rows, mean, np.zeros_like(gram), np.zeros_like(mean), 0.0)
     return SpaceSums(
         rows,
         mean,
         gram,
-        one.weighted + sign * other.weighted,
-        one.squares + sign * other.squares,
+        whole.weighted - part.weighted,
+        whole.squares - part.squares,
     )
 
 
-def _added_cross(one: CrossSums, other: CrossSums, sign: int) -> CrossSums:
-    """Add or subtract sums that are seen from the same centres."""
+def _less_cross(whole: CrossSums, part: CrossSums) -> CrossSums:
+    """Subtract sums that are seen from the same centres."""
     return CrossSums(
-        one.product + sign * other.product,
-        one.left + sign * other.left,
-        one.right + sign * other.right,
-        one.squares + sign * other.squares,
+        whole.product - part.product,
+        whole.left - part.left,
+        whole.right - part.right,
+        whole.squares - part.squares,
     )
 
 

@@ -74,7 +74,7 @@ def form_values(
     for (s, t), cross in total.crosses.items():
         measured = measure(others, SpacePair(spaces[s], spaces[t], cross))
         values[s, t] |= {
-            name: FormValue(value.value, None, None, 0, confidence, value.notes)
+            name: FormValue(value.value, None, None, value.notes)
             for name, value in measured.items()
         }
     return values

@@ -47,8 +47,6 @@ class ClosedForm:
     """The lowest value."""
     highest: float
     """The highest value; infinity for a distance."""
-    undefined_when: str
-    """When there is no number, beside a constant space."""
     needs_float64: bool = True
     """Whether the products must be float64 ones: float32 shows in the value where it is a
     difference of large sums, or where small directions are made as large as others."""
@@ -74,7 +72,6 @@ def _netrep(alpha: float) -> ClosedForm:
         "angle",
         0.0,
         math.pi / 2,
-        "a space has no direction beyond the rounding of its stored values" if alpha < 1 else "",
         axes=0 < alpha < 1,
         whitening=alpha < 1,
         matrices=4 if 0 < alpha < 1 else 2 if alpha == 0 else 1,
@@ -91,7 +88,6 @@ def _svcca(fraction: float) -> ClosedForm:
         "similarity",
         0.0,
         1.0,
-        "",
         axes=not whole,
         whitening=whole,
         matrices=2 if whole else 3,
@@ -104,14 +100,11 @@ _SINGULAR_COST: Final = 20.0
 """The same for singular values."""
 _WORK: Final = 96
 """Numbers per coordinate that LAPACK works with, beside matrices."""
-_NO_DIRECTIONS: Final = "a space has no direction beyond the rounding of its stored values"
 
 FORMS: Final[dict[str, ClosedForm]] = {
     form.name: form
     for form in (
-        ClosedForm(
-            "cka", "linear CKA", linear_cka, "similarity", 0.0, 1.0, "", needs_float64=False
-        ),
+        ClosedForm("cka", "linear CKA", linear_cka, "similarity", 0.0, 1.0, needs_float64=False),
         ClosedForm(
             "debiased-cka",
             "debiased linear CKA",
@@ -119,7 +112,6 @@ FORMS: Final[dict[str, ClosedForm]] = {
             "similarity",
             -1.0,
             1.0,
-            "there are fewer than 4 rows, or each row is related to all others alike",
         ),
         ClosedForm(
             "whitened-cosine",
@@ -128,7 +120,6 @@ FORMS: Final[dict[str, ClosedForm]] = {
             "similarity",
             0.0,
             1.0,
-            "",
             needs_float64=False,
         ),
         ClosedForm(
@@ -138,7 +129,6 @@ FORMS: Final[dict[str, ClosedForm]] = {
             "similarity",
             -1.0,
             1.0,
-            "all rows lie at one distance from one another",
         ),
         ClosedForm(
             "cca",
@@ -147,7 +137,6 @@ FORMS: Final[dict[str, ClosedForm]] = {
             "similarity",
             0.0,
             1.0,
-            _NO_DIRECTIONS,
             whitening=True,
             matrices=2,
         ),
@@ -158,7 +147,6 @@ FORMS: Final[dict[str, ClosedForm]] = {
             "similarity",
             0.0,
             1.0,
-            _NO_DIRECTIONS,
             whitening=True,
             matrices=2,
         ),
@@ -170,7 +158,6 @@ FORMS: Final[dict[str, ClosedForm]] = {
             "similarity",
             0.0,
             1.0,
-            _NO_DIRECTIONS,
             symmetric=False,
             whitening=True,
             directions=True,
@@ -183,7 +170,6 @@ FORMS: Final[dict[str, ClosedForm]] = {
             "angle",
             0.0,
             math.pi / 2,
-            "",
             matrices=1,
         ),
         ClosedForm(
@@ -193,7 +179,6 @@ FORMS: Final[dict[str, ClosedForm]] = {
             "distance",
             0.0,
             math.inf,
-            "",
             matrices=1,
         ),
         _netrep(0.0),
@@ -206,7 +191,6 @@ FORMS: Final[dict[str, ClosedForm]] = {
             "similarity",
             0.0,
             1.0,
-            "",
             matrices=1,
         ),
     )
