@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from layerlake.engine.models.architectures import anatomy, find_trunk
+from layerlake.engine.models.architectures import anatomy
 from layerlake.engine.models.sites import Place, find_places, find_tap
 from layerlake.store.errors import InvalidInput
 
@@ -75,12 +75,12 @@ class Capture:
 
     def __init__(self, model: LoadedModel, places: Iterable[Place]) -> None:
         self._model = model
-        self._trunk = find_trunk(model.module)
+        self._trunk = model.trunk
         self._wanted = dict.fromkeys(Place(*place) for place in places)
         if not self._wanted:
             raise InvalidInput("no places to capture; give a site and a layer")
         for site, layer in self._wanted:
-            find_places(model.module, [site], [layer], model.n_layers, partial(_given, layer=layer))
+            find_places(model, [site], [layer], partial(_given, layer=layer))
         self._hooks = ExitStack()
         # None while no batch of ours is running: what others run through the model is not ours.
         self._take: Callable[[Place, torch.Tensor], None] | None = None
@@ -118,7 +118,7 @@ class Capture:
 
     def _modules(self, site: str) -> list[tuple[torch.nn.Module, int | None]]:
         """Return the modules to hook for a site; with the layer, where the block does not say it."""
-        tap = find_tap(self._model.module, site)
+        tap = find_tap(self._model, site)
         layers = [place.layer for place in self._wanted if place.site == site]
         if not tap.in_block:
             return [(self._model.module.get_submodule(str(tap.path)), layers[0])]
@@ -259,9 +259,7 @@ def resolve_places(
         A site that the model does not have, or that gives no vector a piece.
     """
     given = _few_pieces(model) if inputs is None else inputs
-    places = find_places(
-        model.module, sites, layers, model.n_layers, lambda path: _outer_layer(model, path, given)
-    )
+    places = find_places(model, sites, layers, lambda path: _outer_layer(model, path, given))
     known = anatomy(model.architecture) is not None
     if known and all(place.site == "resid" for place in places):
         return dict.fromkeys(places, model.hidden)
@@ -297,7 +295,7 @@ def _outer_layer(model: LoadedModel, path: str, inputs: Mapping[str, Any]) -> in
         done += 1
 
     with ExitStack() as hooks, Capture(model, [Place("resid", 0)]) as capture:
-        for block in find_trunk(model.module).blocks:
+        for block in model.trunk.blocks:
             hooks.callback(block.register_forward_hook(count).remove)
         module = model.module.get_submodule(path)
         hooks.callback(module.register_forward_hook(lambda *_: seen.append(done)).remove)

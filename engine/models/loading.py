@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from layerlake.engine.models.adapters import base_of, merge_adapter
-from layerlake.engine.models.architectures import find_trunk, truncate_blocks
+from layerlake.engine.models.architectures import Trunk, find_trunk, truncate_blocks
 from layerlake.engine.models.bodies import fresh_body, read_config, stored_body
 from layerlake.engine.models.checkpoints import Checkpoint, locate, require_transformers
 from layerlake.engine.models.lineage_record import LINEAGE_FILE, Lineage, read_lineage
@@ -75,6 +75,11 @@ class LoadedModel:
     Where it was cut before it was trained, `truncate` in here says after which block; what
     `LoadedModel.truncate` says was done at loading.
     """
+
+    @property
+    def trunk(self) -> Trunk:
+        """The blocks of `module` as they are now; errors as `find_trunk`."""
+        return find_trunk(self.module)
 
 
 def load_model(
@@ -165,10 +170,11 @@ def load_model(
     if lineage is not None:
         _require_own(lineage, checkpoint, module)
         parent = lineage.parent
-    n_layers = find_trunk(module).n_layers
+    trunk = find_trunk(module)
+    n_layers = trunk.n_layers
     digest_of: Any = weights_digest
     if truncate is not None:
-        shared = find_trunk(module).shared and truncate != n_layers
+        shared = trunk.shared and truncate != n_layers
         truncate_blocks(module, truncate)
         n_layers = truncate
         if shared:

@@ -25,11 +25,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from layerlake.engine.models.architectures import anatomy, find_trunk, first_present
+from layerlake.engine.models.architectures import anatomy, first_present
 from layerlake.store.errors import InvalidInput, is_a
 
 if TYPE_CHECKING:
     import torch
+
+    from layerlake.engine.models.loading import LoadedModel
 
 NAMED = ("resid", "attn_out", "mlp_out", "embed", "final_norm")
 """The sites that have names of their own."""
@@ -85,10 +87,9 @@ def split_sites(sites: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def find_places(
-    module: torch.nn.Module,
+    model: LoadedModel,
     sites: Sequence[str],
     layers: Sequence[int],
-    n_layers: int,
     layer_of: Callable[[str], int],
 ) -> tuple[Place, ...]:
     """Return the places that some sites and layers name in a model.
@@ -98,14 +99,12 @@ def find_places(
 
     Parameters
     ----------
-    module
-        The model body.
+    model
+        The model; one that is truncated to its embeddings has 0 layers.
     sites
         As people write them; see the table above.
     layers
-        Which layers, each from 0 to `n_layers`.
-    n_layers
-        Layers of the model (of one that is truncated to its embeddings, 0).
+        Which layers, each from 0 to `model.n_layers`.
     layer_of
         Asked to which layer a module outside the blocks belongs, by its path.
 
@@ -114,6 +113,7 @@ def find_places(
     InvalidInput
         A site that the model does not have, or that has none of the layers.
     """
+    n_layers = model.n_layers
     if not len(layers):
         raise InvalidInput(f"no layers asked for; give some of 0-{n_layers}")
     for layer in layers:
@@ -124,8 +124,8 @@ def find_places(
     chosen = sorted({int(layer) for layer in layers})
     places: dict[Place, None] = {}
     for asked in sites:
-        site, only = _canonical(module, asked, n_layers, layer_of)
-        find_tap(module, site)
+        site, only = _canonical(model, asked, layer_of)
+        find_tap(model, site)
         if n_layers == 0 and site not in ("resid", "embed"):
             raise InvalidInput(
                 f"site {asked!r} asked of a model truncated to its embeddings; it has resid and "
@@ -145,10 +145,10 @@ def find_places(
 
 
 def _canonical(
-    module: torch.nn.Module, asked: str, n_layers: int, layer_of: Callable[[str], int]
+    model: LoadedModel, asked: str, layer_of: Callable[[str], int]
 ) -> tuple[str, int | None]:
     """Return a site by the name that it is stored under, and its layer where it has but one."""
-    trunk = find_trunk(module)
+    trunk, n_layers = model.trunk, model.n_layers
     if lens := _LENS_BLOCK.fullmatch(asked):
         block = _block_number(asked, lens["block"], "blocks", n_layers)
         if lens["name"] == "resid_pre":
@@ -175,8 +175,8 @@ def _canonical(
             )
         block = _block_number(asked, inside[1], trunk.path, n_layers)
         return ("resid" if inside[2] is None else IN_BLOCK + inside[2]), block + 1
-    if not asked or asked not in dict(module.named_modules()):
-        raise InvalidInput(_unknown_site(module, asked))
+    if not asked or asked not in dict(model.module.named_modules()):
+        raise InvalidInput(_unknown_site(model, asked))
     return asked, layer_of(asked)
 
 
@@ -190,7 +190,7 @@ def _block_number(asked: str, number: str, path: str, n_layers: int) -> int:
     return int(number)
 
 
-def find_tap(module: torch.nn.Module, site: str) -> Tap:
+def find_tap(model: LoadedModel, site: str) -> Tap:
     """Return the module that a site is taken from.
 
     Raises
@@ -198,7 +198,7 @@ def find_tap(module: torch.nn.Module, site: str) -> Tap:
     InvalidInput
         The model does not have it; the sentence says what it has.
     """
-    trunk = find_trunk(module)
+    module, trunk = model.module, model.trunk
     config: Any = module.config
     kind = str(config.model_type)
     if site == "resid":
@@ -256,12 +256,11 @@ def _embedding_path(module: torch.nn.Module, kind: str) -> str:
     raise InvalidInput(f"architecture {kind!r} has no token embedding to take as embed")
 
 
-def _unknown_site(module: torch.nn.Module, asked: str) -> str:
-    trunk = find_trunk(module)
+def _unknown_site(model: LoadedModel, asked: str) -> str:
     known = [
         *NAMED,
-        *(IN_BLOCK + name for name, _ in trunk.blocks[0].named_modules() if name),
-        *(name for name, _ in module.named_modules() if name),
+        *(IN_BLOCK + name for name, _ in model.trunk.blocks[0].named_modules() if name),
+        *(name for name, _ in model.module.named_modules() if name),
     ]
     if not _PATH.fullmatch(asked):
         return f"site {asked!r} is no site: give some of {', '.join(NAMED)}, or a module path"

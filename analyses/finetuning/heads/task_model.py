@@ -15,6 +15,7 @@ from layerlake.analyses.finetuning.recipes import Recipe
 from layerlake.analyses.finetuning.tasks.task import INPUTS, Batch, Task
 from layerlake.engine.extraction.capture import withheld_inputs
 from layerlake.engine.models.architectures import (
+    Trunk,
     anatomy,
     find_trunk,
     first_present,
@@ -40,6 +41,11 @@ class TaskModel(nn.Module):
         # A decoder would otherwise keep the keys and values of every block.
         self._options = {"use_cache": False} if "use_cache" in accepted else {}
 
+    @property
+    def trunk(self) -> Trunk:
+        """The blocks of the encoder."""
+        return find_trunk(self.encoder)
+
     def freeze(self, n_blocks: int, *, dropout: bool) -> None:
         """Freeze the embeddings and the lowest blocks; -1 freezes nothing.
 
@@ -53,7 +59,7 @@ class TaskModel(nn.Module):
         self._frozen_dropout = dropout
         if n_blocks < 0:
             return
-        trunk = find_trunk(self.encoder)
+        trunk = self.trunk
         if n_blocks >= trunk.n_layers:
             self.encoder.requires_grad_(False)
             self._frozen = list(self.encoder.modules())
@@ -117,7 +123,7 @@ def check_shape(loaded: LoadedModel, freeze: int, truncate: int | None) -> Shape
         truncate = whole_number(truncate, "truncate", 1, n)
         n = truncate
     freeze = whole_number(freeze, "freeze", -1, n)
-    if find_trunk(loaded.module).shared and 0 < freeze < n:
+    if loaded.trunk.shared and 0 < freeze < n:
         raise InvalidInput(
             f"freeze is {freeze}, and the layers of {loaded.source} share one block, so that "
             f"freezing one freezes all; give -1, 0 or {n}"

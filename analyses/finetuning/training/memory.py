@@ -23,7 +23,6 @@ from layerlake.analyses.finetuning.tasks.task import Examples
 from layerlake.analyses.finetuning.training.trainer import Trainer, precision
 from layerlake.engine.corpora.corpus import Corpus
 from layerlake.engine.memory import MemoryPlan
-from layerlake.engine.models.architectures import find_trunk
 from layerlake.store.identity import is_string
 
 
@@ -94,7 +93,7 @@ def _activations(trainer: Trainer) -> tuple[int, int]:
 
 def _n_trained_layers(trainer: Trainer) -> int:
     """Return in how many layers autograd keeps anything."""
-    trunk = find_trunk(trainer.model.encoder)
+    trunk = trainer.model.trunk
     if trunk.shared:
         return trunk.n_layers
     return sum(any(p.requires_grad for p in block.parameters()) for block in trunk.blocks)
