@@ -1,4 +1,4 @@
-"""Run by `test_memory_plan.py` as a program of its own: a run, what it was to take, what it took.
+"""Run by `test_memory.py` as a program of its own: a run, what it was to take, what it took.
 
     python measured_run.py CALLS.json
 
