@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from layerlake.analyses.similarity.features.moment_state import Pair, star
+from layerlake.analyses.similarity.features.moment_state import Pair
 from layerlake.engine.passes.selected_rows import SelectedRows, value_bytes
 
 
@@ -35,16 +35,6 @@ class Workload:
             tuple(value_bytes(space) for space in selected.spaces),
             selected.lengths,
             tuple(pairs),
-        )
-
-    @classmethod
-    def sized(
-        cls, widths: Sequence[int], value_bytes: Sequence[int], cluster_sizes: Sequence[int]
-    ) -> Workload:
-        """Return the sizes of a comparison of the first space with each other one."""
-        sizes = np.asarray(cluster_sizes, dtype=np.int64)
-        return cls(
-            int(sizes.sum()), tuple(widths), tuple(value_bytes), sizes, tuple(star(len(widths)))
         )
 
     def over(self, n_rows: int) -> Workload:

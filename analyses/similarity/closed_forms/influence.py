@@ -29,7 +29,6 @@ from layerlake.analyses.statistics.jackknife import RESOLUTION, Interval
 from layerlake.engine.memory import MemoryPlan
 from layerlake.engine.passes.arrays import Array, from_host, namespace, to_host
 from layerlake.engine.settings import check_confidence
-from layerlake.store.errors import InvalidInput
 
 _ROUNDING: Final = 2.0**-52
 Matrix = NDArray[np.float64]

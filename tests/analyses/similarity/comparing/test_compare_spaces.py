@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.spatial.distance import pdist
 
+from layerlake.analyses.similarity.compared_rows import COMPARISON
 from layerlake.analyses.similarity.comparing.compare_arrays import compare_arrays
 from layerlake.analyses.similarity.comparing.compare_spaces import compare_selected, plan_comparison
 from layerlake.analyses.similarity.features.group import plan_group
@@ -232,9 +233,9 @@ def test_rows_are_matched_by_their_selections() -> None:
     rows = [np.arange(400), np.arange(50, 450), np.arange(0, 800, 2)]
     placed = [X, np.concatenate([np.zeros((50, 24)), Y]), np.repeat(Z, 2, axis=0)]
     clusters = np.repeat(np.arange(100), 4)
-    selected = select([CountedSpace(z) for z in placed], rows, clusters, "ABC")
+    selected = select_rows([CountedSpace(z) for z in placed], rows, clusters, "ABC")
     question = check_question(Question(precision="float64", method="features"))
-    found = compare_selected(selected, TO_A, question, Means(block_rows=128))
+    found = compare_selected(selected, TO_A, question, Resources(block_rows=128))
     for pair, other in zip(TO_A, (Y, Z), strict=True):
         alone = compare_arrays(X, other, clusters, precision="float64", method="features")
         for measure in ("r_all", "r_between"):
@@ -250,7 +251,10 @@ def test_rows_are_read_twice_only_where_memory_is_short() -> None:
     selected = selection(spaces, 1)
     question = check_question(Question(method="features"))
     needed = plan_group(
-        selected, [(0, 1)], Means(block_rows=256), interval=True, precision="float32"
+        Workload.of(selected, [(0, 1)]),
+        Resources(block_rows=256),
+        interval=True,
+        precision="float32",
     ).needed
     values = []
     for memory, times in ((2**30, 1), (needed + 200_000, 2)):
@@ -258,20 +262,20 @@ def test_rows_are_read_twice_only_where_memory_is_short() -> None:
         seen: list[int] = []
         values.append(
             compare_selected(
-                selected, [(0, 1)], question, Means(memory, 256), on_progress=seen.append
+                selected, [(0, 1)], question, Resources(memory, 256), on_progress=seen.append
             )
         )
         assert spaces[1].reads[unsampled].max() == times
         assert sum(seen) == 6000
     assert values[0] == values[1]
     with pytest.raises(MemoryRefused, match="fewer variants at a time"):
-        compare_selected(selected, [(0, 1)], question, Means(needed - 1, 256))
+        compare_selected(selected, [(0, 1)], question, Resources(needed - 1, 256))
 
 
 def test_too_little_memory_is_refused_before_anything_is_read() -> None:
     spaces = spaces_of(100, (8, 8), dtype="float16")
     with pytest.raises(MemoryRefused, match="102400 bytes"):
-        compare_selected(selection(spaces, 1), [(0, 1)], Question(), Means(100 * 2**10))
+        compare_selected(selection(spaces, 1), [(0, 1)], Question(), Resources(100 * 2**10))
     assert not any(space.reads.any() for space in spaces)
 
 
@@ -283,7 +287,7 @@ def test_a_sample_that_misleads_costs_another_pass_and_no_digits() -> None:
         space.values[sampled] -= np.float32(290) * np.eye(32, dtype=np.float32)[3]
         space.values[sampled] -= np.float32(8) * np.eye(32, dtype=np.float32)[7]
     question = Question(kernel="sqeuclidean", interval="none", method="features")
-    found = compare_selected(selection(spaces, 1), [(0, 1)], question, Means())
+    found = compare_selected(selection(spaces, 1), [(0, 1)], question, Resources())
     tables = [pdist(space.values.astype(np.float64), "sqeuclidean") for space in spaces]
     assert found[0, 1].value("r_all") == pytest.approx(np.corrcoef(*tables)[0, 1], abs=1e-8)
     assert (spaces[0].reads[np.setdiff1d(np.arange(1024), sampled)] == 2).all()
@@ -308,14 +312,14 @@ def test_memory_of_features_stays_within_what_was_said(
     spaces[0].values[5] = 0  # a block with a dropped row is prepared twice
     clusters = np.repeat(np.arange(len(lengths)), lengths)
     every = [np.arange(n)] * len(spaces)
-    selected = select(spaces, every, clusters, NAMES[: len(spaces)])
+    selected = select_rows(spaces, every, clusters, NAMES[: len(spaces)])
     pairs = TO_A[:variants]
     question = Question(interval=interval, precision=precision, method="features")
-    means = Means(block_rows=block_rows)
-    plan = plan_comparison(selected, pairs, question, means)
+    resources = Resources(block_rows=block_rows)
+    plan = plan_comparison(selected, pairs, question, resources)
     tracemalloc.start()
     try:
-        found = compare_selected(selected, pairs, question, means, plan=plan)
+        found = compare_selected(selected, pairs, question, resources, plan=plan)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -338,7 +342,7 @@ def test_rows_that_do_not_match_are_refused(change: dict[str, Any], message: str
         "spaces": spaces_of(30, (5, 8)), "rows": [np.arange(30)] * 2, "clusters": np.arange(30)
     } | change  # fmt: skip
     with pytest.raises(InvalidInput, match=message):
-        select(**given, names="AB")
+        select_rows(**given, names="AB", needs=COMPARISON)
     assert not given["spaces"][0].reads.any()
 
 

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial.distance import pdist, squareform
 
+from layerlake.analyses.similarity.compared_rows import COMPARISON
 from layerlake.analyses.similarity.comparing.compare_arrays import compare_arrays
 from layerlake.analyses.similarity.estimates import PairValues
 from layerlake.analyses.similarity.features.first_pass import first_pass
 from layerlake.analyses.similarity.features.group import group_of
 from layerlake.analyses.similarity.features.kernels import kernel_named
-from layerlake.engine.passes.resources import Means
-from layerlake.engine.passes.selected_rows import ArraySpace, select
+from layerlake.engine.passes.resources import Resources
+from layerlake.engine.passes.selected_rows import ArraySpace, select_rows
 from layerlake.store.errors import InvalidInput
 
 KERNELS = ("cosine", "correlation", "linear", "sqeuclidean")
@@ -33,9 +34,9 @@ def last_precision(X: NDArray[Any], Y: NDArray[Any], kernel: str) -> str:
     """Return the precision in which a pass that begins in float32 ends."""
     every = np.arange(len(X))
     spaces = [ArraySpace(z, every) for z in (X, Y)]
-    selected = select(spaces, [every] * 2, every, ("X", "Y"))
+    selected = select_rows(spaces, [every] * 2, every, ("X", "Y"), COMPARISON)
     group = group_of(
-        selected, [(0, 1)], kernel_named(kernel), Means(), interval=False, precision="float32"
+        selected, [(0, 1)], kernel_named(kernel), Resources(), interval=False, precision="float32"
     )
     return first_pass(group, "float32", lambda rows: None, keep=False).preparation.precision
 

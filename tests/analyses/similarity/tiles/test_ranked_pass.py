@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,11 @@ class Rows:
         return take_rows(self.values, index)
 
 
+def sized(widths: Sequence[int], value_bytes: Sequence[int], n_rows: int) -> Workload:
+    """Return the sizes of a comparison over rows of one cluster."""
+    return Workload(n_rows, tuple(widths), tuple(value_bytes), np.array([n_rows]), ())
+
+
 class Moments:
     """Second moments of tiles (an `Accumulator`), for a correlation."""
 
@@ -80,9 +86,7 @@ def opened(arrays: list[NDArray[np.float32]], kernel: str) -> TilePass:
     hiddens = [z.shape[1] for z in arrays]
     return open_tiles(
         source,
-        lambda m: plan_tiles(
-            Workload.sized(hiddens, [4, 4], [m]), chosen, allowed=2**28, panel_rows=70
-        ),
+        lambda m: plan_tiles(sized(hiddens, [4, 4], m), chosen, allowed=2**28, panel_rows=70),
     )
 
 

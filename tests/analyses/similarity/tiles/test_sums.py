@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tracemalloc
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,11 @@ from layerlake.engine.passes.blocks import run_pass
 ALL_KERNELS = ("cosine", "correlation", "linear", "sqeuclidean", "euclidean", "rbf")
 
 
+def sized(widths: Sequence[int], value_bytes: Sequence[int], n_rows: int) -> Workload:
+    """Return the sizes of a comparison over rows of one cluster."""
+    return Workload(n_rows, tuple(widths), tuple(value_bytes), np.array([n_rows]), ())
+
+
 class ArraySpace:
     """An array as a space."""
 
@@ -70,7 +76,7 @@ def opened(
     return open_tiles(
         source,
         lambda n: plan_tiles(
-            Workload.sized(hiddens, stored, [n]),
+            sized(hiddens, stored, n),
             chosen,
             allowed=2**30,
             precision=precision,
@@ -419,7 +425,7 @@ def test_memory_stays_within_what_was_said(
     # A given bandwidth, for the sample that the median takes would hold more than the rest.
     chosen = tile_kernel(kernel, bandwidth=14.0 if kernel == "rbf" else None)
     plan = plan_tiles(
-        Workload.sized([d] * 4, [4] * 4, [n]),
+        sized([d] * 4, [4] * 4, n),
         chosen,
         allowed=2**30,
         panel_rows=panel_rows,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import tracemalloc
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +44,11 @@ class CountingSpace:
         return take_rows(self.values, index)
 
 
+def sized(widths: Sequence[int], value_bytes: Sequence[int], n_rows: int) -> Workload:
+    """Return the sizes of a comparison over rows of one cluster."""
+    return Workload(n_rows, tuple(widths), tuple(value_bytes), np.array([n_rows]), ())
+
+
 def cauchy(left: Any, right: Any) -> Any:
     """A kernel of a person's own: 1 / (1 + |x - y|^2)."""
     squares = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1) - 2 * left @ right.T
@@ -70,7 +76,7 @@ def opened(
     return open_tiles(
         source,
         lambda n: plan_tiles(
-            Workload.sized(hiddens, stored, [n]),
+            sized(hiddens, stored, n),
             kernel,
             allowed=allowed,
             precision=precision,
@@ -315,7 +321,7 @@ def test_the_plan_takes_longer_panels_where_that_saves_reading() -> None:
     kernel = tile_kernel("cosine")
 
     def plan(allowed: int) -> Any:
-        return plan_tiles(Workload.sized([768, 768], [2, 2], [100_000]), kernel, allowed=allowed)
+        return plan_tiles(sized([768, 768], [2, 2], 100_000), kernel, allowed=allowed)
 
     roomy, short, tight = plan(2**30), plan(2**27), plan(2**24)
     assert roomy.kept_panels == len(roomy.panels)
@@ -371,9 +377,7 @@ def test_memory_stays_within_what_was_said(
     spaces = [CountingSpace(part.astype(dtype)) for part in rows]
     chosen = tile_kernel(kernel)
     size = spaces[0].dtype.itemsize
-    wished = plan_tiles(
-        Workload.sized([d, d], [size] * 2, [n]), chosen, allowed=2**40, panel_rows=panel_rows
-    )
+    wished = plan_tiles(sized([d, d], [size] * 2, n), chosen, allowed=2**40, panel_rows=panel_rows)
     allowed = wished.memory.needed + spare
     tracemalloc.start()
     try:
