@@ -7,7 +7,8 @@ import inspect
 from collections.abc import Iterable
 from typing import Any
 
-from layerlake.analyses.profiles.question import LakeProfile, ProfileQuestion
+from layerlake.analyses.profiles.question import ANALYSIS, LakeProfile, ProfileQuestion
+from layerlake.analyses.questions.answering import answered
 from layerlake.analyses.questions.choice import SpaceChoice, filled
 from layerlake.analyses.questions.rows import RowDraw
 from layerlake.analyses.results.joined import joined
@@ -101,7 +102,7 @@ def profile(
         confidence,
     )
     check_progress(progress)
-    results = [one.result(progress, fresh=fresh) for one in _by_corpus(lake, question)]
+    results = [_answer(one, progress, fresh=fresh) for one in _by_corpus(lake, question)]
     spectra = {name: own for result in results for name, own in result.spectra.items()}
     return dataclasses.replace(joined(results), spectra=spectra)
 
@@ -127,6 +128,21 @@ def plan_profile(
     from layerlake.analyses.profiles.lake_passes import ProfilePasses
 
     return Forecast.sum(ProfilePasses(one).forecast() for one in _by_corpus(lake, question))
+
+
+def _answer(asked: LakeProfile, progress: Progress, *, fresh: bool) -> ProfileResult:
+    """Return the profiles of one corpus, from the lake where they are kept there."""
+    identity = asked.identity()
+
+    def compute() -> ProfileResult:
+        """Run the passes; only they need the modules that compute."""
+        from layerlake.analyses.profiles.lake_passes import ProfilePasses
+
+        return ProfilePasses(asked).computed(identity, progress)
+
+    return answered(
+        asked.lake, ANALYSIS, asked.settings, identity, ProfileResult, compute, fresh=fresh
+    )
 
 
 def _by_corpus(lake: Lake, question: ProfileQuestion) -> list[LakeProfile]:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from layerlake.analyses.questions.answering import answered
 from layerlake.analyses.questions.choice import SpaceChoice, chosen_spaces
 from layerlake.analyses.questions.rows import RowDraw
 from layerlake.analyses.results.kept import read_identity
-from layerlake.analyses.results.profile import ProfileResult
 from layerlake.engine.passes.resources import Resources
-from layerlake.engine.progress import Progress
 from layerlake.engine.settings import check_confidence
 from layerlake.store.errors import InvalidInput
 from layerlake.store.lake import Lake
 
-_ANALYSIS: Final = "profile"
+ANALYSIS: Final = "profile"
 """The folder of results that profiles are kept in."""
 INTERVALS: Final = ("cluster", "none")
 
@@ -64,22 +61,6 @@ class LakeProfile:
             "confidence": question.confidence,
         }
 
-    def result(self, progress: Progress, *, fresh: bool) -> ProfileResult:
-        """Return the profiles, from the lake where they are kept there."""
-        identity = read_identity(self.lake, self.chosen.corpus, self.chosen.spaces.values())
-
-        def compute() -> ProfileResult:
-            """Run the passes; only they need the modules that compute."""
-            from layerlake.analyses.profiles.lake_passes import ProfilePasses
-
-            return ProfilePasses(self).computed(identity, progress)
-
-        return answered(
-            self.lake,
-            _ANALYSIS,
-            self.settings,
-            identity,
-            ProfileResult,
-            compute,
-            fresh=fresh,
-        )
+    def identity(self) -> dict[str, Any]:
+        """Return what tells the bytes that are read from any others."""
+        return read_identity(self.lake, self.chosen.corpus, self.chosen.spaces.values())

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from layerlake.analyses.questions.answering import answered
 from layerlake.analyses.questions.choice import SpaceChoice, filled
 from layerlake.analyses.questions.rows import RowDraw
 from layerlake.analyses.results.joined import joined
@@ -177,7 +178,28 @@ def compare(
     check_progress(progress)
     # All are checked before the first is begun.
     asked = _by_corpus(lake, comparison)
-    return joined([one.result(progress, fresh=fresh) for one in asked])
+    return joined([_answer(one, progress, fresh=fresh) for one in asked])
+
+
+def _answer(asked: LakeComparison, progress: Progress, *, fresh: bool) -> SimilarityResult:
+    """Return the answer to a comparison, from the lake where it is kept there."""
+    identity = asked.identity()
+
+    def compute() -> SimilarityResult:
+        """Run the passes; only they need the modules that compute."""
+        from layerlake.analyses.similarity.comparing.lake_values import computed
+
+        return computed(asked, identity, progress)
+
+    return answered(
+        asked.lake,
+        asked.analysis,
+        asked.settings,
+        identity,
+        SimilarityResult,
+        compute,
+        fresh=fresh,
+    )
 
 
 def _by_corpus(lake: Lake, comparison: Comparison) -> list[LakeComparison]:

@@ -6,11 +6,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from layerlake.analyses.questions.answering import answered
 from layerlake.analyses.questions.choice import SpaceChoice
 from layerlake.analyses.questions.rows import RowDraw, Rows, draw_rows
 from layerlake.analyses.results.kept import read_identity
-from layerlake.analyses.results.similarity import SimilarityResult
 from layerlake.analyses.similarity.comparing.pairs import (
     OWN,
     PairChoice,
@@ -20,7 +18,6 @@ from layerlake.analyses.similarity.comparing.pairs import (
 from layerlake.analyses.similarity.comparing.sharing import KeyPair
 from layerlake.analyses.similarity.question import Question, check_question
 from layerlake.engine.passes.resources import Resources
-from layerlake.engine.progress import Progress
 from layerlake.store.errors import InvalidInput
 from layerlake.store.lake import Lake
 
@@ -134,7 +131,7 @@ class LakeComparison:
         return {variant: reference for (reference, _one), (variant, _other) in self.asked.pairs}
 
     @property
-    def _analysis(self) -> str:
+    def analysis(self) -> str:
         """The folder of results that the answer is kept in."""
         return "rsa" if self.question.measures == ("rsa",) else "similarity"
 
@@ -150,22 +147,6 @@ class LakeComparison:
             self._drawn = draw_rows(self.lake, self.asked.corpus, spaces, self.comparison.draw)
         return self._drawn
 
-    def result(self, progress: Progress, *, fresh: bool) -> SimilarityResult:
-        """Return the answer, from the lake where it is kept there."""
-        identity = read_identity(self.lake, self.asked.corpus, self.asked.spaces.values())
-
-        def compute() -> SimilarityResult:
-            """Run the passes; only they need the modules that compute."""
-            from layerlake.analyses.similarity.comparing.lake_values import computed
-
-            return computed(self, identity, progress)
-
-        return answered(
-            self.lake,
-            self._analysis,
-            self.settings,
-            identity,
-            SimilarityResult,
-            compute,
-            fresh=fresh,
-        )
+    def identity(self) -> dict[str, Any]:
+        """Return what tells the bytes that are read from any others."""
+        return read_identity(self.lake, self.asked.corpus, self.asked.spaces.values())
