@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import inspect
 import os
-import threading
-import traceback
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,19 +19,15 @@ from layerlake.analyses.finetuning.recipes import make_recipe
 from layerlake.analyses.finetuning.report import FinetuneReport
 from layerlake.analyses.finetuning.tasks.registry import task_named
 from layerlake.engine.models.checkpoints import require_transformers
-from layerlake.engine.progress import Progress, Stage, automatic, silent
-from layerlake.engine.workers.local_workers import MOST_DEATHS, finished_parts
-from layerlake.engine.workers.scheduler_names import Scheduler, scheduler_named, workers_here
-from layerlake.engine.workers.worker_process import packed
-from layerlake.store.errors import InvalidInput, LayerLakeError, RunsFailed, is_a
-
-Stopped = Callable[[], bool]
-"""Says whether nobody waits for a run any more."""
+from layerlake.engine.progress import Progress, Stage, automatic
+from layerlake.engine.workers.local_workers import MOST_DEATHS
+from layerlake.engine.workers.many_jobs import JobNotSent, finished
+from layerlake.engine.workers.one_job import JobFailure, JobResources, Stopped
+from layerlake.engine.workers.schedulers import scheduler_named
+from layerlake.store.errors import InvalidInput, RunsFailed, is_a
 
 _NEEDED: Final = ("task", "model", "train", "out")
 _NOT_OF_A_RUN: Final = ("progress", "recipe")
-_ONE_AT_A_TIME: Final = threading.Lock()
-"""Of a process: what torch draws, and its number of threads, are the process's."""
 
 
 @dataclass(frozen=True)
@@ -51,18 +44,13 @@ class RunFailure:
 @dataclass(frozen=True)
 class _Job:
     number: int
+    place: str
+    """Which of several runs it is, as labels of its progress begin."""
     arguments: dict[str, Any] = field(repr=False)
 
     @property
     def folder(self) -> str:
         return str(os.fspath(self.arguments["out"]))
-
-
-_Outcome = FinetuneReport | RunFailure
-
-
-class _Abandoned(BaseException):
-    """Nobody waits for the run, which has not failed; its saved state is there."""
 
 
 def finetune_many(
@@ -123,19 +111,33 @@ def finetune_many(
             f"the scheduler {scheduler} is for one process, and several were launched; leave it "
             "out, and they train every run together"
         )
-    if workers is not None:
-        workers_here(workers)
-        if chosen.kind == "loop" and workers > 1:
-            raise InvalidInput(
-                f"{workers} workers need a scheduler; give processes, or tcp://HOST:PORT"
-            )
+    ended = finished(
+        jobs,
+        _run,
+        scheduler=scheduler,
+        workers=workers,
+        resources=_resources,
+        on_death=_died,
+        progress=progress,
+        label="fine-tuning",
+        unit="runs",
+    )
     require_transformers()
-    outcomes: dict[int, _Outcome] = {}
-    with closing(_finished(jobs, chosen, workers, progress)) as finished:
-        for number, outcome in finished:
-            outcomes[number] = outcome
-            if on_report is not None and isinstance(outcome, FinetuneReport):
-                on_report(outcome)
+    outcomes: dict[int, FinetuneReport | RunFailure] = {}
+    try:
+        with closing(ended):
+            for job, outcome in ended:
+                if isinstance(outcome, JobFailure):
+                    outcomes[job.number] = RunFailure(job.folder, outcome.sentence, outcome.trace)
+                    continue
+                outcomes[job.number] = outcome
+                if on_report is not None:
+                    on_report(outcome)
+    except JobNotSent as unsent:
+        raise InvalidInput(
+            f"run {unsent.number + 1} holds what cannot be sent to another process; give files, or "
+            "leave the scheduler out"
+        ) from unsent
     ordered = [outcomes[number] for number in range(len(jobs))]
     reports = [outcome for outcome in ordered if isinstance(outcome, FinetuneReport)]
     failures = [outcome for outcome in ordered if isinstance(outcome, RunFailure)]
@@ -169,153 +171,38 @@ def _checked(runs: Sequence[Mapping[str, Any]]) -> list[_Job]:
             raise InvalidInput(f"{what}: {error}") from error
         if not is_a(run["out"], str, os.PathLike):
             raise InvalidInput(f"{what} has no folder, but out is {run['out']!r}; name one")
-        place = Path(run["out"]).expanduser().resolve()
-        if place in taken:
+        folder = Path(run["out"]).expanduser().resolve()
+        if folder in taken:
             raise InvalidInput(
-                f"runs {taken[place] + 1} and {number + 1} would both be written to "
+                f"runs {taken[folder] + 1} and {number + 1} would both be written to "
                 f"{run['out']}; give each a folder of its own"
             )
-        taken[place] = number
-        jobs.append(_Job(number, dict(run)))
+        taken[folder] = number
+        place = f"run {number + 1} of {len(runs)}: " if len(runs) > 1 else ""
+        jobs.append(_Job(number, place, dict(run)))
     return jobs
 
 
-def _finished(
-    jobs: list[_Job], scheduler: Scheduler, workers: int | None, progress: Progress
-) -> Generator[tuple[int, _Outcome], None, None]:
-    """Yield the outcome of every run, as it is done."""
-    if scheduler.kind == "loop":
-        for job in jobs:
-            place = f"run {job.number + 1} of {len(jobs)}: " if len(jobs) > 1 else ""
-            yield job.number, _outcome(job, _labelled(progress, place))
-        return
-    for job in jobs:
-        try:
-            packed(job, "a run")
-        except InvalidInput as error:
-            raise InvalidInput(
-                f"run {job.number + 1} holds what cannot be sent to another process; give files, "
-                "or leave the scheduler out"
-            ) from error
-    elsewhere = _on_cluster if scheduler.kind == "cluster" else _in_processes
-    with (
-        progress("fine-tuning", len(jobs), "runs") as stage,
-        closing(elsewhere(jobs, scheduler, workers)) as finished,
-    ):
-        for number, outcome in finished:
-            stage.advance(1)
-            yield number, outcome
+def _run(job: _Job, progress: Progress, stopped: Stopped) -> FinetuneReport:
+    """Do one run; on a worker, progress ends it when nobody waits for it any more."""
+    return finetune(**job.arguments, progress=_labelled(progress, job.place))
 
 
-def _in_processes(
-    jobs: list[_Job], scheduler: Scheduler, workers: int | None
-) -> Generator[tuple[int, _Outcome], None, None]:
-    gpus = _gpus_of(jobs)
-    count = workers_here(workers)
-    if gpus and workers is None:
-        count = len(gpus)
-    count = min(count, len(jobs))
-    threads = max(workers_here(None) // count, 1)
-    own = [{"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} for number in range(count) if gpus]
-    return finished_parts(
-        jobs,
-        partial(_in_process, threads=threads),
-        count,
-        kind="processes",
-        ahead=len(jobs),
-        on_death=_died,
-        environments=own,
-    )
+def _resources(job: _Job) -> JobResources:
+    device = str(job.arguments.get("device", "auto"))
+    if device.startswith("cuda:"):
+        return JobResources("named", torch=True)
+    if device.startswith("cuda"):
+        return JobResources("one", torch=True)
+    return JobResources("auto" if device == "auto" else "none", torch=True)
 
 
-def _gpus_of(jobs: list[_Job]) -> list[str]:
-    """Return the names of the GPUs among which processes are divided; none where a run chooses."""
-    asked = {str(job.arguments.get("device", "auto")) for job in jobs}
-    if not asked & {"auto", "cuda"} or any(device.startswith("cuda:") for device in asked):
-        return []
-    import torch
-
-    if not torch.cuda.is_available():
-        return []
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible:
-        return [name for name in visible.split(",") if name]
-    return [str(number) for number in range(torch.cuda.device_count())]
-
-
-def _on_cluster(
-    jobs: list[_Job], scheduler: Scheduler, workers: int | None
-) -> Generator[tuple[int, _Outcome], None, None]:
-    from layerlake.engine.workers.cluster_jobs import finished_jobs
-
-    return finished_jobs(
-        scheduler.address,
-        jobs,
-        _on_worker,
-        most=workers,
-        resources=_resources_of,
-        on_death=_died,
-    )
-
-
-def _resources_of(job: _Job) -> dict[str, float]:
-    """Return what a run takes of a worker's resources."""
-    on_gpu = str(job.arguments.get("device", "auto")).startswith("cuda")
-    return {"GPU": 1} if on_gpu else {}
-
-
-def _died(job: _Job) -> RunFailure:
+def _died(job: _Job) -> JobFailure:
     """Say that workers died over a run."""
-    return RunFailure(
-        job.folder,
+    return JobFailure(
         f"{MOST_DEATHS} workers died over it, as happens where memory runs out; lower "
-        "--token-budget or --workers, and run the same line again, it resumes",
+        "--token-budget or --workers, and run the same line again, it resumes"
     )
-
-
-def _in_process(job: _Job, threads: int) -> _Outcome:
-    """Run in a process of this machine, which is left alone when its parent dies."""
-    parent = os.getppid()
-    return _outcome(job, _until(lambda: os.getppid() != parent), threads)
-
-
-def _on_worker(job: _Job, threads: int, stopped: Stopped) -> _Outcome:
-    """Run on a worker of a cluster."""
-    return _outcome(job, _until(stopped), threads)
-
-
-def _outcome(job: _Job, progress: Progress, threads: int | None = None) -> _Outcome:
-    """Run, and return the report, or what went wrong."""
-    try:
-        with _ONE_AT_A_TIME, _torch_threads(threads):
-            return finetune(**job.arguments, progress=progress)
-    except _Abandoned:
-        return RunFailure(job.folder, "nobody waits for it any more")
-    except LayerLakeError as error:
-        return RunFailure(job.folder, str(error))
-    except Exception as error:  # noqa: BLE001 - raised, with all others, when every run has ended
-        said = str(error).split("\n")[0]
-        return RunFailure(
-            job.folder,
-            f"{type(error).__name__}: {said}",
-            "".join(traceback.format_exception(error)),
-        )
-
-
-@contextmanager
-def _torch_threads(threads: int | None) -> Iterator[None]:
-    """Give torch so many threads; None leaves it what it has."""
-    if threads is None:
-        yield
-        return
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _labelled(progress: Progress, place: str) -> Progress:
@@ -325,28 +212,3 @@ def _labelled(progress: Progress, place: str) -> Progress:
         return progress(place + label, total, unit)
 
     return labelled
-
-
-class _Ending:
-    """A stage that ends the run when nobody waits for it."""
-
-    def __init__(self, stopped: Stopped) -> None:
-        self._stopped = stopped
-
-    def advance(self, n: int) -> None:
-        if self._stopped():
-            raise _Abandoned
-
-    def note(self, text: str) -> None:
-        pass
-
-
-def _until(stopped: Stopped) -> Progress:
-    """Return progress that shows nothing, and ends a run that nobody waits for."""
-
-    @contextmanager
-    def progress(label: str, total: int | None, unit: str) -> Iterator[Stage]:
-        with silent(label, total, unit):
-            yield _Ending(stopped)
-
-    return progress

@@ -8,13 +8,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from layerlake.engine.workers.blas_threads import SINGLE_THREADED, one_blas_thread
+from layerlake.engine.workers.job_feeds import Feed, NoJob, next_job
 from layerlake.engine.workers.worker_process import BOOT, packed, receive, send, unpacked
 from layerlake.store.errors import WorkersFailed
 
 P = TypeVar("P")
+P_co = TypeVar("P_co", covariant=True)
 S = TypeVar("S")
 
 AHEAD: Final = 2
@@ -24,7 +26,7 @@ MOST_DEATHS: Final = 3
 
 
 def finished_parts(
-    parts: Sequence[P],
+    parts: Sequence[P] | Feed[P],
     summarise: Callable[[P], S],
     workers: int,
     *,
@@ -38,7 +40,8 @@ def finished_parts(
     Parameters
     ----------
     parts
-        What there is to do; begun in order.
+        What there is to do; begun in order. A feed is asked for a part when a worker is free: at
+        first, and whenever the reader of the states comes back for the next one.
     summarise
         Turns a part into its state; pickled for processes.
     workers
@@ -47,7 +50,7 @@ def finished_parts(
         `threads` or `processes`.
     ahead
         Parts that may be begun from the first one on that is not done; by default two a worker, so
-        that few states lie about.
+        that few states lie about. A feed decides this itself.
     on_death
         Returns what stands for the state of a part that killed several processes; by default that
         ends all the others too.
@@ -57,7 +60,7 @@ def finished_parts(
     Raises
     ------
     InvalidInput
-        `summarise` cannot be pickled.
+        `summarise` cannot be pickled, or a feed waits while nothing runs.
     WorkersFailed
         A part killed several processes.
     Exception
@@ -71,23 +74,28 @@ def finished_parts(
     else:
         processes = []
         runs = [summarise] * workers
-    numbers = _Numbers(len(parts), AHEAD * workers if ahead is None else ahead)
+    source: _Source[P]
+    if callable(parts):
+        source = _Fed(parts, workers)
+    else:
+        source = _Numbers(parts, AHEAD * workers if ahead is None else ahead)
     arrived: queue.SimpleQueue[tuple[int, S | None, BaseException | None] | None]
     arrived = queue.SimpleQueue()
 
     def work(run: Callable[[P], S]) -> None:
         """Take parts until there are no more; the last message is None."""
-        while (number := numbers.take()) is not None:
+        while (taken := source.take()) is not None:
+            number, part = taken
             try:
-                arrived.put((number, run(parts[number]), None))
+                arrived.put((number, run(part), None))
             except _Killed as error:
                 if on_death is not None:
-                    arrived.put((number, on_death(parts[number]), None))
+                    arrived.put((number, on_death(part), None))
                     continue
-                numbers.stop()
+                source.stop()
                 arrived.put((number, None, error))
             except BaseException as error:  # noqa: BLE001 - raised by whoever waits
-                numbers.stop()
+                source.stop()
                 arrived.put((number, None, error))
         if isinstance(run, _Process):
             run.reap()
@@ -111,14 +119,14 @@ def finished_parts(
                     failures[number] = error
                 elif not failures:
                     yield number, state  # type: ignore[misc]  # without an error there is a state
-                    numbers.done(number)
+                    source.done(number)
                 del state
             if failures:
                 # All parts before the first that failed were begun before it: no timing changes
                 # which one that is.
                 raise failures[min(failures)]
         finally:
-            numbers.stop()
+            source.stop()
             for process in processes:
                 process.kill()
             for thread in threads:
@@ -127,18 +135,32 @@ def finished_parts(
             failures.clear()
 
 
-class _Numbers:
-    """Hands out the numbers of parts in order, none too far ahead of the first not done."""
+class _Source(Protocol[P_co]):
+    """Hands out parts, each with its number."""
 
-    def __init__(self, count: int, ahead: int) -> None:
+    def take(self) -> tuple[int, P_co] | None:
+        """Return the next part once it may be begun; None where there are no more."""
+
+    def done(self, number: int) -> None:
+        """Take note that the state of a part has been taken over."""
+
+    def stop(self) -> None:
+        """Hand out no more."""
+
+
+class _Numbers(Generic[P]):
+    """Hands out the parts of a sequence in order, none too far ahead of the first not done."""
+
+    def __init__(self, parts: Sequence[P], ahead: int) -> None:
         self._change = threading.Condition()
-        self._count, self._ahead = count, ahead
+        self._parts = parts
+        self._count, self._ahead = len(parts), ahead
         self._next = self._first = 0
         self._done: set[int] = set()
         self._stopped = False
 
-    def take(self) -> int | None:
-        """Return the next number once it may be begun; None where there are no more."""
+    def take(self) -> tuple[int, P] | None:
+        """Return the next part once it may be begun; None where there are no more."""
         with self._change:
             self._change.wait_for(
                 lambda: (
@@ -150,7 +172,7 @@ class _Numbers:
             if self._stopped or self._next == self._count:
                 return None
             self._next += 1
-            return self._next - 1
+            return self._next - 1, self._parts[self._next - 1]
 
     def done(self, number: int) -> None:
         """Take note that the state of a part has been taken over."""
@@ -166,6 +188,51 @@ class _Numbers:
         with self._change:
             self._stopped = True
             self._change.notify_all()
+
+
+class _Fed(Generic[P]):
+    """Hands out the parts of a feed, which is asked in the thread that reads the states alone."""
+
+    def __init__(self, feed: Feed[P], workers: int) -> None:
+        self._feed = feed
+        self._free = self._workers = workers
+        self._next = 0
+        self._ended = self._stopped = False
+        self._ready: queue.SimpleQueue[tuple[int, P] | None] = queue.SimpleQueue()
+        self._ask()
+
+    def _ask(self) -> None:
+        """Ask for a part for every worker that has none."""
+        while self._free and not self._ended:
+            part = next_job(self._feed, running=self._free < self._workers)
+            if part is NoJob.YET:
+                return
+            if part is NoJob.LEFT:
+                self._ended = True
+                self._dismiss()
+                return
+            self._ready.put((self._next, part))
+            self._next += 1
+            self._free -= 1
+
+    def _dismiss(self) -> None:
+        for _ in range(self._workers):
+            self._ready.put(None)
+
+    def take(self) -> tuple[int, P] | None:
+        """Return the next part; None where there are no more."""
+        taken = self._ready.get()
+        return None if self._stopped else taken
+
+    def done(self, number: int) -> None:
+        """Take note that the state of a part has been taken over."""
+        self._free += 1
+        self._ask()
+
+    def stop(self) -> None:
+        """Hand out no more."""
+        self._stopped = True
+        self._dismiss()
 
 
 class _Killed(WorkersFailed):

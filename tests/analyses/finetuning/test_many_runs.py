@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+import functools
 import json
 import os
 import signal
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +20,10 @@ torch = pytest.importorskip("torch")
 from layerlake.analyses.finetuning import many_runs
 from layerlake.analyses.finetuning.many_runs import finetune_many
 from layerlake.analyses.finetuning.report import FinetuneReport
-from layerlake.analyses.runs.grid import grid
+from layerlake.analyses.runs.grid import by_seed
 from layerlake.engine.corpora.reading import read_corpus
 from layerlake.engine.progress import ProgressEvent, to_function
+from layerlake.engine.workers.one_job import JobResources
 from layerlake.store.errors import InvalidInput, RunsFailed, WorkersFailed
 
 Runs = list[dict[str, Any]]
@@ -33,8 +37,11 @@ def two_tasks(model: Path, data: Path, under: Path, seeds: str = "0-1", **more: 
         "classify": {"train": data / "classes.jsonl"},
         "tag": {"train": data / "tags.jsonl", "batch": 12},
     }
-    sizes = {"epochs": 1, "batch": 8, "device": "cpu", **more}
-    return grid(tasks, seeds=seeds, out=under / "{name}-s{seed}", model=model, **sizes)
+    shared = {"model": model, "out": under / "{name}-s{seed}", "seed": seeds}
+    shared |= {"epochs": 1, "batch": 8, "device": "cpu", **more}
+    return [
+        run for task, own in tasks.items() for run in by_seed({"task": task, **shared, **own}, task)
+    ]
 
 
 @pytest.fixture
@@ -64,52 +71,6 @@ def expected(
         return digests(finetune_many(two_tasks(shore_bert, labelled_data, alone, epochs=EPOCHS)))
     finally:
         torch.set_num_threads(before)
-
-
-def test_a_grid_is_tasks_by_seeds() -> None:
-    found = grid(
-        {"mnli": {"train": "m"}, "short": {"task": "mnli", "train": "m", "epochs": 1}},
-        seeds="3,5",
-        out="runs/{name}-{task}-s{seed}",
-        model="bert",
-        epochs=2,
-    )
-    assert [run["out"] for run in found] == [
-        "runs/mnli-mnli-s3",
-        "runs/mnli-mnli-s5",
-        "runs/short-mnli-s3",
-        "runs/short-mnli-s5",
-    ]
-    assert [(run["task"], run["seed"], run["epochs"]) for run in found] == [
-        ("mnli", 3, 2),
-        ("mnli", 5, 2),
-        ("mnli", 3, 1),
-        ("mnli", 5, 1),
-    ]
-    assert found[0] == {
-        "task": "mnli",
-        "model": "bert",
-        "train": "m",
-        "seed": 3,
-        "epochs": 2,
-        "out": "runs/mnli-mnli-s3",
-    }
-
-
-@pytest.mark.parametrize(
-    ("how", "sentence"),
-    [
-        ({"seeds": "0-2", "out": "runs/a"}, "3 seeds cannot all be written to runs/a; put {seed}"),
-        ({"seeds": 0, "out": "runs/{lr}"}, "the folder 'runs/{lr}' cannot be read; {name}, {task}"),
-        ({"seeds": "none,1", "out": "r{seed}"}, "seed 'none,1' not understood"),
-        ({"seeds": "2-1", "out": "r{seed}"}, "seed '2-1' not understood"),
-        ({"seeds": -1, "out": "r{seed}"}, "seed is -1"),
-    ],
-)
-def test_grids_that_cannot_be_told_apart_are_refused(how: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(InvalidInput) as caught:
-        grid({"mnli": {}}, **how)
-    assert str(caught.value).startswith(sentence)
 
 
 def test_runs_are_done_once_in_order(runs: Callable[..., Runs]) -> None:
@@ -172,7 +133,8 @@ def holders(folder: Path) -> list[int]:
 def test_processes_give_the_same_weights_though_one_is_killed_and_replaced(
     runs: Callable[..., Runs], expected: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(many_runs, "workers_here", lambda workers: workers or 2)
+    # Then each of two processes has one thread, as the runs that were done one by one.
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1})
     asked = runs("there", save_steps=1, epochs=EPOCHS)
     log = Path(asked[0]["out"]) / "log.jsonl"
     done = threading.Event()
@@ -222,62 +184,95 @@ def test_a_run_that_fails_stops_no_other(
 def test_an_error_that_nobody_expects_is_kept_with_its_trace(
     runs: Callable[..., Runs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    @functools.wraps(many_runs.finetune)
     def broken(task: str, **_arguments: Any) -> FinetuneReport:
         raise ZeroDivisionError(f"{task} by nought\nand more")
 
-    asked = runs("broken", seeds="0")
-    jobs = many_runs._checked(asked)
     monkeypatch.setattr(many_runs, "finetune", broken)
-    outcome = many_runs._outcome(jobs[0], many_runs.silent)
-    assert isinstance(outcome, many_runs.RunFailure)
-    assert outcome.sentence == "ZeroDivisionError: classify by nought"
-    assert "in broken" in outcome.trace
+    with pytest.raises(RunsFailed) as caught:
+        finetune_many(runs("broken", seeds="0"))
+    failure, _ = caught.value.failures
+    assert failure.sentence == "ZeroDivisionError: classify by nought"
+    assert "in broken" in failure.trace
+
+
+class Killer:
+    """Kills the process that unpickles it."""
+
+    def __reduce__(self) -> Any:
+        """Say how to."""
+        return signal.raise_signal, (signal.SIGKILL,)
 
 
 def test_a_run_that_kills_every_worker_is_a_run_that_failed(runs: Callable[..., Runs]) -> None:
-    (job, _) = many_runs._checked(runs("kills", seeds="0"))
-    failure = many_runs._died(job)
-    assert failure.folder == job.folder
-    assert failure.sentence.startswith("3 workers died over it, as happens where memory runs out")
+    bad = runs("kills", seeds="0")[0] | {"train": Killer()}
+    with pytest.raises(RunsFailed) as caught:
+        finetune_many([bad], scheduler="processes")
+    (failure,) = caught.value.failures
+    assert failure.folder == str(bad["out"])
+    assert failure.sentence == (
+        "3 workers died over it, as happens where memory runs out; lower --token-budget or "
+        "--workers, and run the same line again, it resumes"
+    )
 
 
 def test_a_run_that_nobody_waits_for_ends_and_is_not_called_failed(
-    runs: Callable[..., Runs], tmp_path: Path
+    runs: Callable[..., Runs], cluster: Any
 ) -> None:
-    (job, _) = many_runs._checked(runs("left", seeds="0", save_steps=1))
-    outcome = many_runs._on_worker(job, 1, lambda: (Path(job.folder) / "log.jsonl").exists())
-    assert isinstance(outcome, many_runs.RunFailure)
-    assert outcome.sentence == "nobody waits for it any more"
-    lines = (Path(job.folder) / "log.jsonl").read_text().splitlines()
-    told = [json.loads(line)["event"] for line in lines]
-    assert told == ["started"]
+    short, long = runs("left", seeds="0")
+    long |= {"epochs": 1000, "save_steps": 1}
+    log = Path(long["out"]) / "log.jsonl"
+
+    def leave(report: FinetuneReport) -> None:
+        wait_until(lambda: log.exists() and '"saved"' in log.read_text())
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune_many([short, long], scheduler=cluster.scheduler_address, on_report=leave)
+    wait_until(lambda: not is_held(log.parent))
+    told = {json.loads(line)["event"] for line in log.read_text().splitlines()}
+    assert {"started", "saved"} <= told <= {"started", "saved", "trained"}
 
 
-def test_each_process_has_a_gpu_of_its_own(
+def wait_until(met: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + 60
+    while not met():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def is_held(folder: Path) -> bool:
+    """Say whether a run is writing to a folder."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(opened)
+    return False
+
+
+def test_what_a_run_uses_is_what_its_device_says(
     runs: Callable[..., Runs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jobs = many_runs._checked(runs("gpus", device="auto"))
-    given: dict[str, Any] = {}
+    used: list[JobResources] = []
 
-    def finished(*parts: Any, **how: Any) -> Any:
-        given.update(how, count=parts[2])
-        yield from ()
+    def finished(jobs: Any, run: Any, *, resources: Any, **how: Any) -> Iterator[Any]:
+        used.extend(resources(job) for job in jobs)
+        raise KeyboardInterrupt
+        yield
 
-    monkeypatch.setattr(many_runs, "finished_parts", finished)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    scheduler = many_runs.scheduler_named("processes")
-    assert list(many_runs._in_processes(jobs, scheduler, None)) == []
-    assert given["environments"] == [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}]
-    assert given["count"] == 2
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b,GPU-c")
-    list(many_runs._in_processes(jobs, scheduler, 4))
-    named = [own["CUDA_VISIBLE_DEVICES"] for own in given["environments"]]
-    assert named == ["GPU-a", "GPU-b", "GPU-c", "GPU-a"]
-    chosen = many_runs._checked(runs("gpus", device="cuda:1"))
-    list(many_runs._in_processes(chosen, scheduler, 2))
-    assert given["environments"] == []
+    monkeypatch.setattr(many_runs, "finished", finished)
+    devices: list[Any] = ["cpu", "auto", "cuda", torch.device("cuda"), "cuda:1"]
+    run = runs("gpus", seeds="0")[0]
+    asked = [run | {"device": one, "out": f"{n}"} for n, one in enumerate(devices)]
+    asked.append({key: run[key] for key in ("task", "model", "train", "out")})
+    with pytest.raises(KeyboardInterrupt):
+        finetune_many(asked)
+    assert [use.gpu for use in used] == ["none", "auto", "one", "one", "named", "auto"]
+    assert all(use.torch for use in used)
 
 
 @pytest.mark.parametrize(
