@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip("torch")
 
+from layerlake.analyses.finetuning.data import named_sources
 from layerlake.analyses.finetuning.evaluate import evaluate
 from layerlake.analyses.finetuning.tasks.registry import TASKS
 from layerlake.cli import recipe_options, scored
@@ -183,20 +184,20 @@ def test_sources_are_files_or_files_with_names(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("lr=3.jsonl").touch()
-    assert scored.named_sources(["a.jsonl", "lr=3.jsonl"]) == ["a.jsonl", "lr=3.jsonl"]
-    assert scored.named_sources(["runs/x=1/a.jsonl"]) == ["runs/x=1/a.jsonl"]
-    assert scored.named_sources(["m=a.jsonl", "data/b.c.jsonl"]) == {
+    assert named_sources(["a.jsonl", "lr=3.jsonl"]) == ["a.jsonl", "lr=3.jsonl"]
+    assert named_sources(["runs/x=1/a.jsonl"]) == ["runs/x=1/a.jsonl"]
+    assert named_sources(["m=a.jsonl", "data/b.c.jsonl"]) == {
         "m": "a.jsonl",
         "b": "data/b.c.jsonl",
     }
     hub = "hf://nyu-mll/multi_nli:validation_matched"
-    assert scored.named_sources(["m=a=b.jsonl", hub, f"h={hub}"]) == {
+    assert named_sources(["m=a=b.jsonl", hub, f"h={hub}"]) == {
         "m": "a=b.jsonl",
         "multi_nli-validation_matched": hub,
         "h": hub,
     }
     with pytest.raises(InvalidInput, match="two sources are called m; name them, as NAME=FILE"):
-        scored.named_sources(["m=a.jsonl", "m=b.jsonl"])
+        named_sources(["m=a.jsonl", "m=b.jsonl"])
 
 
 def test_times_are_said_as_people_do() -> None:
