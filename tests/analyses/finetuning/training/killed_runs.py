@@ -30,6 +30,7 @@ from layerlake.analyses.finetuning.finetune import finetune
 from layerlake.analyses.finetuning.training import loop as run_loop
 from layerlake.analyses.finetuning.training import saved_state
 from layerlake.analyses.finetuning.training.trainer import Trainer
+from layerlake.analyses.runs import tensor_files
 from layerlake.engine.models.lineage_record import read_lineage
 
 RANDOM = np.random.default_rng(7)
@@ -71,7 +72,7 @@ def die_in_a_file() -> None:
 
 def die_before_renaming() -> None:
     """Die when a file of tensors is whole, but not in its place."""
-    after(saved_state, "fsync", lambda path: path.suffix == ".part")
+    after(tensor_files, "fsync", lambda path: path.suffix == ".part")
 
 
 def die_after_renaming() -> None:
@@ -153,7 +154,7 @@ def state_of(out: Path) -> int | None:
     file = out / "training" / saved_state.STATE_FILE
     if not file.exists():
         return None
-    return int(saved_state.read_tensors(file, "it is not")[0]["step"])
+    return int(tensor_files.read_tensors(file, "it is not")[0]["step"])
 
 
 def survived(call: dict[str, Any], place: Path) -> dict[str, Any]:
