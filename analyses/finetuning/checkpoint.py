@@ -25,9 +25,10 @@ import torch
 from layerlake.analyses.finetuning.heads.task_heads import Pooler
 from layerlake.analyses.finetuning.heads.task_model import TaskModel
 from layerlake.analyses.finetuning.recipes import Recipe, make_recipe
+from layerlake.analyses.finetuning.run_files import WORK_FOLDER
 from layerlake.analyses.finetuning.tasks.registry import task_named
 from layerlake.analyses.finetuning.tasks.task import Task
-from layerlake.analyses.runs.run_folder import BEGUN_FILE, WORK_FOLDER
+from layerlake.analyses.runs.run_folder import BEGUN_FILE
 from layerlake.analyses.runs.tensor_files import read_tensors, write_tensors
 from layerlake.engine.models.adapters import base_of
 from layerlake.engine.models.checkpoints import Checkpoint, explained

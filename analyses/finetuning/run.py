@@ -18,6 +18,7 @@ from layerlake.analyses.finetuning.data import Data
 from layerlake.analyses.finetuning.forecast import TrainingForecast, forecast_training
 from layerlake.analyses.finetuning.heads.task_model import TaskModel, check_shape, task_model
 from layerlake.analyses.finetuning.report import FinetuneReport
+from layerlake.analyses.finetuning.run_files import LOG_FILE, bytes_written, training_folder
 from layerlake.analyses.finetuning.run_record import (
     RunRecord,
     Settings,
@@ -30,8 +31,7 @@ from layerlake.analyses.finetuning.training.loop import Loop
 from layerlake.analyses.finetuning.training.memory import training_plan
 from layerlake.analyses.finetuning.training.saved_state import Progressed, load_best, load_state
 from layerlake.analyses.finetuning.training.trainer import Trainer
-from layerlake.analyses.runs.event_log import LOG_FILE, EventLog
-from layerlake.analyses.runs.run_folder import RunFolder, bytes_written
+from layerlake.analyses.runs.event_log import EventLog
 from layerlake.analyses.runs.team import Team
 from layerlake.engine.memory import MemoryPlan, require
 from layerlake.engine.models.checkpoints import locate
@@ -64,7 +64,7 @@ class Run:
         """
         self.settings = settings
         self.team = Team(settings.device)
-        self.folder = RunFolder(settings.out)
+        self.folder = training_folder(settings.out)
         loaded = load_model(
             settings.model,
             randomize=settings.randomize,
@@ -207,7 +207,8 @@ class Run:
             pad_id=loaded.pad_id,
             most_pieces=TOKEN_BUDGET[team.device.type] if budget is None else budget,
         )
-        team.lead(lambda: self.folder.require_space(model, keeps_best=settings.keep == "best"))
+        disk = bytes_written(model, keeps_best=settings.keep == "best")
+        team.lead(lambda: self.folder.require_space(disk))
         with self._enough_memory(trainer):
             model.to(team.device)
             plan = training_plan(

@@ -1,17 +1,6 @@
 """The log of a run: a JSON object a line, appended as things happen, for any tracker to follow.
 
-| event       | beside `event`, `time` (UTC) and `run`                                              |
-|-------------|-------------------------------------------------------------------------------------|
-| `started`   | `identity`, `settings`, `n_steps`                                                   |
-| `resumed`   | `step`: lines of later steps that stand above it are of work that was lost          |
-| `trained`   | `step`, `epoch`, `loss` (mean since the last such line), `rate`, `norm`,            |
-|             | `pieces_per_second`, `seconds_left`                                                 |
-| `evaluated` | `step`, `epoch`, `scores`: by file, by name                                         |
-| `saved`     | `step`                                                                              |
-| `finished`  | `step`, `scores`, `seconds`                                                         |
-| `failed`    | `error`                                                                             |
-
-A `trained` line is written every few seconds, and at the end of every epoch.
+Every line has `event`, `time` (UTC) and `run`, and what else is said of its event.
 """
 
 from __future__ import annotations
@@ -23,7 +12,6 @@ from typing import Any, Final
 
 from layerlake.store.errors import StorageFailed
 
-LOG_FILE: Final = "log.jsonl"
 _OPENING: Final = b'{"event": '
 """Begins every line of ours."""
 

@@ -10,35 +10,43 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from layerlake.store.amounts import format_bytes
 from layerlake.store.errors import InvalidInput, LakeBusy, NameConflict, StorageFailed
 from layerlake.store.folder import replace_durably
 
-if TYPE_CHECKING:
-    from torch import nn
-
-WORK_FOLDER: Final = "training"
 BEGUN_FILE: Final = "run.json"
 PART: Final = ".part"
 """Ends the names of files that are being written."""
-_SPARE_BYTES: Final = 32 * 2**20
-"""For tokenizer, configs and log."""
-_OWN: Final = re.compile(
-    r"checkpoint|\.?run\.json(-[0-9a-f]+)?|(state|best-[0-9]+)\.safetensors(\.part)?"
-)
-"""What runs write into their work folder; whatever else lies there is somebody else's."""
+_BEGUN: Final = re.compile(rf"\.?{re.escape(BEGUN_FILE)}(-[0-9a-f]+)?")
+"""That file, and what is left of writing it."""
 
 
 class RunFolder:
     """A folder that one run at a time writes to."""
 
-    def __init__(self, out: Path) -> None:
-        """Take its path; nothing is made yet."""
+    def __init__(
+        self, out: Path, *, own: re.Pattern[str], what: str, contents: str = "files"
+    ) -> None:
+        """Take its path; nothing is made yet.
+
+        Parameters
+        ----------
+        out
+            The folder.
+        own
+            Matches the names of what the run writes into its work folder; whatever else lies there
+            is somebody else's.
+        what
+            What the run does, such as `training`: the name of its work folder too.
+        contents
+            What it writes, for the sentence that says that the disk is too small.
+        """
         self.out = out
-        self.work = out / WORK_FOLDER
-        """What is there only while it is trained."""
+        self.work = out / what
+        """What is there only while the run is not done."""
+        self._own, self._what, self._contents = own, what, contents
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -65,7 +73,7 @@ class RunFolder:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise LakeBusy(
-                    f"another process is training into {self.out}; wait for it, or choose another "
+                    f"another process is {self._what} into {self.out}; wait for it, or choose another "
                     "--out"
                 ) from None
             except OSError as error:
@@ -110,7 +118,7 @@ class RunFolder:
         """
         try:
             self.work.mkdir(exist_ok=True)
-            odd = sorted(file.name for file in self.work.iterdir() if not _is_own(file))
+            odd = sorted(file.name for file in self.work.iterdir() if not self._is_own(file))
             for file in () if odd else self.work.rglob(f"*{PART}"):
                 file.unlink()
         except OSError as error:
@@ -130,7 +138,7 @@ class RunFolder:
         """Remove what only a resume would need, and nothing that no run wrote."""
         with contextlib.suppress(OSError):
             for file in self.work.iterdir():
-                if not _is_own(file):
+                if not self._is_own(file):
                     continue
                 if file.is_dir():
                     shutil.rmtree(file, ignore_errors=True)
@@ -138,43 +146,29 @@ class RunFolder:
                     file.unlink()
             self.work.rmdir()
 
-    def require_space(self, model: nn.Module, *, keeps_best: bool) -> None:
-        """Refuse a disk that the state, the checkpoint and the best epoch do not fit on.
+    def require_space(self, needed: int) -> None:
+        """Refuse a disk that what the run writes does not fit on.
 
         Parameters
         ----------
-        model
-            What is trained.
-        keeps_best
-            Whether the weights of the best epoch are kept beside the state.
+        needed
+            The most bytes that the run has in its folder at a time.
 
         Raises
         ------
         StorageFailed
             There is too little room; the sentence says how many bytes are needed.
         """
-        needed = bytes_written(model, keeps_best=keeps_best)
         there = sum(file.stat().st_size for file in self.work.rglob("*") if file.is_file())
         place = next(place for place in (self.out, *self.out.absolute().parents) if place.is_dir())
         free = shutil.disk_usage(place).free + there
         if needed > free:
             raise StorageFailed(
-                f"training into {self.out} needs {format_bytes(needed)} ({needed} bytes) for its "
-                f"state and checkpoint, and the disk has {format_bytes(free)} ({free} bytes) left; "
+                f"{self._what} into {self.out} needs {format_bytes(needed)} ({needed} bytes) for "
+                f"its {self._contents}, and the disk has {format_bytes(free)} ({free} bytes) left; "
                 "free some space, or choose another --out"
             )
 
-
-def _is_own(file: Path) -> bool:
-    """Say whether an entry of a work folder is one that runs write."""
-    return _OWN.fullmatch(file.name) is not None
-
-
-def bytes_written(model: nn.Module, *, keeps_best: bool) -> int:
-    """Return the most bytes that lie on the disk while a model is trained."""
-    trained: int = sum(p.nbytes for p in model.parameters() if p.requires_grad)
-    whole: int = sum(value.nbytes for value in model.state_dict().values())
-    # Weights and two moments. A new state, and a new best epoch, lie beside the old one until
-    # they take its place; the checkpoint lies beside the last state.
-    state, best = 3 * trained, trained if keeps_best else 0
-    return max(2 * state + 2 * best, state + best + whole) + _SPARE_BYTES
+    def _is_own(self, file: Path) -> bool:
+        """Say whether an entry of the work folder is one that the run writes."""
+        return any(names.fullmatch(file.name) for names in (_BEGUN, self._own))

@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-from layerlake.analyses.finetuning import run
+from layerlake.analyses.finetuning import run, run_files
 from layerlake.analyses.finetuning.finetune import finetune
 from layerlake.analyses.finetuning.tasks.sentence import Classification, SentenceAnswers
 from layerlake.analyses.finetuning.training.trainer import Trainer
 from layerlake.analyses.questions.seed_groups import seed_groups
-from layerlake.analyses.runs import event_log, run_folder
+from layerlake.analyses.runs import run_folder
 from layerlake.engine.memory import MemoryPlan
 from layerlake.engine.models.lineage_record import read_lineage
 from layerlake.engine.models.loading import load_model
@@ -381,7 +381,7 @@ class TestRefusals:
                 finetune(**call)
         saved = sum(file.stat().st_size for file in Path(call["out"]).glob("training/*"))
         model = load_model(call["model"], device="cpu").module
-        monkeypatch.setattr(run_folder, "_SPARE_BYTES", 0)
+        monkeypatch.setattr(run_files, "_SPARE_BYTES", 0)
         usage = shutil.disk_usage(call["out"])
         free = usage._replace(free=7 * sum(p.nbytes for p in model.parameters()) - saved)
         monkeypatch.setattr(run_folder.shutil, "disk_usage", lambda path: free)
@@ -456,7 +456,7 @@ class TestLog:
             assert event.keys() == {"event", "time", "run"} | FIELDS[event["event"]]
             assert event["run"] == events[0]["identity"][:12]
         for name in {name for fields in FIELDS.values() for name in fields}:
-            assert f"`{name}`" in (event_log.__doc__ or "")
+            assert f"`{name}`" in (run_files.__doc__ or "")
 
     def test_the_loss_of_a_line_is_the_mean_since_the_last(
         self, small_call: Call, monkeypatch: pytest.MonkeyPatch
@@ -476,23 +476,6 @@ class TestLog:
         assert [event["step"] for event in trained] == [6, 12]
         means = [np.mean(losses[:6]), np.mean(losses[6:])]
         assert [event["loss"] for event in trained] == pytest.approx(means, abs=1e-6)
-
-    @pytest.mark.parametrize(
-        ("there", "then"),
-        [
-            (b'{"a": 1}', b'{"a": 1}\n'),
-            (b'x\n{"event": "sav', b"x\n"),
-            (b'x\n{"ev', b"x\n"),
-            (b"x\n", b"x\n"),
-        ],
-    )
-    def test_of_what_lies_there_half_a_line_of_ours_alone_is_cut_off(
-        self, there: bytes, then: bytes, tmp_path: Path
-    ) -> None:
-        file = tmp_path / "log.jsonl"
-        file.write_bytes(there)
-        event_log.EventLog(file, "run").add("saved", step=1)
-        assert file.read_bytes().startswith(then + b'{"event": "saved"')
 
     def test_one_that_cannot_be_written_is_one_sentence(
         self, small_call: Call, tmp_path: Path

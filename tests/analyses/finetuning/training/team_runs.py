@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
+from layerlake.analyses.finetuning import run_files
 from layerlake.analyses.finetuning.finetune import finetune
 from layerlake.analyses.finetuning.training import saved_state
-from layerlake.analyses.runs import run_folder
 from layerlake.store.errors import LayerLakeError
 
 if __name__ == "__main__":
@@ -36,7 +36,7 @@ if __name__ == "__main__":
     saved_state.write_tensors = noted
     for name, call in calls.items():
         if name == "full":
-            run_folder._SPARE_BYTES = 2**60  # type: ignore[misc]
+            run_files._SPARE_BYTES = 2**60  # type: ignore[misc]
         try:
             found[name] = asdict(finetune(**call))
         except LayerLakeError as error:
