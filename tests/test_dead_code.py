@@ -19,7 +19,6 @@ DECLARED = (
     "declared as data, and read by name when a measure is asked for (`results.measures.HOMES`)"
 )
 ALLOWED = {
-    "layerlake.analyses.runs.grid.grid": "ablations run grids over any named axes",
     "layerlake.analyses.results.profile_measures.FAMILIES": DECLARED,
     "layerlake.analyses.results.profile_measures.MEASURES": DECLARED,
     "layerlake.analyses.results.similarity_measures.FAMILIES": DECLARED,

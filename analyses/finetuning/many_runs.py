@@ -19,11 +19,11 @@ from layerlake.analyses.finetuning.recipes import make_recipe
 from layerlake.analyses.finetuning.report import FinetuneReport
 from layerlake.analyses.finetuning.tasks.registry import task_named
 from layerlake.engine.models.checkpoints import require_transformers
-from layerlake.engine.progress import Progress, Stage, automatic
+from layerlake.engine.progress import Progress, Stage, automatic, check_progress
 from layerlake.engine.workers.local_workers import MOST_DEATHS
 from layerlake.engine.workers.many_jobs import JobNotSent, finished
 from layerlake.engine.workers.one_job import JobFailure, JobResources, Stopped
-from layerlake.engine.workers.schedulers import scheduler_named
+from layerlake.engine.workers.scheduler_names import scheduler_named
 from layerlake.store.errors import InvalidInput, RunsFailed, is_a
 
 _NEEDED: Final = ("task", "model", "train", "out")
@@ -96,10 +96,7 @@ def finetune_many(
     WorkersFailed
         There is no cluster, or it has no workers.
     """
-    if not callable(progress):
-        raise InvalidInput(
-            f"progress is {progress!r}; give silent, to_terminal, or what to_function returns"
-        )
+    check_progress(progress)
     jobs = _checked(runs)
     chosen = scheduler_named(scheduler)
     if chosen.kind == "threads":

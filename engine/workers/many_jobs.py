@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 from layerlake.engine.progress import Progress, silent
 from layerlake.engine.workers.blas_threads import SINGLE_THREADED
 from layerlake.engine.workers.job_feeds import Feed, NoJob, next_job
-from layerlake.engine.workers.local_workers import MOST_DEATHS, finished_parts, workers_here
+from layerlake.engine.workers.local_workers import MOST_DEATHS, finished_parts
 from layerlake.engine.workers.one_job import (
     JobFailure,
     JobResources,
@@ -26,7 +26,7 @@ from layerlake.engine.workers.one_job import (
     on_worker,
     outcome_of,
 )
-from layerlake.engine.workers.schedulers import Scheduler, scheduler_named
+from layerlake.engine.workers.scheduler_names import Scheduler, scheduler_named, workers_here
 from layerlake.engine.workers.worker_process import packed, unpacked
 from layerlake.store.errors import InvalidInput
 
