@@ -129,6 +129,10 @@ class ShardSource:
                 self._map = np.frombuffer(view, np.uint8)
         return self._map
 
+    def unmap(self) -> None:
+        """Forget the mapping, whose pages go once no array shows them."""
+        self._map = None
+
 
 class Shard:
     """One shard opened for reading: its index checked, its chunks by number."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from layerlake.store import schema
 from layerlake.store.errors import LakeCorrupt, LakeNotFound, OutOfRange, SetIncomplete
-from layerlake.store.location import Location
+from layerlake.store.location import Location, view_of
+from layerlake.store.run_copies import RunCopies
 from layerlake.store.schema import ActivationLayout
 from layerlake.store.sets import SetState
 from layerlake.store.shards import Shard, ShardSource
@@ -250,6 +251,56 @@ class Space(SpaceViews):
                 f"whole numbers, a mask of shape ({self.layout.n_rows},), or a slice"
             )
         return given.astype(np.int64)
+
+    @property
+    def copy_step(self) -> int:
+        """Rows that `copy_runs` gets at once: a window of a mapped file, else a chunk."""
+        return self.layout.window_rows if self._maps else self.layout.chunk_rows
+
+    @property
+    def _maps(self) -> bool:
+        return self.direct and not self.verified and self.layout.codec == "none"
+
+    def copy_runs(self, copies: RunCopies, outs: Sequence[NDArray[Any]]) -> None:
+        """Copy runs of consecutive rows into arrays, each group of rows decoded at most once.
+
+        Uncompressed files are mapped, and their pages stay mapped until `unmap`.
+
+        Parameters
+        ----------
+        copies
+            Of `plan_copies`, with this space's `copy_step` and bytes of a row.
+        outs
+            Contiguous arrays of shape (n, hidden) and the stored dtype, by the numbers in the plan.
+
+        Raises
+        ------
+        SetIncomplete, LakeCorrupt, LakeNotFound, StorageFailed
+            As `rows`.
+        """
+        numbers = np.array([group for group, _ in copies.groups], np.int64)
+        self._require_committed(np.unique(numbers * copies.step // self.layout.window_rows))
+        targets = [view_of(out.reshape(-1).view(np.uint8)) for out in outs]
+        for group, parts in copies.groups:
+            source = view_of(self._stored(group, copies.step))
+            for out, to, of in parts:
+                targets[out][to] = source[of]
+
+    def _stored(self, group: int, step: int) -> NDArray[np.uint8]:
+        """Return the bytes of the rows of a group of `copy_step` rows."""
+        if self._maps:
+            return self._shard(group).source.mapped()
+        if self.direct:
+            rows = self._chunk(*divmod(group, self.layout.chunks_per_window))
+        else:
+            low = group * step
+            rows = self._through_zarr(np.arange(low, min(low + step, self.layout.n_rows)))
+        return np.ascontiguousarray(rows).reshape(-1).view(np.uint8)
+
+    def unmap(self) -> None:
+        """Give mapped pages back to the system; the next read maps them again."""
+        for shard in self._shards.values():
+            shard.source.unmap()
 
     def _consecutive(self, start: int, stop: int) -> NDArray[Any]:
         if stop <= start:

@@ -86,6 +86,28 @@ def draw_evenly(
     return np.sort(order[:n])
 
 
+def shuffled(ids: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
+    """Return the places of the ids in the order of an epoch: a permutation.
+
+    Uniform over seeds and epochs. Whether an id comes before another depends on the two, the seed
+    and the epoch alone, so that further ids change nothing about the order of these.
+
+    Parameters
+    ----------
+    ids
+        (n,) distinct ids.
+    seed, epoch
+        Each from 0 to 2**64 - 1.
+    """
+    check_seed(seed)
+    check_seed(epoch, "the epoch")
+    golden = np.uint64(_GOLDEN)
+    state = _mix(np.asarray([seed], np.uint64) + golden)
+    # Mixed once more before they meet, or seed 1 in epoch 2 would be seed 2 in epoch 1.
+    state = _mix(_mix(state) ^ _mix(np.asarray([epoch], np.uint64) + golden))
+    return np.argsort(_mix(_mix(ids.astype(np.uint64) + golden) ^ state), kind="stable")
+
+
 def _hashes(ids: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
     golden = np.uint64(_GOLDEN)
     state = _mix(np.asarray([seed], np.uint64) + golden)

@@ -5,6 +5,7 @@ Read from the tables that the format names (a row set, a corpus); nothing here i
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from layerlake.store.identity import short
 from layerlake.store.location import Location
 from layerlake.store.sets import SetPlan
 from layerlake.store.tables import decode_name, encode_name, read_attributes, read_table
+
+NO_LABEL = -100
+"""The label of a row that has none, which torch's cross entropy leaves out."""
 
 _FOLDERS = {"annotations": "word", "columns": "example"}
 """Where in the table of a corpus its annotations and columns lie, and what has an entry there."""
@@ -66,6 +70,26 @@ def row_values(
         It has both.
     """
     places = row_places(location, plan) if places is None else places
+    place, values = named_values(location, plan, name, places)
+    index = places[place]
+    known = index >= 0
+    if not len(values):
+        return np.zeros(len(index), values.dtype), np.zeros(len(index), np.bool_)
+    return values[np.where(known, index, 0)], known
+
+
+def named_values(
+    location: Location, plan: SetPlan, name: str, places: Collection[str]
+) -> tuple[str, NDArray[Any]]:
+    """Return what an annotation or a column is about, `word` or `example`, and all its values.
+
+    Parameters
+    ----------
+    name
+        As `row_values`, which also says what is raised.
+    places
+        What is known of the rows: `word` and `example`, or nothing.
+    """
     present = _corpus_columns(location, plan.corpus)
     found = [
         (f"{folder}/{encode_name(plain)}", place)
@@ -81,12 +105,7 @@ def row_values(
     if found:
         ((column, place),) = found
         table, _ = read_table(location, f"corpora/{plan.corpus}", names=[column])
-        index = places[place]
-        known = index >= 0
-        values = _plain(table[column])
-        if not len(values):
-            return np.zeros(len(index), values.dtype), np.zeros(len(index), np.bool_)
-        return values[np.where(known, index, 0)], known
+        return place, _plain(table[column])
     if not places:
         raise NameNotFound(
             f"the row set of {plan.path} is not in the lake, so that nothing tells the {name} of "
@@ -101,6 +120,26 @@ def row_values(
         f"corpus {plan.corpus} has no annotation or column {name!r}; it has "
         f"{', '.join(sorted(set(known_names))) or 'none'}"
     )
+
+
+def coded_labels(
+    values: NDArray[Any], known: NDArray[np.bool_]
+) -> tuple[NDArray[Any], list[str] | None]:
+    """Return labels as int64 or float32, and what the codes stand for where they were strings.
+
+    What is not known is `NO_LABEL` among whole numbers, NaN among others.
+    """
+    if values.dtype.kind in "OUT":
+        present = np.array([str(value) for value in values[known]], dtype=object)
+        classes, codes = np.unique(present, return_inverse=True)
+        coded = np.full(len(values), NO_LABEL, np.int64)
+        coded[known] = codes
+        return coded, [str(name) for name in classes]
+    if values.dtype.kind in "biu":
+        return np.where(known, values.astype(np.int64), NO_LABEL), None
+    if values.dtype.kind == "f":
+        return np.where(known, values, np.nan).astype(np.float32), None
+    raise InvalidInput(f"labels of dtype {values.dtype} are neither numbers nor strings")
 
 
 def example_ids(location: Location, plan: SetPlan) -> NDArray[Any] | None:

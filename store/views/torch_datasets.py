@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from layerlake.store.errors import InvalidInput, OutOfRange, is_a
 from layerlake.store.space import Space
-from layerlake.store.views.row_labels import row_values
+from layerlake.store.views.row_labels import coded_labels, row_values
 from layerlake.store.views.row_streams import (
     StackedRows,
     epoch_blocks,
@@ -23,9 +23,6 @@ from layerlake.store.views.row_streams import (
     shuffled,
     stretch,
 )
-
-NO_LABEL = -100
-"""The label of a row that has none, which torch's cross entropy leaves out."""
 
 
 class _Batches:
@@ -263,17 +260,7 @@ def _labels(space: Space, labels: Any) -> tuple[NDArray[Any], list[str] | None]:
                 f"labels of shape {values.shape} were given for {space.shape[0]} rows; give one "
                 "for each row, or the name of a column"
             )
-    if values.dtype.kind in "OUT":
-        present = np.array([str(value) for value in values[known]], dtype=object)
-        classes, codes = np.unique(present, return_inverse=True)
-        coded = np.full(len(values), NO_LABEL, np.int64)
-        coded[known] = codes
-        return coded, [str(name) for name in classes]
-    if values.dtype.kind in "biu":
-        return np.where(known, values.astype(np.int64), NO_LABEL), None
-    if values.dtype.kind == "f":
-        return np.where(known, values, np.nan).astype(np.float32), None
-    raise InvalidInput(f"labels of dtype {values.dtype} are neither numbers nor strings")
+    return coded_labels(values, known)
 
 
 def _rank(rank: int | None, world_size: int | None) -> tuple[int, int]:

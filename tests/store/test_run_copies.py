@@ -1,0 +1,110 @@
+"""Runs of rows in any order: every way of reading gives the rows that were written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from layerlake.store.errors import SetIncomplete
+from layerlake.store.lake import open_lake
+from layerlake.store.run_copies import plan_copies
+from layerlake.store.schema import ActivationLayout
+from layerlake.store.sets import SetPlan
+from layerlake.store.writer import SetWriter
+
+N_ROWS, HIDDEN = 1000, 3
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
+    """A lake with a plain and a compressed variant in windows of 256 rows, and its rows."""
+    folder = tmp_path_factory.mktemp("lakes") / "lake"
+    values = np.random.default_rng(0).standard_normal((N_ROWS, HIDDEN)).astype("float16")
+    lake = open_lake(folder, "a")
+    lake.add_table("corpora/c", {"row": np.zeros(1, "int64")}, {"fingerprint": "c"})
+    for codec in ("none", "lz4"):
+        layout = ActivationLayout(N_ROWS, HIDDEN, "float16", codec, 256, 64)
+        plan = SetPlan("c", codec, {"row_set": "r", "codec": codec}, {}, {}, ("resid/0",), layout)
+        with SetWriter(lake.location, plan) as writer:
+            for window in range(layout.n_windows):
+                writer.write_window(window, {"resid/0": values[slice(*layout.window(window))]})
+            writer.seal()
+    return folder, values
+
+
+def copied(space: Any, parts: list[tuple[int, int, int]]) -> list[np.ndarray]:
+    """Return two arrays into which runs (start, count, which array) were copied one after another."""
+    sizes = [0, 0]
+    places = []
+    for _, count, out in parts:
+        places.append(sizes[out])
+        sizes[out] += count
+    starts, counts, outs = np.array(parts, np.int64).reshape(-1, 3).T
+    row_bytes = HIDDEN * space.dtype.itemsize
+    copies = plan_copies(
+        starts,
+        counts,
+        outs,
+        np.array(places, np.int64),
+        step=space.copy_step,
+        row_bytes=row_bytes,
+    )
+    arrays = [np.zeros((size, HIDDEN), space.dtype) for size in sizes]
+    space.copy_runs(copies, arrays)
+    return arrays
+
+
+RUNS = st.lists(
+    st.tuples(st.integers(0, N_ROWS - 1), st.integers(0, 600), st.integers(0, 1)).map(
+        lambda run: (run[0], min(run[1], N_ROWS - run[0]), run[2])
+    ),
+    max_size=12,
+)
+
+
+@given(RUNS)
+@pytest.mark.parametrize("variant", ["none", "lz4"])
+@pytest.mark.parametrize("how", [{}, {"verified": True}, {"direct": False}], ids=str)
+def test_runs_are_the_rows_that_were_written(written, variant, how, parts) -> None:
+    folder, values = written
+    arrays = copied(open_lake(folder, **how).space("c", variant, 0), parts)
+    for out, array in enumerate(arrays):
+        expected = [values[start : start + count] for start, count, to in parts if to == out]
+        np.testing.assert_array_equal(array, np.concatenate([values[:0], *expected]))
+
+
+def test_a_group_is_decoded_once_and_pages_are_given_back(written, monkeypatch) -> None:
+    folder, values = written
+    space = open_lake(folder).space("c", "lz4", 0)
+    decoded: list[int] = []
+    chunk = type(space)._chunk
+    monkeypatch.setattr(
+        type(space), "_chunk", lambda self, *of: decoded.append(of) or chunk(self, *of)
+    )
+    copied(space, [(900, 20, 0), (10, 100, 0), (0, 64, 1), (905, 5, 0)])
+    assert decoded == [(0, 0), (0, 1), (3, 2)]
+    plain = open_lake(folder).space("c", "none", 0)
+    for _ in range(2):
+        (array, _) = copied(plain, [(500, 30, 0)])
+        np.testing.assert_array_equal(array, values[500:530])
+        assert plain._shards[1].source._map is not None
+        plain.unmap()
+        assert plain._shards[1].source._map is None
+
+
+def test_rows_that_are_not_committed_are_refused(tmp_path: Path) -> None:
+    lake = open_lake(tmp_path / "lake", "a")
+    lake.add_table("corpora/c", {"row": np.zeros(1, "int64")}, {"fingerprint": "c"})
+    layout = ActivationLayout(N_ROWS, HIDDEN, "float16", "none", 256, 64)
+    plan = SetPlan("c", "v", {"row_set": "r"}, {}, {}, ("resid/0",), layout)
+    with SetWriter(lake.location, plan) as writer:
+        writer.write_window(0, {"resid/0": np.zeros((256, HIDDEN), "float16")})
+    space = lake.space("c", "v", 0)
+    copied(space, [(0, 256, 0)])
+    with pytest.raises(SetIncomplete, match="window 1"):
+        copied(space, [(250, 10, 0)])
