@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 Buffer = bytes | NDArray[np.uint8]
 
 
-def view_of(part: Buffer) -> memoryview:
-    """Return the bytes of a part without copying them."""
+def view_of(part: bytes | NDArray[Any]) -> memoryview:
+    """Return the bytes of a part, a contiguous one, without copying them."""
     # numpy declares the buffer protocol to type checkers from Python 3.12 on only.
     return memoryview(cast("bytes", part)).cast("B")
 

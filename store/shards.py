@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from layerlake.store.errors import LakeCorrupt, StorageFailed
 from layerlake.store.identity import checksum
 from layerlake.store.location import Buffer, view_of
+from layerlake.store.run_copies import Copy
 from layerlake.store.schema import COMMITTED, ActivationLayout
 
 ABSENT = np.uint64(2**64 - 1)
@@ -74,6 +76,7 @@ class ShardSource:
         self.content = content
         self.size = len(content) if isinstance(content, bytes) else self._size_of(content)
         self._map: NDArray[np.uint8] | None = None
+        self._view: memoryview | None = None
 
     def _size_of(self, file: Path) -> int:
         try:
@@ -100,20 +103,40 @@ class ShardSource:
         if isinstance(self.content, bytes):
             buffer[:] = np.frombuffer(self.content, np.uint8, size, offset)
             return buffer
+        self._read([(view_of(buffer), offset)])
+        return buffer
+
+    def _read(self, wanted: Iterable[tuple[memoryview, int]]) -> None:
+        """Fill buffers with the bytes of the file from offsets on."""
+        assert isinstance(self.content, Path), "only a file is read"
         try:
             descriptor = os.open(self.content, os.O_RDONLY)
             try:
-                done = 0
-                while done < size:
-                    got = os.preadv(descriptor, [view_of(buffer)[done:]], offset + done)
-                    if not got:
-                        raise self._damaged(f"it ends at byte {offset + done}")
-                    done += got
+                for buffer, offset in wanted:
+                    done = 0
+                    while done < len(buffer):
+                        got = os.preadv(
+                            descriptor, [buffer[done:] if done else buffer], offset + done
+                        )
+                        if not got:
+                            raise self._damaged(f"it ends at byte {offset + done}")
+                        done += got
             finally:
                 os.close(descriptor)
         except OSError as error:
             raise self._unreadable(error) from error
-        return buffer
+
+    def copy(self, copies: Iterable[Copy], targets: Sequence[memoryview], *, mapped: bool) -> None:
+        """Copy slices of the bytes into slices of targets; mapped files keep their pages mapped."""
+        if mapped or isinstance(self.content, bytes):
+            if self._view is None:
+                # Slices of it cost less than those of an array.
+                self._view = view_of(self.mapped())
+            view = self._view
+            for out, to, of in copies:
+                targets[out][to] = view[of]
+        else:
+            self._read((targets[out][to], of.start) for out, to, of in copies)
 
     def mapped(self) -> NDArray[np.uint8]:
         """Return all bytes as one array without reading them (memory-mapped for files)."""
@@ -128,10 +151,6 @@ class ShardSource:
                     raise self._unreadable(error) from error
                 self._map = np.frombuffer(view, np.uint8)
         return self._map
-
-    def unmap(self) -> None:
-        """Forget the mapping, whose pages go once no array shows them."""
-        self._map = None
 
 
 class Shard:

@@ -253,18 +253,19 @@ class Space(SpaceViews):
         return given.astype(np.int64)
 
     @property
-    def copy_step(self) -> int:
-        """Rows that `copy_runs` gets at once: a window of a mapped file, else a chunk."""
-        return self.layout.window_rows if self._maps else self.layout.chunk_rows
-
-    @property
-    def _maps(self) -> bool:
+    def plain(self) -> bool:
+        """Whether the bytes of rows are taken as they lie in local files or in memory."""
         return self.direct and not self.verified and self.layout.codec == "none"
 
-    def copy_runs(self, copies: RunCopies, outs: Sequence[NDArray[Any]]) -> None:
-        """Copy runs of consecutive rows into arrays, each group of rows decoded at most once.
+    @property
+    def copy_step(self) -> int:
+        """Rows of a group of `copy_runs`: a window of plain bytes, else a chunk."""
+        return self.layout.window_rows if self.plain else self.layout.chunk_rows
 
-        Uncompressed files are mapped, and their pages stay mapped until `unmap`.
+    def copy_runs(
+        self, copies: RunCopies, outs: Sequence[NDArray[Any]], *, mapped: bool = False
+    ) -> None:
+        """Copy runs of consecutive rows into arrays, each group of rows decoded at most once.
 
         Parameters
         ----------
@@ -272,35 +273,37 @@ class Space(SpaceViews):
             Of `plan_copies`, with this space's `copy_step` and bytes of a row.
         outs
             Contiguous arrays of shape (n, hidden) and the stored dtype, by the numbers in the plan.
+        mapped
+            Whether to map plain files, which is quicker for short runs; their pages then stay in
+            memory, at most the whole files.
 
         Raises
         ------
         SetIncomplete, LakeCorrupt, LakeNotFound, StorageFailed
             As `rows`.
         """
-        numbers = np.array([group for group, _ in copies.groups], np.int64)
-        self._require_committed(np.unique(numbers * copies.step // self.layout.window_rows))
+        if not self.state.sealed:
+            numbers = np.array([group for group, _ in copies.groups], np.int64)
+            self._require_committed(np.unique(numbers * copies.step // self.layout.window_rows))
         targets = [view_of(out.reshape(-1).view(np.uint8)) for out in outs]
-        for group, parts in copies.groups:
-            source = view_of(self._stored(group, copies.step))
+        if self.plain:
+            for window, parts in copies.groups:
+                self._shard(window).source.copy(parts, targets, mapped=mapped)
+            return
+        for chunk, parts in copies.groups:
+            source = self._decoded(chunk)
             for out, to, of in parts:
                 targets[out][to] = source[of]
 
-    def _stored(self, group: int, step: int) -> NDArray[np.uint8]:
-        """Return the bytes of the rows of a group of `copy_step` rows."""
-        if self._maps:
-            return self._shard(group).source.mapped()
+    def _decoded(self, chunk: int) -> memoryview:
+        """Return the bytes of the rows of a chunk, numbered over all windows."""
         if self.direct:
-            rows = self._chunk(*divmod(group, self.layout.chunks_per_window))
+            rows = self._chunk(*divmod(chunk, self.layout.chunks_per_window))
         else:
-            low = group * step
-            rows = self._through_zarr(np.arange(low, min(low + step, self.layout.n_rows)))
-        return np.ascontiguousarray(rows).reshape(-1).view(np.uint8)
-
-    def unmap(self) -> None:
-        """Give mapped pages back to the system; the next read maps them again."""
-        for shard in self._shards.values():
-            shard.source.unmap()
+            low = chunk * self.layout.chunk_rows
+            high = min(low + self.layout.chunk_rows, self.layout.n_rows)
+            rows = self._through_zarr(np.arange(low, high))
+        return view_of(np.ascontiguousarray(rows).reshape(-1).view(np.uint8))
 
     def _consecutive(self, start: int, stop: int) -> NDArray[Any]:
         if stop <= start:

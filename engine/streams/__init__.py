@@ -1,0 +1,1 @@
+"""Batches of whole examples, all layers at once: what probes read."""
