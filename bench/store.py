@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from layerlake.bench.examples import readers_of_examples
 from layerlake.bench.measuring import BenchResult, about, interleaved
 from layerlake.store import schema
 from layerlake.store.errors import InvalidInput
@@ -291,7 +292,9 @@ def run(
 
     Returns
     -------
-    `ratio` is the baseline's wall time over the method's, `bytes_per_value` what is on disk.
+    `ratio` is the baseline's wall time over the method's, `bytes_per_value` what is on disk. The
+    operation `shuffled examples` divides the rows among seven layers and reads whole examples of
+    all layers in a shuffled order; `layerlake, blocks` reads the same bytes from start to end.
 
     Raises
     ------
@@ -324,6 +327,14 @@ def run(
                     {"operation": operation, "codec": codec, **record}
                     for record in _timed(methods, expected, repeats, copies.sizes(codec))
                 ]
+            streams: dict[str, Method] = {
+                BASELINE: partial(copies.rows_of_numpy, None),
+                **readers_of_examples(Path(place) / "examples", rows, codec, window_rows, seed),
+            }
+            records += [
+                {"operation": "shuffled examples", "codec": codec, **record}
+                for record in _timed(streams, rows, repeats, copies.sizes(codec))
+            ]
     settings = {
         "rows": n_rows,
         "hidden": hidden,

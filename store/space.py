@@ -290,15 +290,16 @@ class Space(SpaceViews):
             for window, parts in copies.groups:
                 self._shard(window).source.copy(parts, targets, mapped=mapped)
             return
+        room = self._room(self.layout.chunk_rows)
         for chunk, parts in copies.groups:
-            source = self._decoded(chunk)
+            source = self._decoded(chunk, room)
             for out, to, of in parts:
                 targets[out][to] = source[of]
 
-    def _decoded(self, chunk: int) -> memoryview:
-        """Return the bytes of the rows of a chunk, numbered over all windows."""
+    def _decoded(self, chunk: int, room: NDArray[Any]) -> memoryview:
+        """Return the bytes of the rows of a chunk, numbered over all windows; maybe in `room`."""
         if self.direct:
-            rows = self._chunk(*divmod(chunk, self.layout.chunks_per_window))
+            rows = self._chunk(*divmod(chunk, self.layout.chunks_per_window), room)
         else:
             low = chunk * self.layout.chunk_rows
             high = min(low + self.layout.chunk_rows, self.layout.n_rows)

@@ -99,7 +99,9 @@ class ExampleStream:
         What values are cast to; by default they have the stored dtype.
     memory
         Bytes that the stream may use; what it needs is `stream.memory_plan`. Uncompressed files are
-        mapped where all of them fit, which is quicker than reading them example by example.
+        mapped where all of them fit, which is quicker than reading them example by example. Of
+        compressed ones, as many batches as fit are read together: the fewer these are, the more
+        often a chunk is decoded.
         Batches are the caller's: one is counted, the one in use.
 
     Raises

@@ -15,6 +15,7 @@ for package in ("tensorstore", "zarrs", "h5py", "safetensors", "torch"):
     pytest.importorskip(package)
 
 READERS = ("layerlake", "layerlake, opened", "layerlake, verified")
+STREAMS = ("layerlake, blocks", "layerlake, examples")
 FILES = ("safetensors", "h5py", "h5py, chunked")
 ZARR = ("zarr-python", "zarrs", "tensorstore")
 PEERS = ("numpy", *FILES, *ZARR)
@@ -27,6 +28,7 @@ def test_every_method_of_every_operation_is_measured(tmp_path: Path) -> None:
         "write": ("numpy, fsync", "layerlake", *PEERS),
         "read layer": ("numpy, mapped", *READERS, *PEERS),
         "scattered rows": READERS + PEERS,
+        "shuffled examples": ("numpy", *STREAMS),
     }
     assert set(found) == {
         (operation, codec, name)
@@ -72,6 +74,7 @@ def test_too_many_rows_and_missing_peers(monkeypatch: pytest.MonkeyPatch) -> Non
         "numpy, mapped",
         "zarr-python",
         *READERS,
+        *STREAMS,
     }
 
 

@@ -94,7 +94,7 @@ def test_a_chunk_is_decoded_once(written, monkeypatch) -> None:
     decoded: list[int] = []
     chunk = type(space)._chunk
     monkeypatch.setattr(
-        type(space), "_chunk", lambda self, *of: decoded.append(of) or chunk(self, *of)
+        type(space), "_chunk", lambda self, *of: decoded.append(of[:2]) or chunk(self, *of)
     )
     copied(space, [(900, 20, 0), (10, 100, 0), (0, 64, 1), (905, 5, 0)])
     assert decoded == [(0, 0), (0, 1), (3, 2)]
