@@ -23,7 +23,7 @@ from layerlake.engine.workers.many_jobs import finished
 from layerlake.store.lake import open_lake
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import tests
-AXES = ("task", "seed", "k", "measure")
+AXES, VALUE = ("task", "seed", "k", "measure"), {"value": "number"}
 
 
 @dataclass(frozen=True, repr=False)
@@ -31,7 +31,7 @@ class Toy(Result):
     kind: ClassVar = "toy"
     analyses: ClassVar = ("toys",)
     method_version: ClassVar = 1
-    fields: ClassVar = dict(zip((*AXES, "value"), ("text", *["whole"] * 2, "text", "number")))
+    fields: ClassVar = dict.fromkeys(AXES, "whole") | {"task": "text", "measure": "text", **VALUE}
     axes: ClassVar = AXES
     each: ClassVar = "run"
     layout: ClassVar = Layout(rows=("k",), columns="seed")
@@ -39,8 +39,6 @@ class Toy(Result):
 
 
 class MeanSquare:
-    """An accumulator; `scaled` prepares its blocks."""
-
     start = staticmethod(lambda: (0, 0.0))
     update = staticmethod(lambda s, b: (s[0] + b.arrays[0].size, s[1] + (b.arrays[0] ** 2).sum()))
     merge = staticmethod(lambda one, other: (one[0] + other[0], one[1] + other[1]))
@@ -62,7 +60,6 @@ def job(point: Any, progress: Any, stopped: Any) -> float:
 
 @pytest.mark.parametrize(("jobs", "rows"), [(None,) * 2, (None, "threads"), ("processes", None)])
 def test_a_toy(tmp_path: Any, jobs: str | None, rows: str | None) -> None:
-    lake = open_lake(tmp_path / "lake", "a")
     axes = {"task": ["pos", "chunk"], "seed": [0, 1], "k": [1, 2]}
     points = grid(axes, {"scheduler": rows})
 
@@ -71,13 +68,13 @@ def test_a_toy(tmp_path: Any, jobs: str | None, rows: str | None) -> None:
         records = [{**p.labels, "measure": "size", "value": done[p.index]} for p in points]
         return Toy({"axes": [*axes]}, {}, tuple(records))
 
-    asked: Any = (lake, "toys", {"axes": [*axes]}, {}, Toy)
+    asked: Any = (open_lake(tmp_path, "a"), "toys", {"axes": [*axes]}, {}, Toy)
     result = answered(*asked, compute, fresh=False)
     assert answered(*asked, lambda: pytest.fail("it was kept"), fresh=False) == result
     drawn = np.random.default_rng(1).standard_normal((100, 3))
-    table = result.to_xarray()["value"].sel(measure="size")
-    assert float(table.sel(task="chunk", seed=1, k=2)) == pytest.approx((100 * drawn**2).mean())
+    found = result.to_xarray()["value"].sel(task="chunk", seed=1, k=2, measure="size")
+    assert float(found) == pytest.approx((100 * drawn**2).mean())
     assert result.table().startswith("pos: mean square\nk  |  0")
     assert (result.to_csv().count(",size,"), result.to_json().count('"size"')) == (8, 8)
-    said = CliRunner().invoke(commands, ["ls", "--lake", str(lake.location.name)]).output
-    assert "toys result: axes task, seed, k" in said
+    said = CliRunner().invoke(commands, ["ls", "--lake", str(tmp_path)])
+    assert "toys result: axes task, seed, k" in said.output
