@@ -18,7 +18,10 @@ DOCUMENTS = (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))
 DECLARED = (
     "declared as data, and read by name when a measure is asked for (`results.measures.HOMES`)"
 )
+STREAMED = "probes that train on a stream size their schedules by it, and read their labels by it"
 ALLOWED = {
+    "layerlake.engine.streams.example_stream.ExampleStream.label_axes": STREAMED,
+    "layerlake.engine.streams.example_stream.ExampleStream.n_batches": STREAMED,
     "layerlake.analyses.results.profile_measures.FAMILIES": DECLARED,
     "layerlake.analyses.results.profile_measures.MEASURES": DECLARED,
     "layerlake.analyses.results.similarity_measures.FAMILIES": DECLARED,
