@@ -23,7 +23,7 @@ from layerlake.engine.corpora.reading import read_corpus
 from layerlake.engine.corpora.subset import take_examples
 from layerlake.engine.models.loading import load_model
 from layerlake.store.errors import InvalidInput
-from layerlake.synthetic.english import entailment_corpus, question_corpus
+from layerlake.synthetic.english.generated_corpora import entailment_corpus, question_corpus
 
 if TYPE_CHECKING:
     from layerlake.engine.models.loading import LoadedModel

@@ -20,8 +20,8 @@ from click.shell_completion import (
     split_arg_string,
 )
 
-from layerlake.cli.main import COMPLETION_VARIABLE
-
+COMPLETION_VARIABLE = "_LAYERLAKE_COMPLETE"
+"""By which a shell asks for completions; click makes this name of the command's."""
 MOST_NAMES = 2000
 
 _DEPTHS = {"corpora": 2, "variants": 2, "activations": 4, "results": 3}

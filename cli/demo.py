@@ -137,7 +137,8 @@ def _finetune(model: str, folder: Path, say: Callable[[str], object]) -> Finetun
     """Write generated sentences into the folder, and train a parser on them."""
     from layerlake.analyses.finetuning.finetune import finetune
     from layerlake.engine.progress import to_terminal
-    from layerlake.synthetic.english import generate_sentences, write_conllu
+    from layerlake.synthetic.english.layers import generate_sentences
+    from layerlake.synthetic.english.writers import write_conllu
 
     folder.mkdir(parents=True, exist_ok=True)
     files = []

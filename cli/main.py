@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 import click
 
 from layerlake import __version__
+from layerlake.cli.completion import print_script
 from layerlake.store.errors import LayerLakeError
 
 if TYPE_CHECKING:
@@ -70,8 +71,6 @@ COMMANDS = {
 
 _OUTPUT_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
-COMPLETION_VARIABLE = "_LAYERLAKE_COMPLETE"
-"""By which a shell asks for completions; click makes this name of the command's."""
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
@@ -120,19 +119,13 @@ class LazyCommands(click.Group):
             formatter.write_dl([(name, home.summary) for name, home in COMMANDS.items()])
 
 
-def _print_completion(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
-    from layerlake.cli.completion import print_script
-
-    print_script(ctx, param, value)
-
-
 @click.group(cls=LazyCommands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--completion",
     type=click.Choice(["bash", "zsh", "fish"]),
     is_eager=True,
     expose_value=False,
-    callback=_print_completion,
+    callback=print_script,
     help="Print what lets a shell complete commands, options and the names in the lake, and exit.",
 )
 @click.version_option(__version__, prog_name="layerlake", message="%(prog)s %(version)s")
@@ -177,8 +170,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     SystemExit
         Always, but for an unexpected exception, which passes through with its traceback.
     """
-    if COMPLETION_VARIABLE in os.environ:  # a shell asks for completions
-        importlib.import_module("layerlake.cli.completion")
     try:
         code = commands.main(arguments, prog_name="layerlake", standalone_mode=False)
         if sys.stdout is not None:  # None where the shell closed it

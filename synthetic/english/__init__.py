@@ -12,38 +12,3 @@ proto-roles and relations. What a model can learn from them is in the lexicon (`
 
 The same seed gives the same text for ever. A longer draw begins with the shorter one.
 """
-
-from __future__ import annotations
-
-from layerlake.synthetic.english.entailment import generate_entailment
-from layerlake.synthetic.english.generated_corpora import (
-    entailment_corpus,
-    parsing_corpus,
-    question_corpus,
-)
-from layerlake.synthetic.english.layers import GeneratedSentence, generate_sentences
-from layerlake.synthetic.english.questions import generate_questions
-from layerlake.synthetic.english.writers import (
-    TASKS,
-    write_conllu,
-    write_edge_records,
-    write_nli,
-    write_ptb,
-    write_squad,
-)
-
-__all__ = [
-    "TASKS",
-    "GeneratedSentence",
-    "entailment_corpus",
-    "generate_entailment",
-    "generate_questions",
-    "generate_sentences",
-    "parsing_corpus",
-    "question_corpus",
-    "write_conllu",
-    "write_edge_records",
-    "write_nli",
-    "write_ptb",
-    "write_squad",
-]

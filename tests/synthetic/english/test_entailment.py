@@ -12,9 +12,8 @@ import pytest
 from layerlake.engine.corpora.nli import LABELS
 from layerlake.store.errors import InvalidInput
 from layerlake.synthetic.english import entailment as entailment_module
-from layerlake.synthetic.english import generate_entailment
 from layerlake.synthetic.english.draws import Draws
-from layerlake.synthetic.english.entailment import draw_hypothesis
+from layerlake.synthetic.english.entailment import draw_hypothesis, generate_entailment
 from layerlake.synthetic.english.scene import Scene
 
 

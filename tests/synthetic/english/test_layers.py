@@ -12,8 +12,12 @@ import pytest
 
 import layerlake.synthetic.english
 from layerlake.store.errors import InvalidInput
-from layerlake.synthetic.english import GeneratedSentence, generate_sentences
-from layerlake.synthetic.english.layers import LONGEST, SHORTEST
+from layerlake.synthetic.english.layers import (
+    LONGEST,
+    SHORTEST,
+    GeneratedSentence,
+    generate_sentences,
+)
 from layerlake.synthetic.english.proto_roles import PROPERTIES
 from layerlake.synthetic.english.writers import constituents
 

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from layerlake.store.errors import InvalidInput
-from layerlake.synthetic.english import generate_questions
-from layerlake.synthetic.english.questions import FEWEST_WORDS, MOST_WORDS
+from layerlake.synthetic.english.questions import FEWEST_WORDS, MOST_WORDS, generate_questions
 
 
 @pytest.fixture(scope="module")

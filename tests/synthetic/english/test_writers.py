@@ -11,22 +11,23 @@ import pytest
 
 from layerlake.engine.corpora.reading import read_corpus
 from layerlake.store.errors import InvalidInput, StorageFailed
-from layerlake.synthetic.english import (
-    TASKS,
-    GeneratedSentence,
+from layerlake.synthetic.english.entailment import generate_entailment
+from layerlake.synthetic.english.generated_corpora import (
     entailment_corpus,
-    generate_entailment,
-    generate_questions,
-    generate_sentences,
     parsing_corpus,
     question_corpus,
+)
+from layerlake.synthetic.english.layers import GeneratedSentence, generate_sentences
+from layerlake.synthetic.english.questions import generate_questions
+from layerlake.synthetic.english.writers import (
+    TASKS,
+    constituents,
     write_conllu,
     write_edge_records,
     write_nli,
     write_ptb,
     write_squad,
 )
-from layerlake.synthetic.english.writers import constituents
 
 N = 60
 
