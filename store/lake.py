@@ -32,7 +32,6 @@ from layerlake.store.tables import (
     table_paths,
     write_table,
 )
-from layerlake.store.views.overview import counts_text, overview, overview_html, overview_text
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -100,13 +99,19 @@ class Lake:
         self.direct = direct
 
     def __repr__(self) -> str:
+        from layerlake.store.views.overview import counts_text
+
         return f"<Lake {self.location.name} mode={self.mode!r}: {counts_text(self)}>"
 
     def _repr_html_(self) -> str:
+        from layerlake.store.views.overview import overview, overview_html
+
         return overview_html(overview(self))
 
     def summary(self) -> str:
         """Return what the lake holds as a text: for every corpus, its sets and their state."""
+        from layerlake.store.views.overview import overview, overview_text
+
         return overview_text(overview(self))
 
     def require_writable(self) -> None:

@@ -19,7 +19,11 @@ DECLARED = (
     "declared as data, and read by name when a measure is asked for (`results.measures.HOMES`)"
 )
 STREAMED = "probes that train on a stream size their schedules by it, and read their labels by it"
+GENERATED = "generated data is there for tests"
 ALLOWED = {
+    "layerlake.synthetic.english.generated_corpora.parsing_corpus": GENERATED,
+    "layerlake.synthetic.english.writers.write_edge_records": GENERATED,
+    "layerlake.synthetic.english.writers.write_ptb": GENERATED,
     "layerlake.engine.streams.example_stream.ExampleStream.label_axes": STREAMED,
     "layerlake.engine.streams.example_stream.ExampleStream.n_batches": STREAMED,
     "layerlake.analyses.results.profile_measures.FAMILIES": DECLARED,

@@ -5,9 +5,12 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import layerlake
@@ -38,6 +41,18 @@ HEAVY = (
 
 NEED_TORCH = {"layerlake.store.views.torch_datasets"}
 """Modules that are nothing without torch, and that no other imports before they are used."""
+
+
+SHARED = ("statistics", "results", "questions", "runs", "trees")
+"""Rooms of `analyses` that every analysis stands on."""
+MUST_NOT_IMPORT = {room: {"similarity", "finetuning", "profiles"} for room in SHARED} | {
+    "similarity": {"finetuning", "profiles"},
+    "finetuning": {"similarity", "profiles"},
+    "profiles": {"similarity", "finetuning"},
+}
+"""Rooms of `analyses`, and those that they know nothing of."""
+MOST_MODULES = 24
+"""Of a folder: beyond that it is a hall, in which a room is missing."""
 
 
 def imported_names(source: str) -> Iterator[str]:
@@ -84,6 +99,29 @@ def test_imports_point_left_only(folder: str) -> None:
         if (found := trespasses(folder, path.read_text(encoding="utf-8")))
     }
     assert wrong == {}
+
+
+@pytest.mark.parametrize("room", MUST_NOT_IMPORT)
+def test_what_analyses_share_knows_no_analysis(room: str) -> None:
+    assert modules(f"analyses/{room}")
+    wrong = [
+        (str(path.relative_to(ROOT)), name)
+        for path in modules(f"analyses/{room}")
+        for name in imported_names(path.read_text(encoding="utf-8"))
+        if name.replace(":", ".").split(".")[:2] == ["layerlake", "analyses"]
+        and {*name.replace(":", ".").split(".")[2:3]} & MUST_NOT_IMPORT[room]
+    ]
+    assert wrong == []
+
+
+def test_no_folder_is_a_hall() -> None:
+    counted = Counter(
+        str(path.parent.relative_to(ROOT))
+        for folder in MAY_IMPORT
+        for path in modules(folder)
+        if path.name != "__init__.py"
+    )
+    assert {folder: count for folder, count in counted.items() if count > MOST_MODULES} == {}
 
 
 def test_every_folder_has_its_place() -> None:
@@ -173,3 +211,43 @@ def test_heavy_packages_wait_until_they_are_used(code: str) -> None:
 
 def test_the_look_at_loaded_packages_sees_one() -> None:
     assert "xarray" in loaded_by("import xarray")
+
+
+ASK = """
+import sys
+import layerlake as ll
+
+lake = ll.open_lake(sys.argv[1], mode="r+")
+opened = set(sys.modules)
+ll.{question}(lake, progress=ll.silent)
+found = [sys.modules[name] for name in sys.modules if name.startswith("layerlake")]
+rooms = [one for one in found if not one.__file__.endswith("__init__.py")]
+print(len(found), len([one for one in rooms if one.__name__ not in opened]))
+print("scipy" in sys.modules)
+print(*(one.__name__ for one in found))
+"""
+
+
+def asked_of(lake: Path, question: str) -> tuple[int, int, bool, str]:
+    """Ask in a fresh interpreter; count our modules, all of them and those the question added."""
+    program = [sys.executable, "-c", ASK.format(question=question), str(lake)]
+    done = subprocess.run(program, capture_output=True, text=True, check=True).stdout.splitlines()
+    loaded, added = done[0].split()
+    return int(loaded), int(added), done[1] == "True", done[2]
+
+
+def test_a_first_answer_loads_what_it_needs_and_a_kept_one_little(lake_with: Any) -> None:
+    rng = np.random.default_rng(0)
+    spaces = {name: [rng.standard_normal((900, 8)).astype("float32")] for name in ("base", "other")}
+    folder = Path(lake_with("wiki", spaces, np.full(300, 3)).location.name)
+    loaded, _added, _scipy, names = asked_of(folder, "rsa")
+    assert loaded <= 90
+    for room in ("corpora", "tokenization", "extraction", "models"):
+        assert f"layerlake.engine.{room}" not in names
+    _loaded, added, scipy, _names = asked_of(folder, "rsa")
+    assert added <= 20
+    assert not scipy
+    asked_of(folder, "profile")
+    _loaded, added, scipy, _names = asked_of(folder, "profile")
+    assert added <= 20
+    assert not scipy

@@ -87,6 +87,7 @@ def test_help_imports_no_command() -> None:
     )
     assert done.stderr.split() == [
         "layerlake.cli",
+        "layerlake.cli.completion",
         "layerlake.cli.main",
         "layerlake.store",
         "layerlake.store.errors",

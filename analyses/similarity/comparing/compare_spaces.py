@@ -33,7 +33,6 @@ from layerlake.analyses.similarity.tiles.jobs import (
     tiled_jobs,
 )
 from layerlake.analyses.similarity.workload import Workload
-from layerlake.analyses.statistics.group_jackknife import GROUPS
 from layerlake.analyses.statistics.jackknife import FEW_CLUSTERS, ONE_CLUSTER, few_clusters
 from layerlake.engine.passes.devices import spaces_on, working_on
 from layerlake.engine.passes.resources import Resources
@@ -202,6 +201,7 @@ def _planned(
         operations += features_cost(work, passes=job.passes, precision=job.precision)
         if job.forms:
             from layerlake.analyses.similarity.closed_forms.registry import forms_cost
+            from layerlake.analyses.statistics.group_jackknife import GROUPS
 
             grouped = [name for name in job.forms if name not in INFLUENCED]
             operations += forms_cost(job.forms, hiddens, pairs)

@@ -8,7 +8,6 @@ from layerlake.analyses.similarity.features.moment_state import Pair, with_own
 from layerlake.analyses.similarity.features.preparation import CACHED_ROWS
 from layerlake.analyses.similarity.features.within_clusters import TILE_ROWS
 from layerlake.analyses.similarity.workload import Workload
-from layerlake.analyses.statistics.group_jackknife import GROUPS
 from layerlake.engine.memory import MemoryPlan
 from layerlake.engine.passes.resources import BLOCK_ROWS
 
@@ -132,6 +131,7 @@ def plan_rsa(
     if forms is not None:
         from layerlake.analyses.similarity.closed_forms.influence import plan_influence
         from layerlake.analyses.similarity.closed_forms.registry import forms_memory
+        from layerlake.analyses.statistics.group_jackknife import GROUPS
 
         computing = forms_memory(forms.names, hiddens).needed
         kept = forms_memory(forms.names, hiddens).parts["decompositions"]
