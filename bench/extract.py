@@ -18,14 +18,16 @@ import numpy as np
 from layerlake.bench import peers
 from layerlake.bench.flops import attention_flops, product_flops, products_alone
 from layerlake.bench.measuring import BenchResult, Timing, about, interleaved, peak_bytes_of
-from layerlake.engine.corpora.reading import read_corpus
+from layerlake.engine.corpora.reading import Reading, read_corpus
 from layerlake.engine.extraction.extract import extract
 from layerlake.engine.extraction.plan import ExtractionPlan, plan_extraction
+from layerlake.engine.extraction.request import ExtractionRequest
 from layerlake.engine.models.loading import load_model
 from layerlake.engine.tokenization.batching import pad_batch
 from layerlake.store import schema
 from layerlake.store.errors import InvalidInput
 from layerlake.store.lake import open_lake
+from layerlake.store.storage import Storage
 
 if TYPE_CHECKING:
     from layerlake.engine.models.loading import LoadedModel
@@ -79,8 +81,9 @@ class _Job:
             self.model,
             self.texts,
             variant="bench",
-            corpus_options={"name": "bench"},
-            window_rows=self.window_rows,
+            corpus_name="bench",
+            reading=Reading(),
+            request=ExtractionRequest(storage=Storage(window_rows=self.window_rows)),
         )
 
     @cached_property

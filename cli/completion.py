@@ -171,7 +171,7 @@ def formats(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Offer the formats of corpora."""
-    from layerlake.engine.corpora.reading import FORMATS
+    from layerlake.engine.corpora.formats import FORMATS
 
     return [CompletionItem(name) for name in FORMATS if name.startswith(incomplete)]
 

@@ -12,7 +12,7 @@ import numpy as np
 from layerlake.engine.corpora.corpus import Corpus
 from layerlake.engine.corpora.hub import HubData, is_hub_name
 from layerlake.engine.corpora.objects import corpus_of_object
-from layerlake.engine.corpora.reading import read_corpus
+from layerlake.engine.corpora.reading import Reading, read_file
 from layerlake.engine.progress import Progress, automatic, silent
 from layerlake.engine.tokenization.tokenize import Tokenization, tokenization_request, tokenize
 from layerlake.store import schema
@@ -69,17 +69,8 @@ def add_corpus(
     NameConflict
         The name is taken by other content.
     """
-    name, corpus = read_named(
-        name,
-        source,
-        format,
-        segment=segment,
-        text_field=text_field,
-        pair_field=pair_field,
-        words_field=words_field,
-        licence=licence,
-        progress=progress,
-    )
+    reading = Reading(format, segment, text_field, pair_field, words_field)
+    name, corpus = read_named(name, source, reading, licence=licence, progress=progress)
     _keep_corpus(lake, name, corpus)
     return name
 
@@ -102,28 +93,32 @@ def _keep_corpus(lake: Lake, name: str, corpus: Corpus) -> None:
 
 
 def read_named(
-    name: str | None, source: Source | HubData, format: str | None = None, **options: Any
+    name: str | None,
+    source: Source | HubData,
+    reading: Reading,
+    *,
+    licence: str | None = None,
+    progress: Progress,
 ) -> tuple[str, Corpus]:
-    """Return the name and the content of what `add_corpus` is given; options as `read_corpus`."""
+    """Return the name and the content of what `add_corpus` is given."""
     called: str | None = None
     if isinstance(source, str | os.PathLike) and not is_hub_name(source):
-        corpus = read_corpus(Path(source), format, **options)
+        corpus = read_file(Path(source), reading, licence=licence, progress=progress)
         called = Path(source).name.split(".")[0]
     else:
-        segment = options.pop("segment", "sentence")
-        given = {"format": format, **options}
-        if segment != "sentence":
+        if reading.segment != "sentence":
             raise InvalidInput("segment is for the format wikitext, which only files have")
+        how = {"format": reading.format, **reading.fields, "licence": licence}
         if isinstance(source, Corpus):
             corpus = source
-            ways = [way for way in given if way != "progress" and given[way] is not None]
+            ways = [way for way, said in how.items() if said is not None]
             if ways:
                 raise InvalidInput(f"{ways[0]} says how to read a source, and a Corpus is read")
         elif isinstance(source, str | HubData):
             hub = HubData(source) if isinstance(source, str) else source
-            called, corpus = hub.name.short, hub.read(**given)
+            called, corpus = hub.name.short, hub.read(**how, progress=progress)
         else:
-            called, corpus = corpus_of_object(source, **given)
+            called, corpus = corpus_of_object(source, **how, progress=progress)
     if name is None and called is not None:
         name = schema.name_from(called)
     if name is None:
@@ -136,11 +131,13 @@ def load_corpus(lake: Lake, name: str) -> Corpus:
     return Corpus.from_columns(*lake.table(f"corpora/{lake.check_corpus(name)}"))
 
 
-def resolve_corpus(lake: Lake, source: Source, **options: Any) -> tuple[str, Corpus]:
+def resolve_corpus(
+    lake: Lake, name: str | None, source: Source, reading: Reading, progress: Progress = silent
+) -> tuple[str, Corpus]:
     """Return name and content of a corpus given in any of the ways of `add_corpus`, or by name.
 
-    A name in the lake comes first; a file is read, to be kept under its stem (or
-    `options["name"]`). Nothing is written.
+    A name in the lake comes first; a file is read, to be kept under `name` or its stem. Nothing is
+    written.
 
     Raises
     ------
@@ -149,7 +146,6 @@ def resolve_corpus(lake: Lake, source: Source, **options: Any) -> tuple[str, Cor
     NameConflict
         The name is taken by other content.
     """
-    name = options.pop("name", None)
     if isinstance(source, str) and not source:
         raise InvalidInput("no corpus is named; give a file, or a corpus of the lake")
     if isinstance(source, str) and source in lake.corpora() and name in (None, source):
@@ -157,7 +153,7 @@ def resolve_corpus(lake: Lake, source: Source, **options: Any) -> tuple[str, Cor
     found: Source | HubData = source
     if is_hub_name(source):
         found = HubData(str(source))
-        kept = _kept_from_hub(lake, name, found, options)
+        kept = _kept_from_hub(lake, name, found, reading)
         if kept is not None:
             return kept
     elif isinstance(source, str) and not Path(source).exists():
@@ -170,21 +166,20 @@ def resolve_corpus(lake: Lake, source: Source, **options: Any) -> tuple[str, Cor
             f"{source!r} is neither a file nor a corpus of {lake.location.name}; "
             f"{nearest(source, lake.corpora())}"
         )
-    name, corpus = read_named(name, found, **options)
+    name, corpus = read_named(name, found, reading, progress=progress)
     lake.holds_table(f"corpora/{name}", corpus.fingerprint)
     return name, corpus
 
 
 def _kept_from_hub(
-    lake: Lake, name: str | None, hub: HubData, options: dict[str, Any]
+    lake: Lake, name: str | None, hub: HubData, reading: Reading
 ) -> tuple[str, Corpus] | None:
     """Return a corpus of the lake that the same request to the hub gave, at the same commit."""
     name = schema.name_from(hub.name.short) if name is None else name
     if name not in lake.corpora():
         return None
     kept = lake.attributes(f"corpora/{name}")["source"]
-    fields = ("format", "text_field", "pair_field", "words_field")
-    asked = hub.request(**{field: options.get(field) for field in fields})
+    asked = hub.request(reading.format, **reading.fields)
     same = kept.get("asked") == asked and kept.get("revision") == hub.revision
     return (name, load_corpus(lake, name)) if same else None
 

@@ -182,7 +182,7 @@ def import_activations(
                 f"({writer.rows.rows.settings['rows']}); give as many, or name another corpus"
             )
         n_read = 0 if dry_run else _copy(file, writer, progress)
-        stored = np.dtype(writer.settings.store_dtype)
+        stored = np.dtype(writer.settings.storage.store_dtype)
         return ImportReport(
             writer.path,
             corpus,
@@ -232,7 +232,7 @@ def _copy(file: ActivationFile, writer: ActivationWriter, progress: Progress) ->
         total = (file.n_rows - begin) * len(names)
         fresh = set(range(len(names)))
         with progress(f"importing {writer.settings.variant}", total, "rows") as stage:
-            for number, start, block in file.blocks(begin, writer.settings.window_rows):
+            for number, start, block in file.blocks(begin, writer.settings.storage.window_rows):
                 site, _, layer = names[number]
                 writer.append(site, int(layer), block, start=start if number in fresh else None)
                 fresh.discard(number)

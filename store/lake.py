@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.store import schema
+from layerlake.store.amounts import parse_bytes
 from layerlake.store.errors import (
     InvalidInput,
     LakeCorrupt,
@@ -378,23 +379,24 @@ class Lake:
         InvalidInput, NameNotFound, NameConflict, LakeReadOnly
             As their names say, each in one sentence.
         """
-        from layerlake.store.external.external_plan import check_pooling, writer_settings
+        from layerlake.store.external.external_plan import (
+            WriterSettings,
+            check_pooling,
+            named_arrays,
+        )
         from layerlake.store.external.external_rows import brought_rows
         from layerlake.store.external.external_writer import ActivationWriter
+        from layerlake.store.storage import Storage
 
         self.require_writable()
-        settings = writer_settings(
+        settings = WriterSettings(
             corpus,
             variant,
-            site=site,
-            layers=layers,
-            arrays=arrays,
-            pooling=pooling,
-            store_dtype=store_dtype,
-            codec=codec,
-            window_rows=window_rows,
-            memory=memory,
-            source=source,
+            named_arrays(site, layers, arrays),
+            pooling,
+            Storage(store_dtype, codec, window_rows),
+            parse_bytes(memory),
+            dict(source or {}),
         )
         rows = brought_rows(self, corpus, ids, unit, row_set)
         check_pooling(rows.rows.unit, settings.pooling)

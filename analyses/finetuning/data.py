@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ import numpy as np
 from layerlake.analyses.finetuning.tasks.task import Task
 from layerlake.engine.catalogue import Source, read_named
 from layerlake.engine.corpora.corpus import Corpus
+from layerlake.engine.corpora.formats import guess_format
 from layerlake.engine.corpora.hub import is_hub_name
 from layerlake.engine.corpora.objects import FORMATS_OF_ROWS
-from layerlake.engine.corpora.reading import guess_format
+from layerlake.engine.corpora.reading import Reading
 from layerlake.engine.corpora.subset import join_corpora, take_examples
 from layerlake.engine.progress import Progress
 from layerlake.engine.rows.seeded_draw import draw
@@ -47,13 +48,36 @@ class Data:
         return about if self.sample is None else about | {"sample": self.sample}
 
 
+@dataclass(frozen=True, eq=False)
+class DataChoice:
+    """What a run is trained and evaluated on, as it is asked for."""
+
+    train: Sources
+    """Trained on as one."""
+    dev: Sources | None
+    """Evaluated on, each by itself."""
+    train_sample: int | str | None
+    """How many of the training examples, as `parse_sample`; None for all."""
+    reading: Reading
+    """How all of them are read."""
+
+    def read_training(self, task: Task, progress: Progress) -> Data:
+        """Read what is trained on."""
+        return read_training(
+            self.train, task, self.train_sample, reading=self.reading, progress=progress
+        )
+
+    def read_dev(self, task: Task, progress: Progress) -> list[Data]:
+        """Read what is evaluated on."""
+        return read_dev(self.dev, task, reading=self.reading, progress=progress)
+
+
 def read_data(
     source: Source,
     task: Task,
     *,
     name: str | None = None,
-    format: str | None = None,
-    fields: Mapping[str, str | None],
+    reading: Reading,
     progress: Progress,
 ) -> Data:
     """Read one source.
@@ -66,8 +90,8 @@ def read_data(
         Whose format it has, where none is named.
     name
         What scores on it are called; by default what the file is called.
-    format, fields
-        As `read_corpus`: `text_field`, `pair_field`, `words_field`.
+    reading
+        How it is read; without a format in that of the task.
     progress
         Told of the lines read.
 
@@ -76,8 +100,8 @@ def read_data(
     InvalidInput
         It cannot be read, or is of a format that the task has no use for.
     """
-    kind = format
-    options: dict[str, Any] = {key: value for key, value in fields.items() if value is not None}
+    kind = reading.format
+    names_fields = any(field is not None for field in reading.fields.values())
     is_file = is_a(source, str, os.PathLike) and not is_hub_name(source)
     if kind is not None and kind not in task.formats:
         raise InvalidInput(
@@ -86,11 +110,11 @@ def read_data(
         )
     if kind is None and is_file:
         kind = _format_of(Path(os.fspath(source)), task)  # type: ignore[arg-type]
-    elif kind is None and not is_a(source, Corpus) and not options:
+    elif kind is None and not is_a(source, Corpus) and not names_fields:
         kind = task.formats[0] if task.formats[0] in FORMATS_OF_ROWS else None
-    if kind is not None:
-        options["format"] = kind
-    called, corpus = read_named(name or _name_of(source), source, progress=progress, **options)
+    called, corpus = read_named(
+        name or _name_of(source), source, replace(reading, format=kind), progress=progress
+    )
     files = [Path(os.fspath(source)).name] if is_file else []  # type: ignore[arg-type]
     if is_hub_name(source):
         files = [str(source)]
@@ -116,7 +140,9 @@ def read_training(
     sources: Sources,
     task: Task,
     sample: int | str | None,
-    **how: Any,
+    *,
+    reading: Reading,
+    progress: Progress,
 ) -> Data:
     """Read what is trained on: all sources as one, or a sample of that.
 
@@ -128,7 +154,7 @@ def read_training(
         The task.
     sample
         None for all, or how many examples: `12000`, or `12000@SEED` for another draw.
-    **how
+    reading, progress
         As `read_data`.
 
     Raises
@@ -141,7 +167,9 @@ def read_training(
             f"what is trained on has no names, and {', '.join(map(repr, list(sources)[:3]))} were "
             "given; give one source, or a list of several"
         )
-    parts = [read_data(source, task, **how) for _, source in listed(sources)]
+    parts = [
+        read_data(source, task, reading=reading, progress=progress) for _, source in listed(sources)
+    ]
     corpus = join_corpora([part.corpus for part in parts])
     files = tuple(file for part in parts for file in part.files)
     if sample is None:
@@ -166,7 +194,9 @@ def parse_sample(sample: int | str) -> tuple[int, int]:
     return whole_number(int(number), "train sample", 1), check_seed(int(seed or 0))
 
 
-def read_dev(sources: Sources | None, task: Task, **how: Any) -> list[Data]:
+def read_dev(
+    sources: Sources | None, task: Task, *, reading: Reading, progress: Progress
+) -> list[Data]:
     """Read what is evaluated on, each source by itself; parameters as `read_data`.
 
     Raises
@@ -176,7 +206,7 @@ def read_dev(sources: Sources | None, task: Task, **how: Any) -> list[Data]:
     """
     found: list[Data] = []
     for name, source in [] if sources is None else listed(sources):
-        data = read_data(source, task, name=name, **how)
+        data = read_data(source, task, name=name, reading=reading, progress=progress)
         if data.name in [other.name for other in found]:
             raise InvalidInput(
                 f"two files to evaluate on are called {data.name}; name them, as NAME=FILE"

@@ -14,6 +14,7 @@ import numpy as np
 from layerlake.analyses.finetuning.data import Data, Sources, listed, read_dev
 from layerlake.analyses.results.destinations import check_place
 from layerlake.engine.corpora.hub import is_hub_name
+from layerlake.engine.corpora.reading import Reading
 from layerlake.engine.models.checkpoints import require_transformers
 from layerlake.engine.models.lineage_record import Lineage, read_lineage
 from layerlake.engine.progress import Progress, automatic, check_progress
@@ -137,8 +138,8 @@ def evaluate(
     found = load_finetuned(
         str(folder), device="cpu", task=task, trust_remote_code=trust_remote_code
     )
-    fields = {"text_field": text_field, "pair_field": pair_field, "words_field": words_field}
-    sources = read_dev(data, found.task, format=format, fields=fields, progress=progress)
+    reading = Reading(format, text_field=text_field, pair_field=pair_field, words_field=words_field)
+    sources = read_dev(data, found.task, reading=reading, progress=progress)
     files = [_file_of(source) for _, source in listed(data)]
     targets = _targets(out, [one.name for one in sources], files, found.task, folder)
     budget = TOKEN_BUDGET[team.device.type] if token_budget is None else token_budget

@@ -8,21 +8,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from layerlake.analyses.finetuning.data import Sources, read_dev, read_training
+from layerlake.analyses.finetuning.data import DataChoice, Sources
 from layerlake.analyses.finetuning.recipes import make_recipe
 from layerlake.analyses.finetuning.report import FinetuneReport
+from layerlake.analyses.finetuning.settings import Settings
 from layerlake.analyses.finetuning.tasks.registry import task_named
+from layerlake.analyses.questions.choice import filled
+from layerlake.engine.corpora.reading import Reading
 from layerlake.engine.memory import parse_bytes
 from layerlake.engine.models.checkpoints import require_transformers
 from layerlake.engine.progress import Progress, automatic, check_progress
-from layerlake.engine.settings import check_seed, whole_number
 from layerlake.store.errors import InvalidInput, is_a
 
 if TYPE_CHECKING:
     from layerlake.analyses.finetuning.forecast import TrainingForecast
     from layerlake.analyses.finetuning.run import Run
-
-KEEP = ("last", "best")
 
 
 def finetune(
@@ -119,107 +119,57 @@ def finetune(
     MemoryRefused, MissingExtra, LakeBusy
         As their names say.
     """
-    run = run_of(
-        task,
-        model,
-        train,
-        dev,
-        out=out,
+    chosen = task_named(task)
+    settings = Settings(
+        task=chosen,
+        model=_model_name(model),
+        out=_folder(out),
         seed=seed,
         freeze=freeze,
         truncate=truncate,
         randomize=randomize,
-        train_sample=train_sample,
         keep=keep,
-        format=format,
-        text_field=text_field,
-        pair_field=pair_field,
-        words_field=words_field,
+        recipe=make_recipe(chosen.recipe_class, chosen.name, recipe),
         token_budget=token_budget,
         save_steps=save_steps,
-        memory=memory,
+        memory=_bytes(memory),
         device=device,
         trust_remote_code=trust_remote_code,
-        progress=progress,
-        recipe=recipe,
     )
-    return run.run(progress)
+    reading = Reading(format, text_field=text_field, pair_field=pair_field, words_field=words_field)
+    data = DataChoice(train, dev, train_sample, reading)
+    return _run_of(settings, data, progress).run(progress)
 
 
-def run_of(
-    task: str,
-    model: str | os.PathLike[str],
-    train: Sources,
-    dev: Sources | None,
-    *,
-    out: str | os.PathLike[str],
-    seed: int,
-    freeze: int,
-    truncate: int | None,
-    randomize: int | None,
-    train_sample: int | str | None,
-    keep: str,
-    format: str | None,
-    text_field: str | None,
-    pair_field: str | None,
-    words_field: str | None,
-    token_budget: int | None,
-    save_steps: int | None,
-    memory: int | str | None,
-    device: str,
-    trust_remote_code: bool,
-    progress: Progress,
-    recipe: dict[str, Any],
-) -> Run:
-    """Return a run that is ready to be done, with its model and data read; as `finetune`."""
-    chosen = task_named(task)
-    entries = make_recipe(chosen.recipe_class, chosen.name, recipe)
-    seed = check_seed(seed)
+def _model_name(model: str | os.PathLike[str]) -> str:
+    """Return a model's folder or hub name; raise `InvalidInput` for anything else."""
     if not is_a(model, str, os.PathLike):
         raise InvalidInput(f"{model!r} names no model; give a model's folder or a hub name")
+    return os.fspath(model)
+
+
+def _folder(out: str | os.PathLike[str]) -> Path:
+    """Return the folder that is written; raise `InvalidInput` for anything that is no path."""
     if not is_a(out, str, os.PathLike):
         raise InvalidInput(f"out is {out!r}; give the folder that is to be written")
-    if keep not in KEEP:
-        raise InvalidInput(f"keep is {keep!r}; choose one of {', '.join(KEEP)}")
-    if keep == "best" and not _named(dev):
+    return Path(out).expanduser()
+
+
+def _bytes(memory: int | str | None) -> int | None:
+    """Return an amount of memory in bytes; None for what the run finds."""
+    return None if memory is None else parse_bytes(memory)
+
+
+def _run_of(settings: Settings, data: DataChoice, progress: Progress) -> Run:
+    """Return a run that is ready to be done, with its data read."""
+    if settings.keep == "best" and not _named(data.dev):
         raise InvalidInput("the best epoch is told by a score; give data to evaluate on")
-    if entries.frozen_dropout and freeze == -1:
-        raise InvalidInput(
-            "frozen-dropout is for frozen blocks, and freeze -1 freezes nothing; leave it out, or "
-            "freeze some"
-        )
     check_progress(progress)
-    if token_budget is not None:
-        token_budget = whole_number(token_budget, "token budget", 1)
-    if save_steps is not None:
-        save_steps = whole_number(save_steps, "save steps", 1)
-    allowed = None if memory is None else parse_bytes(memory)
     require_transformers()
     from layerlake.analyses.finetuning.run import Run
-    from layerlake.analyses.finetuning.run_record import Settings
 
-    fields = {"text_field": text_field, "pair_field": pair_field, "words_field": words_field}
-    how: dict[str, Any] = {"format": format, "fields": fields, "progress": progress}
-    return Run(
-        Settings(
-            task=chosen,
-            model=os.fspath(model),
-            out=Path(out).expanduser(),
-            seed=seed,
-            freeze=freeze,
-            truncate=truncate,
-            randomize=randomize,
-            keep=keep,
-            recipe=entries,
-            token_budget=token_budget,
-            save_steps=save_steps,
-            memory=allowed,
-            device=device,
-            trust_remote_code=trust_remote_code,
-        ),
-        read_training(train, chosen, train_sample, **how),
-        read_dev(dev, chosen, **how),
-    )
+    train = data.read_training(settings.task, progress)
+    return Run(settings, train, data.read_dev(settings.task, progress))
 
 
 def _named(dev: Sources | None) -> bool:
@@ -243,8 +193,17 @@ def plan_finetune(
     InvalidInput, NameConflict, StorageFailed, MemoryRefused, MissingExtra
         As `finetune`, before it trains.
     """
-    from layerlake.analyses.finetuning.finetune import finetune, run_of
-
     bound = inspect.signature(finetune).bind(task, model, train, dev, out=out, **options)
     bound.apply_defaults()
-    return run_of(**bound.arguments).forecast()
+    given = bound.arguments
+    chosen = task_named(task)
+    named = {
+        "task": chosen,
+        "model": _model_name(model),
+        "out": _folder(out),
+        "recipe": make_recipe(chosen.recipe_class, chosen.name, given["recipe"]),
+        "memory": _bytes(given["memory"]),
+    }
+    settings = filled(Settings, given | named)
+    data = filled(DataChoice, given | {"reading": filled(Reading, given)})
+    return _run_of(settings, data, given["progress"]).forecast()

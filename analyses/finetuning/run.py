@@ -21,11 +21,11 @@ from layerlake.analyses.finetuning.report import FinetuneReport
 from layerlake.analyses.finetuning.run_files import LOG_FILE, bytes_written, training_folder
 from layerlake.analyses.finetuning.run_record import (
     RunRecord,
-    Settings,
     difference,
     resolved,
     versions,
 )
+from layerlake.analyses.finetuning.settings import Settings
 from layerlake.analyses.finetuning.tasks.task import Examples
 from layerlake.analyses.finetuning.training.loop import Loop
 from layerlake.analyses.finetuning.training.memory import training_plan

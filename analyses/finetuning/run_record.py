@@ -1,4 +1,4 @@
-"""What was asked of a run, what of it decides the result, and what lineage says of the training."""
+"""What of a run decides its result, and what lineage says of the training."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import hashlib
 import importlib.metadata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -15,7 +14,7 @@ import torch
 from layerlake.analyses.finetuning.data import Data
 from layerlake.analyses.finetuning.heads.task_model import Shape
 from layerlake.analyses.finetuning.recipes import Recipe, SentenceRecipe
-from layerlake.analyses.finetuning.tasks.task import Task
+from layerlake.analyses.finetuning.settings import Settings
 from layerlake.analyses.runs.team import Team
 from layerlake.engine.catalogue import OF_NO_WEIGHT
 from layerlake.engine.models.loading import LoadedModel
@@ -25,27 +24,6 @@ from layerlake.engine.tokenization.tokenizer_backend import (
     tokenizer_fingerprint,
 )
 from layerlake.store.identity import settings_fingerprint
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What was asked for; see `finetune`."""
-
-    task: Task
-    model: str
-    out: Path
-    seed: int
-    freeze: int
-    truncate: int | None
-    randomize: int | None
-    keep: str
-    recipe: Recipe
-    token_budget: int | None
-    save_steps: int | None
-    memory: int | None
-    """In bytes; None for what `run` finds."""
-    device: str
-    trust_remote_code: bool
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,18 @@
 """Corpora: readers that turn files and lists of texts into a `Corpus`.
 
-A reader a format (see `FORMATS`), each from a path to a `Corpus`; `read_corpus` picks the reader.
+A reader a format (see `formats.FORMATS`), each from a path to a `Corpus`; `read_corpus` picks the reader.
 """
 
 from __future__ import annotations
 
-import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from layerlake.engine.corpora.conllu import read_conllu
 from layerlake.engine.corpora.corpus import Corpus
 from layerlake.engine.corpora.delimited import read_delimited
 from layerlake.engine.corpora.files import check_file
+from layerlake.engine.corpora.formats import FORMATS, WITH_FIELDS, guess_format
 from layerlake.engine.corpora.jsonl import read_jsonl
 from layerlake.engine.corpora.nli import read_nli
 from layerlake.engine.corpora.parquet import read_parquet
@@ -21,56 +22,30 @@ from layerlake.engine.corpora.wikitext import read_wikitext
 from layerlake.engine.progress import Progress, automatic
 from layerlake.store.errors import InvalidInput
 
-FORMATS = (
-    "text",
-    "jsonl",
-    "tsv",
-    "csv",
-    "parquet",
-    "wikitext",
-    "conllu",
-    "mnli",
-    "snli",
-    "squad",
-)
 
-WITH_FIELDS = ("jsonl", "tsv", "csv", "parquet")
-"""Formats whose fields are named by the caller."""
+@dataclass(frozen=True)
+class Reading:
+    """How a source of examples is read."""
 
-_SUFFIXES = {
-    ".txt": "text",
-    ".text": "text",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".tsv": "tsv",
-    ".csv": "csv",
-    ".parquet": "parquet",
-    ".conllu": "conllu",
-}
-_SQUAD = re.compile(r"(train|dev)-v[12]\..*\.json|.*squad.*\.json", re.IGNORECASE)
+    format: str | None = None
+    """One of `FORMATS`; None for what the name of the file says, or, in memory, for plain fields."""
+    segment: str = "sentence"
+    """Of wikitext: one of `SEGMENTS`."""
+    text_field: str | None = None
+    """Field of the text, where fields are named by the caller."""
+    pair_field: str | None = None
+    """Field of the second text."""
+    words_field: str | None = None
+    """Field of a list of words, in place of a text."""
 
-
-def guess_format(path: str | Path) -> str:
-    """Return the format that a file's name says, `.gz` set aside.
-
-    A `.json` file says "squad" where it is called as SQuAD's are (`dev-v1.1.json`), or `squad`
-    is in its name.
-
-    Raises
-    ------
-    InvalidInput
-        Where the name says none.
-    """
-    path = Path(path)
-    plain = path.with_suffix("") if path.suffix == ".gz" else path
-    if _SQUAD.fullmatch(plain.name):
-        return "squad"
-    try:
-        return _SUFFIXES[plain.suffix.lower()]
-    except KeyError:
-        raise InvalidInput(
-            f"the name {path.name} does not say its format; choose one of {', '.join(FORMATS)}"
-        ) from None
+    @property
+    def fields(self) -> dict[str, str | None]:
+        """The fields by the names of their options."""
+        return {
+            "text_field": self.text_field,
+            "pair_field": self.pair_field,
+            "words_field": self.words_field,
+        }
 
 
 def read_corpus(
@@ -91,7 +66,7 @@ def read_corpus(
     path
         The file.
     format
-        One of `FORMATS`; guessed from the file's name where it is None (`mnli`, `snli` and
+        One of `formats.FORMATS`; guessed from the file's name where it is None (`mnli`, `snli` and
         `wikitext` are always named).
     segment
         For wikitext: "sentence" or "paragraph".
@@ -109,22 +84,30 @@ def read_corpus(
         Where the file cannot be read as that format, holds nothing, or an option belongs to
         another format.
     """
+    reading = Reading(format, segment, text_field, pair_field, words_field)
+    return read_file(path, reading, licence=licence, progress=progress)
+
+
+def read_file(
+    path: str | Path, reading: Reading, *, licence: str | None, progress: Progress
+) -> Corpus:
+    """Read a corpus from a file; see `read_corpus`."""
     path = check_file(path)
-    kind = guess_format(path) if format is None else format
+    kind = guess_format(path) if reading.format is None else reading.format
     if kind not in FORMATS:
         raise InvalidInput(f"there is no format {kind!r}; choose one of {', '.join(FORMATS)}")
-    fields = {"text_field": text_field, "pair_field": pair_field, "words_field": words_field}
+    fields = reading.fields
     for name, value in fields.items():
         if value is not None and kind not in WITH_FIELDS:
             raise InvalidInput(
                 f"{name} is for the formats {', '.join(WITH_FIELDS)}, and {path.name} is read as "
                 f"{kind}"
             )
-    if words_field is not None and kind in ("tsv", "csv"):
+    if reading.words_field is not None and kind in ("tsv", "csv"):
         raise InvalidInput(
             f"words_field is for lists of words, and {kind} holds none; name a text_field"
         )
-    if segment != "sentence" and kind != "wikitext":
+    if reading.segment != "sentence" and kind != "wikitext":
         raise InvalidInput(f"segment is for the format wikitext, and {path.name} is read as {kind}")
     if kind == "parquet":
         return read_parquet(path, licence=licence, progress=progress, **fields)
@@ -140,7 +123,7 @@ def read_corpus(
         if kind == "squad":
             return read_squad(path, licence=licence, on_lines=told)
         if kind == "wikitext":
-            return read_wikitext(path, segment=segment, licence=licence, on_lines=told)
+            return read_wikitext(path, segment=reading.segment, licence=licence, on_lines=told)
         if kind == "conllu":
             return read_conllu(path, licence=licence, on_lines=told)
         return read_text(path, licence=licence, on_lines=told)

@@ -10,13 +10,12 @@ import numpy as np
 
 from layerlake.engine.corpora.corpus import Corpus, corpus_of_texts, string_array
 from layerlake.engine.corpora.files import file_digest, read_lines
+from layerlake.engine.corpora.formats import SEGMENTS
 from layerlake.store.errors import InvalidInput
 
 _HEADING = re.compile(r"(=(?: =)*) (.+?) \1")
 _PARTED = re.compile(r" @([-,.])@ ")
 _SENTENCE_END = re.compile(r"(?<= [.?!]) ")
-
-SEGMENTS = ("sentence", "paragraph")
 
 
 def read_wikitext(

@@ -6,20 +6,29 @@ shown, refused, resumed.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from layerlake.engine.catalogue import Source
+from layerlake.engine.corpora.reading import Reading
 from layerlake.engine.extraction.plan import plan_extraction, variant_name
+from layerlake.engine.extraction.request import (
+    ExtractionRequest,
+    InputChoice,
+    ModelForm,
+    PlaceChoice,
+    RowChoice,
+)
 from layerlake.engine.extraction.run import ExtractionReport, forecast, run_extraction
 from layerlake.engine.memory import parse_bytes, require
 from layerlake.engine.progress import Progress, automatic, check_progress
 from layerlake.engine.tokenization.batching import DEFAULT_TOKEN_BUDGET
-from layerlake.engine.tokenization.packing import parse_packing
 from layerlake.store import schema
 from layerlake.store.errors import InvalidInput
 from layerlake.store.lake import Lake, require_lake
+from layerlake.store.storage import Storage
 
 if TYPE_CHECKING:
     import torch
@@ -29,9 +38,7 @@ if TYPE_CHECKING:
     Model = str | os.PathLike[str] | LoadedModel | torch.nn.Module
 
 
-def _loaded(
-    model: Model, tokenizer: Any, *, randomize: int | None, truncate: int | None, **where: Any
-) -> LoadedModel:
+def _loaded(model: Model, tokenizer: Any, form: ModelForm) -> LoadedModel:
     """Return a model ready to run, out of all that people may give for one."""
     from layerlake.engine.models.live import is_module, live_model
     from layerlake.engine.models.loading import LoadedModel, load_model
@@ -41,15 +48,13 @@ def _loaded(
             raise InvalidInput(
                 "tokenizer= is for a live model; a folder or hub name comes with its own"
             )
-        return load_model(os.fspath(model), randomize=randomize, truncate=truncate, **where)
+        return load_model(os.fspath(model), **dataclasses.asdict(form))
     if not isinstance(model, LoadedModel) and not is_module(model):
         raise InvalidInput(
             f"a {type(model).__name__} is no model; give a folder, a hub name, a model of "
             "transformers, or what load_model returns"
         )
-    standing = {"randomize": randomize, "truncate": truncate, **where}
-    usual = {"device": "auto", "compute_dtype": "auto"}
-    if odd := [name for name, value in standing.items() if value != usual.get(name)]:
+    if odd := form.changed():
         raise InvalidInput(
             f"{' and '.join(odd)} cannot be asked of a model that is loaded already; give its "
             "folder or hub name, or change the model yourself"
@@ -153,51 +158,31 @@ def extract(
     require_lake(lake)
     check_progress(progress)
     allowed = parse_bytes(memory)
-    parse_packing(packing)
+    reading = Reading(format, segment, text_field, pair_field, words_field)
+    form = ModelForm(randomize, truncate, device, compute_dtype, device_map, base)
+    request = ExtractionRequest(
+        RowChoice(rows, unit, pooling),
+        InputChoice(packing, long, bos, chat),
+        PlaceChoice(layers, sites),
+        Storage(store_dtype, codec, window_rows),
+        token_budget,
+    )
     if not dry_run:
         lake.require_writable()
     if variant is not None:
         schema.check_name(variant, "variant")
-    loaded = _loaded(
-        model,
-        tokenizer,
-        randomize=randomize,
-        truncate=truncate,
-        device=device,
-        compute_dtype=compute_dtype,
-        device_map=device_map,
-        base=base,
-    )
+    loaded = _loaded(model, tokenizer, form)
     if variant is None:
         given = os.fspath(model) if isinstance(model, str | os.PathLike) else loaded.source
         variant = variant_name(given, loaded.randomize, loaded.truncate)
-    options = {
-        "name": corpus_name,
-        "format": format,
-        "segment": segment,
-        "text_field": text_field,
-        "pair_field": pair_field,
-        "words_field": words_field,
-    }
     plan = plan_extraction(
         lake,
         loaded,
         corpus,
         variant=variant,
-        corpus_options=options,
-        rows=rows,
-        unit=unit,
-        pooling=pooling,
-        packing=packing,
-        long=long,
-        bos=bos,
-        chat=chat,
-        layers=layers,
-        sites=sites,
-        store_dtype=store_dtype,
-        codec=codec,
-        token_budget=token_budget,
-        window_rows=window_rows,
+        corpus_name=corpus_name,
+        reading=reading,
+        request=request,
         progress=progress,
     )
     require(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 import glob
 import itertools
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from layerlake.engine.catalogue import Source, resolve_corpus
+from layerlake.engine.corpora.reading import Reading
 from layerlake.engine.extraction.extract import extract
 from layerlake.engine.extraction.plan import variant_name
 from layerlake.engine.extraction.run import ExtractionReport
@@ -23,7 +25,7 @@ from layerlake.store import schema
 from layerlake.store.errors import InvalidInput, LayerLakeError, is_a
 from layerlake.store.lake import Lake, nearest, require_lake
 
-_READING = ("format", "segment", "text_field", "pair_field", "words_field")
+_READING = frozenset(field.name for field in dataclasses.fields(Reading))
 
 
 @dataclass(frozen=True)
@@ -223,9 +225,10 @@ def extract_many(
         models, revisions=revisions, randomize=randomize, truncate=truncate, variant=variant
     )
     require_lake(lake)
-    reading = {key: options.pop(key) for key in _READING if key in options}
+    # The corpus is read once, here; `extract` then finds it by name or is given what was read.
+    reading = Reading(**{name: options.pop(name) for name in _READING & options.keys()})
     name, content = resolve_corpus(
-        lake, corpus, name=options.pop("corpus_name", None), **reading, progress=progress
+        lake, options.pop("corpus_name", None), corpus, reading, progress
     )
     reports = []
     for request in requests:

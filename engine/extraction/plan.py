@@ -22,11 +22,13 @@ from layerlake.engine.catalogue import (
     resolve_corpus,
 )
 from layerlake.engine.corpora.corpus import Corpus
+from layerlake.engine.corpora.reading import Reading
+from layerlake.engine.extraction.request import ExtractionRequest
 from layerlake.engine.models.sites import Place, split_sites
 from layerlake.engine.progress import Progress, silent
 from layerlake.engine.rows.choose import choose_rows
-from layerlake.engine.settings import parse_layers, whole_number
-from layerlake.engine.tokenization.batching import DEFAULT_TOKEN_BUDGET, plan_digest, plan_window
+from layerlake.engine.settings import parse_layers
+from layerlake.engine.tokenization.batching import plan_digest, plan_window
 from layerlake.engine.tokenization.tokenize import Tokenization
 from layerlake.store import schema
 from layerlake.store.errors import InvalidInput
@@ -37,11 +39,6 @@ from layerlake.store.sets import SetPlan
 
 if TYPE_CHECKING:
     from layerlake.engine.models.loading import LoadedModel
-
-MOST_WINDOW_ROWS = 2**24
-"""Rows of the largest window: of 768 values in float16, 26 GB a layer."""
-
-POOLINGS = schema.POOLINGS
 
 
 @dataclass(frozen=True)
@@ -154,64 +151,69 @@ def plan_extraction(
     corpus: Source,
     *,
     variant: str,
-    corpus_options: dict[str, Any] | None = None,
-    rows: str = "all",
-    unit: str = "piece",
-    pooling: str = "mean",
-    packing: str = "single",
-    long: str = "refuse",
-    bos: str = "auto",
-    chat: bool = False,
-    layers: str | int | Iterable[int] | None = None,
-    sites: str | Iterable[str] = "resid",
-    store_dtype: str = "auto",
-    codec: str = "none",
-    token_budget: int = DEFAULT_TOKEN_BUDGET,
-    window_rows: int = schema.WINDOW_ROWS,
+    corpus_name: str | None,
+    reading: Reading,
+    request: ExtractionRequest,
     progress: Progress = silent,
 ) -> ExtractionPlan:
-    """Tokenise, choose rows and lay out the set, writing nothing; parameters as `extract`."""
+    """Tokenise, choose rows and lay out the set, writing nothing.
+
+    Parameters
+    ----------
+    lake, corpus, variant, corpus_name, progress
+        As `extract`.
+    model
+        Loaded.
+    reading
+        How the corpus is read, where it is not of the lake.
+    request
+        What is asked for.
+
+    Raises
+    ------
+    InvalidInput, NameNotFound, NameConflict
+        As `extract`.
+    """
     import torch
 
     from layerlake.engine.extraction.capture import withheld_inputs
 
     schema.check_name(variant, "variant")
-    if pooling not in POOLINGS:
-        raise InvalidInput(f"pooling {pooling!r} is not one of {', '.join(POOLINGS)}")
-    token_budget = whole_number(token_budget, "the token budget", 1)
-    window_rows = whole_number(window_rows, "window_rows", 1, MOST_WINDOW_ROWS)
-    asked = split_sites(sites)
-    chosen = parse_layers(layers, model.n_layers)
+    asked = split_sites(request.places.sites)
+    chosen = parse_layers(request.places.layers, model.n_layers)
     check_variant(lake, variant, model)
     places, width = _places(model, asked, chosen)
-    corpus_name, content = resolve_corpus(lake, corpus, **(corpus_options or {}), progress=progress)
+    corpus_name, content = resolve_corpus(lake, corpus_name, corpus, reading, progress)
+    inputs = request.inputs
     cut = find_tokenization(
         lake,
         corpus_name,
         content,
         model.tokenizer,
-        packing=packing,
-        long=long,
+        packing=inputs.packing,
+        long=inputs.long,
         limit=model.max_positions,
-        bos=bos,
-        chat=chat,
+        bos=inputs.bos,
+        chat=inputs.chat,
         progress=progress,
     )
-    row_set = choose_rows(content, cut, rows, unit, tokenizer=model.tokenizer, progress=progress)
-    auto_dtype = store_dtype == "auto"
-    if auto_dtype:
-        store_dtype = "float16"
-    layout = ActivationLayout(len(row_set.row_id), width, store_dtype, codec, window_rows)
+    rows, storage = request.rows, request.storage
+    row_set = choose_rows(
+        content, cut, rows.rows, rows.unit, tokenizer=model.tokenizer, progress=progress
+    )
+    auto_dtype = storage.store_dtype == "auto"
+    dtype = "float16" if auto_dtype else storage.store_dtype
+    layout = ActivationLayout(len(row_set.row_id), width, dtype, storage.codec, storage.window_rows)
     contents: dict[str, Any] = {
         "row_set": row_set.fingerprint,
         "rows": row_set.settings["rows"],
-        "unit": unit,
-        "pooling": pooling if unit == "word" else None,
+        "unit": rows.unit,
+        "pooling": rows.pooling if rows.unit == "word" else None,
         "tokenization": cut.fingerprint,
         "sites": list(dict.fromkeys(place.site for place in places)),
         "layers": sorted({place.layer for place in places}),
-        "dtype": store_dtype,
-        "codec": codec,
+        "dtype": dtype,
+        "codec": storage.codec,
     }
     if len(places) != len(contents["sites"]) * len(contents["layers"]):
         contents["arrays"] = [place.name for place in places]
@@ -230,8 +232,8 @@ def plan_extraction(
         _row_pieces(cut, row_set),
         content,
         places,
-        pooling,
-        token_budget,
+        rows.pooling,
+        request.token_budget,
         auto_dtype,
     )
     recipe = {
@@ -239,7 +241,7 @@ def plan_extraction(
         "compute_dtype": model.compute_dtype,
         "device": model.device.type,
         "attention": model.attention,
-        "token_budget": token_budget,
+        "token_budget": request.token_budget,
         "batch_plan": plan_digest(draft.batches(w) for w in range(layout.n_windows)),
         "torch": torch.__version__,
     }

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from layerlake.store import schema
-from layerlake.store.amounts import parse_bytes
 from layerlake.store.errors import InvalidInput, NameConflict, is_a
 from layerlake.store.external.external_rows import BroughtRows
 from layerlake.store.identity import settings_fingerprint
 from layerlake.store.schema import ActivationLayout
 from layerlake.store.sets import SetPlan, SetState
+from layerlake.store.storage import Storage
 
 if TYPE_CHECKING:
     from layerlake.store.lake import Lake
@@ -26,19 +26,47 @@ BROUGHT = "brought"
 
 @dataclass(frozen=True)
 class WriterSettings:
-    """What `Lake.writer` was asked for."""
+    """What `Lake.writer` was asked for; names and pooling are checked when it is built."""
 
     corpus: str
     variant: str
     arrays: tuple[str, ...] | None
     """`<site>/<layer>` of every array; None where the first window is to tell."""
     pooling: str | None
-    store_dtype: str
-    codec: str
-    window_rows: int
+    """How the pieces of a word became its row; of word rows only."""
+    storage: Storage
     allowed_bytes: int
+    """Most that the windows may take."""
     source: Mapping[str, Any]
     """Where the activations come from: what a resumed writer must share with the first."""
+
+    def __post_init__(self) -> None:
+        """Refuse names and a pooling that cannot be."""
+        schema.check_name(self.corpus, "corpus")
+        schema.check_name(self.variant, "variant")
+        if self.pooling is not None and self.pooling not in schema.POOLINGS:
+            poolings = ", ".join(schema.POOLINGS)
+            raise InvalidInput(f"pooling {self.pooling!r} is not one of {poolings}")
+
+
+def named_arrays(
+    site: str | Sequence[str], layers: int | Iterable[int] | None, arrays: Sequence[str] | None
+) -> tuple[str, ...] | None:
+    """Return the names of the arrays that will come; None where nothing says them.
+
+    Raises
+    ------
+    InvalidInput
+        They cannot be arrays, none are named or one twice, or layers and arrays are both given.
+    """
+    if arrays is None:
+        return None if layers is None else array_names(site, layers)
+    if layers is not None:
+        raise InvalidInput("layers and arrays both say what will come; give one of them")
+    named = tuple(_checked_array(name) for name in arrays)
+    if not named or len(set(named)) < len(named):
+        raise InvalidInput(f"arrays {list(named)} must name some, each of them once")
+    return named
 
 
 def array_names(sites: str | Sequence[str], layers: int | Iterable[int]) -> tuple[str, ...]:
@@ -74,7 +102,7 @@ def brought_plan(
         "sites": sorted({site for site, _, _ in parts}),
         "layers": sorted({int(layer) for _, _, layer in parts}),
         "dtype": dtype,
-        "codec": asked.codec,
+        "codec": asked.storage.codec,
     }
     if len(arrays) != len(contents["sites"]) * len(contents["layers"]):
         contents["arrays"] = sorted(arrays, key=array_order)
@@ -83,7 +111,9 @@ def brought_plan(
         "ids": "matched" if brought.matched else "by order",
         "versions": {name: importlib.metadata.version(name) for name in ("layerlake", "numpy")},
     }
-    layout = ActivationLayout(rows.n_rows, hidden, dtype, asked.codec, asked.window_rows)
+    layout = ActivationLayout(
+        rows.n_rows, hidden, dtype, asked.storage.codec, asked.storage.window_rows
+    )
     recipe = {"writer": BROUGHT, "source": dict(asked.source)}
     return SetPlan(asked.corpus, asked.variant, contents, recipe, about, arrays, layout)
 
@@ -97,8 +127,8 @@ def begun_plan(lake: Lake, asked: WriterSettings, brought: BroughtRows) -> SetPl
         if (
             contents.get("row_set") == brought.rows.fingerprint
             and contents.get("pooling") == (asked.pooling if brought.rows.unit == "word" else None)
-            and contents.get("codec") == asked.codec
-            and asked.store_dtype in ("auto", state.plan.layout.dtype)
+            and contents.get("codec") == asked.storage.codec
+            and asked.storage.store_dtype in ("auto", state.plan.layout.dtype)
             and (not state.sealed if asked.arrays is None else set(arrays) == set(asked.arrays))
         ):
             found.append(state)
@@ -170,46 +200,3 @@ def keep_tables(lake: Lake, rows: BroughtRows, plan: SetPlan) -> None:
         "tokenizer": None,
     }
     lake.add_table(f"variants/{plan.variant}", {}, attributes)
-
-
-def writer_settings(
-    corpus: str,
-    variant: str,
-    *,
-    site: str | Sequence[str],
-    layers: int | Iterable[int] | None,
-    arrays: Sequence[str] | None,
-    pooling: str | None,
-    store_dtype: str,
-    codec: str,
-    window_rows: int,
-    memory: int | str,
-    source: Mapping[str, Any] | None,
-) -> WriterSettings:
-    """Check what `Lake.writer` was given."""
-    schema.check_name(corpus, "corpus")
-    schema.check_name(variant, "variant")
-    if store_dtype not in ("auto", *schema.STORE_DTYPES):
-        raise InvalidInput(
-            f"store dtype {store_dtype!r} is not one of auto, {', '.join(schema.STORE_DTYPES)}"
-        )
-    if pooling is not None and pooling not in schema.POOLINGS:
-        raise InvalidInput(f"pooling {pooling!r} is not one of {', '.join(schema.POOLINGS)}")
-    if arrays is not None and layers is not None:
-        raise InvalidInput("layers and arrays both say what will come; give one of them")
-    named = None if layers is None else array_names(site, layers)
-    if arrays is not None:
-        named = tuple(_checked_array(name) for name in arrays)
-        if not named or len(set(named)) < len(named):
-            raise InvalidInput(f"arrays {list(named)} must name some, each of them once")
-    return WriterSettings(
-        corpus,
-        variant,
-        named,
-        pooling,
-        store_dtype,
-        codec,
-        window_rows,
-        parse_bytes(memory),
-        dict(source or {}),
-    )

@@ -66,7 +66,7 @@ class ActivationWriter:
         names = settings.arrays or ()
         self._streams = {name: _Stream() for name in names}
         self._bounds = ActivationLayout(
-            rows.rows.n_rows, 1, "float32", settings.codec, settings.window_rows
+            rows.rows.n_rows, 1, "float32", settings.storage.codec, settings.storage.window_rows
         )
 
     def __repr__(self) -> str:
@@ -92,7 +92,7 @@ class ActivationWriter:
         if self._writer is None:
             return 0
         missing = np.flatnonzero(~self._writer.committed)
-        return int(missing[0]) * self.settings.window_rows if len(missing) else self.n_rows
+        return int(missing[0]) * self.settings.storage.window_rows if len(missing) else self.n_rows
 
     def __enter__(self) -> Self:
         begun = begun_plan(self.lake, self.settings, self.rows)
@@ -158,7 +158,7 @@ class ActivationWriter:
         stream.touched = True
         done = 0
         while done < len(array):
-            window = stream.next // self.settings.window_rows
+            window = stream.next // self.settings.storage.window_rows
             stop = self._bounds.window(window)[1]
             part = array[done : done + stop - stream.next]
             if stream.buffer is not None and stream.window != window:
@@ -219,7 +219,7 @@ class ActivationWriter:
         self.hidden = array.shape[1]
         if self._writer is None:
             self._dtypes[name] = self._wider(self._dtypes.get(name), array.dtype)
-        elif self.settings.store_dtype == "auto" and self._wider(
+        elif self.settings.storage.store_dtype == "auto" and self._wider(
             np.dtype(self._writer.plan.layout.dtype), array.dtype
         ) != np.dtype(self._writer.plan.layout.dtype):
             raise InvalidInput(
@@ -229,8 +229,8 @@ class ActivationWriter:
 
     def _wider(self, known: np.dtype[Any] | None, new: np.dtype[Any]) -> np.dtype[Any]:
         """Return the dtype to store two in: the one that was asked for, or the wider."""
-        if self.settings.store_dtype != "auto":
-            return np.dtype(self.settings.store_dtype)
+        if self.settings.storage.store_dtype != "auto":
+            return np.dtype(self.settings.storage.store_dtype)
         narrow = new.itemsize <= 2 and known in (None, np.dtype("float16"))
         return np.dtype("float16" if narrow else "float32")
 
@@ -295,7 +295,7 @@ class ActivationWriter:
             return
         assert self.hidden is not None, "no rows came"
         wide = np.dtype("float32") in self._dtypes.values()
-        dtype = self.settings.store_dtype
+        dtype = self.settings.storage.store_dtype
         if dtype == "auto":
             dtype = "float32" if wide else "float16"
         arrays = self.settings.arrays or tuple(sorted(self._streams, key=array_order))

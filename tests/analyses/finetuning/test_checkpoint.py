@@ -20,7 +20,7 @@ from layerlake.analyses.finetuning import run
 from layerlake.analyses.finetuning.checkpoint import load_finetuned
 from layerlake.analyses.finetuning.data import read_data
 from layerlake.analyses.finetuning.finetune import finetune
-from layerlake.engine.corpora.reading import read_corpus
+from layerlake.engine.corpora.reading import Reading, read_corpus
 from layerlake.engine.extraction.extract import extract
 from layerlake.engine.models.lineage_record import read_lineage
 from layerlake.engine.models.loading import load_model
@@ -121,7 +121,7 @@ class TestEveryKind:
         _, trained, task, inventory, recipe, tokenizer, *_ = written
         found = load_finetuned(call["out"], device="cpu", task=kind)
         assert (found.task.name, found.inventory, found.recipe) == (kind, inventory, recipe)
-        corpus = read_data(call["dev"], task, fields={}, progress=silent).corpus
+        corpus = read_data(call["dev"], task, reading=Reading(), progress=silent).corpus
         examples = task.encode(corpus, tokenizer, 40, recipe, inventory, "dev")
         batch = task.lay(examples, np.arange(examples.n_inputs), 0)
         with torch.inference_mode():

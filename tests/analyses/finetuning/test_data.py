@@ -20,10 +20,11 @@ from layerlake.analyses.finetuning.data import (
 )
 from layerlake.analyses.finetuning.tasks.registry import TASKS, task_named
 from layerlake.engine.corpora.corpus import corpus_from_texts
+from layerlake.engine.corpora.reading import Reading
 from layerlake.engine.progress import silent
 from layerlake.store.errors import InvalidInput
 
-HOW: dict[str, Any] = {"format": None, "fields": {}, "progress": silent}
+HOW: dict[str, Any] = {"reading": Reading(), "progress": silent}
 MNLI, DEP, CLASSIFY = task_named("mnli"), task_named("dep"), task_named("classify")
 CONLLU = "1\tdogs\t_\tNOUN\t_\t_\t0\troot\t_\t_\n\n"
 
@@ -83,20 +84,20 @@ def test_a_format_that_the_file_says_and_the_task_takes_is_followed(tmp_path: Pa
 
 def test_a_named_format_goes_before_the_file_s_name(tmp_path: Path) -> None:
     file = a_file(tmp_path, "a.jsonl", range(2))
-    data = read_data(file, CLASSIFY, **HOW | {"format": "snli"})
+    data = read_data(file, CLASSIFY, **HOW | {"reading": Reading("snli")})
     assert data.corpus.source["format"] == "snli"
     said = r"^format conllu is not one that classify is trained on; they are jsonl, tsv"
     with pytest.raises(InvalidInput, match=said):
-        read_data(file, CLASSIFY, **HOW | {"format": "conllu"})
+        read_data(file, CLASSIFY, **HOW | {"reading": Reading("conllu")})
 
 
 def test_fields_are_named(tmp_path: Path) -> None:
     file = a_file(tmp_path, "a.jsonl", range(2))
-    fields = {"text_field": "sentence1", "pair_field": "sentence2", "words_field": None}
-    data = read_data(file, CLASSIFY, **HOW | {"fields": fields})
+    reading = Reading(text_field="sentence1", pair_field="sentence2")
+    data = read_data(file, CLASSIFY, **HOW | {"reading": reading})
     assert data.corpus.pair_texts == ["yes", "yes"]
     with pytest.raises(InvalidInput, match="text_field"):
-        read_data(file, MNLI, **HOW | {"fields": fields})
+        read_data(file, MNLI, **HOW | {"reading": reading})
 
 
 def test_rows_in_memory_are_in_the_format_of_the_task() -> None:

@@ -18,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from layerlake.engine.corpora.corpus import Corpus, WordSpans, corpus_from_texts, string_array
-from layerlake.engine.corpora.reading import guess_format, read_corpus
+from layerlake.engine.corpora.formats import guess_format
+from layerlake.engine.corpora.reading import read_corpus
 from layerlake.engine.progress import ProgressEvent, to_function
 from layerlake.store.errors import InvalidInput
 from layerlake.store.in_memory import MemoryLocation

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from layerlake.engine.corpora.corpus import Corpus
-from layerlake.engine.corpora.reading import guess_format, read_corpus
+from layerlake.engine.corpora.formats import guess_format
+from layerlake.engine.corpora.reading import read_corpus
 from layerlake.store.errors import InvalidInput
 
 NLI = [

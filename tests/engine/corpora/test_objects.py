@@ -14,6 +14,7 @@ import pytest
 from layerlake.engine.catalogue import add_corpus, load_corpus, resolve_corpus
 from layerlake.engine.corpora.hub import HubData, HubName, parse_hub_name
 from layerlake.engine.corpora.objects import corpus_of_object
+from layerlake.engine.corpora.reading import Reading
 from layerlake.engine.progress import to_function
 from layerlake.store.errors import InvalidInput, MissingExtra, NameNotFound
 from layerlake.store.lake import Lake, open_lake
@@ -332,12 +333,12 @@ def test_the_same_request_is_not_read_twice(
         raise AssertionError("read again")
 
     monkeypatch.setattr(HubData, "read", never)
-    found, corpus = resolve_corpus(lake, name, format="snli")
+    found, corpus = resolve_corpus(lake, None, name, Reading("snli"))
     assert (found, corpus.n_examples) == ("tiny-train", 2)
     with pytest.raises(AssertionError, match="read again"):
-        resolve_corpus(lake, name, text_field="premise")
+        resolve_corpus(lake, None, name, Reading(text_field="premise"))
     with pytest.raises(AssertionError, match="read again"):
-        resolve_corpus(lake, name, format="snli", name="other")
+        resolve_corpus(lake, "other", name, Reading("snli"))
 
 
 def test_what_is_not_in_the_cache_is_one_sentence(
@@ -351,7 +352,7 @@ def test_what_is_not_in_the_cache_is_one_sentence(
     with pytest.raises(InvalidInput, match="a folder org/none lies here"):
         add_corpus(lake, "x", "hf://org/none")
     with pytest.raises(NameNotFound, match="neither a file nor a corpus"):
-        resolve_corpus(lake, "hf:/org/none")
+        resolve_corpus(lake, None, "hf:/org/none", Reading())
 
 
 def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from layerlake.engine.corpora.corpus import corpus_from_texts
-from layerlake.engine.corpora.reading import FORMATS, guess_format, read_corpus
+from layerlake.engine.corpora.formats import FORMATS, guess_format
+from layerlake.engine.corpora.reading import read_corpus
 from layerlake.store.errors import InvalidInput
 
 WORD = "{}\tgo\tgo\tVERB\tVB\t_\t{}\troot\t_\t_\n"

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from layerlake.engine.corpora.reading import Reading
 from layerlake.engine.extraction.extract import extract
 from layerlake.engine.extraction.storage_error import similarity_lost
 from layerlake.store.errors import InvalidInput, LakeBusy, MemoryRefused, StorageFailed
 from layerlake.store.lake import Lake, open_lake
+from layerlake.store.storage import Storage
 from layerlake.store.writer import SetWriter
 
 torch = pytest.importorskip("torch")
@@ -162,10 +164,17 @@ def test_what_was_interrupted_goes_on_in_the_same_dtype(
 
 def test_two_that_begin_the_same_set_do_not_both_write(lake: Lake, model: Any) -> None:
     from layerlake.engine.extraction.plan import plan_extraction
+    from layerlake.engine.extraction.request import ExtractionRequest
     from layerlake.engine.extraction.run import run_extraction
 
     plan = plan_extraction(
-        lake, model, TEXTS, variant="v", corpus_options={"name": "c"}, store_dtype="float16"
+        lake,
+        model,
+        TEXTS,
+        variant="v",
+        corpus_name="c",
+        reading=Reading(),
+        request=ExtractionRequest(storage=Storage("float16")),
     )
     with SetWriter(lake.location, plan.set_plan), pytest.raises(LakeBusy):
         run_extraction(lake, model, plan)
