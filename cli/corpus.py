@@ -7,7 +7,8 @@ import json
 import click
 
 from layerlake.cli.completion import files
-from layerlake.cli.options import json_option, lake_option, reading_options
+from layerlake.cli.options import json_option, lake_option
+from layerlake.cli.reading_options import reading_options
 
 
 @click.group()

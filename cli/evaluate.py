@@ -9,7 +9,8 @@ import click
 
 from layerlake.analyses.finetuning.data import named_sources
 from layerlake.cli.completion import files, folders, formats, named_files, tasks
-from layerlake.cli.options import field_options, json_option
+from layerlake.cli.options import json_option
+from layerlake.cli.reading_options import field_options
 from layerlake.cli.scored import leads, progress_of_leader, say_notes, score_table, seconds_text
 
 

@@ -10,13 +10,16 @@ import click
 
 from layerlake.cli.completion import corpora, corpora_or_files, folders, sites, variants
 from layerlake.cli.options import (
+    KnownChoice,
+    codec_option,
     json_option,
     lake_option,
     layers_option,
     pooling_option,
-    reading_options,
+    store_dtype_option,
     unit_option,
 )
+from layerlake.cli.reading_options import reading_options
 
 if TYPE_CHECKING:
     from layerlake.engine.extraction.run import ExtractionReport
@@ -75,7 +78,7 @@ def _check_packing(context: click.Context, parameter: click.Parameter, value: st
 )
 @click.option(
     "--long",
-    type=click.Choice(["refuse", "drop", "split", "window"]),
+    type=KnownChoice("layerlake.engine.tokenization.inputs", "LONG"),
     default="refuse",
     show_default=True,
     help="What to do with examples over the model's limit; split parts them between words, "
@@ -83,7 +86,7 @@ def _check_packing(context: click.Context, parameter: click.Parameter, value: st
 )
 @click.option(
     "--bos",
-    type=click.Choice(["auto", "always", "never"]),
+    type=KnownChoice("layerlake.engine.tokenization.tokenize", "BOS"),
     default="auto",
     show_default=True,
     help="Whether inputs begin with the BOS; auto: as the tokenizer does it.",
@@ -114,24 +117,14 @@ def _check_packing(context: click.Context, parameter: click.Parameter, value: st
     metavar="KS",
     help="Keep the embeddings and K blocks; none,1-5 gives a variant for each.",
 )
-@click.option(
-    "--store-dtype",
-    type=click.Choice(["auto", "float16", "float32"]),
-    default="auto",
-    show_default=True,
-    help="What is written; float16 errs by 3e-4 of a value, and auto takes float32 where that "
-    "does not do.",
+@store_dtype_option(
+    "What is written; float16 errs by 3e-4 of a value, and auto takes float32 where that does "
+    "not do."
 )
-@click.option(
-    "--codec",
-    type=click.Choice(["none", "lz4"]),
-    default="none",
-    show_default=True,
-    help="lz4 saves about a tenth, and reads at a third of the speed.",
-)
+@codec_option("lz4 saves about a tenth, and reads at a third of the speed.")
 @click.option(
     "--compute-dtype",
-    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    type=KnownChoice("layerlake.engine.models.placement", "COMPUTE_DTYPES", "auto"),
     default="auto",
     show_default=True,
     help="What the forward pass runs in; auto is float32 on CPUs, else as the weights are stored.",
@@ -139,7 +132,7 @@ def _check_packing(context: click.Context, parameter: click.Parameter, value: st
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:N].")
 @click.option(
     "--device-map",
-    type=click.Choice(["auto", "balanced", "sequential"]),
+    type=KnownChoice("layerlake.engine.models.placement", "DEVICE_MAPS"),
     help="Spread the model over all devices.",
 )
 @click.option("--base", metavar="MODEL", help="Of an adapter: its base  [default: as it says]")

@@ -11,8 +11,10 @@ import click
 from click.core import ParameterSource
 
 from layerlake.analyses.finetuning.data import named_sources
+from layerlake.analyses.finetuning.settings import KEEP
 from layerlake.cli.completion import files, folders, formats, named_files, tasks
-from layerlake.cli.options import field_options, json_option
+from layerlake.cli.options import json_option
+from layerlake.cli.reading_options import field_options
 from layerlake.cli.recipe_options import WithRecipe, recipe_options
 from layerlake.cli.scored import (
     leads,
@@ -70,8 +72,8 @@ if TYPE_CHECKING:
 @click.option("--train-sample", metavar="N[@SEED]", help="Train on N examples, drawn at random.")
 @click.option(
     "--keep",
-    type=click.Choice(["last", "best"]),
-    default="last",
+    type=click.Choice(KEEP),
+    default=KEEP[0],
     show_default=True,
     help="The weights after the last epoch, or after the one that scored best.",
 )

@@ -9,7 +9,14 @@ from typing import Any
 import click
 
 from layerlake.cli.completion import corpora, files, variants
-from layerlake.cli.options import json_option, lake_option, unit_option
+from layerlake.cli.options import (
+    POOLING,
+    codec_option,
+    json_option,
+    lake_option,
+    store_dtype_option,
+    unit_option,
+)
 
 
 @click.command("import")
@@ -74,19 +81,11 @@ from layerlake.cli.options import json_option, lake_option, unit_option
 )
 @click.option(
     "--pooling",
-    type=click.Choice(["mean", "first", "last", "max"]),
+    type=POOLING,
     help="How a word's pieces became its row; needed for words.",
 )
-@click.option(
-    "--store-dtype",
-    type=click.Choice(["auto", "float16", "float32"]),
-    default="auto",
-    show_default=True,
-    help="What is written; auto: float16 where FILE has that, else float32.",
-)
-@click.option(
-    "--codec", type=click.Choice(["none", "lz4"]), default="none", show_default=True, help="Or lz4."
-)
+@store_dtype_option("What is written; auto: float16 where FILE has that, else float32.")
+@codec_option("Or lz4.")
 @click.option("--window-rows", type=int, default=16384, show_default=True, help="Rows a shard.")
 @click.option("--memory", default="8GiB", show_default=True, help="For windows in memory.")
 @click.option("--dry-run", is_flag=True, help="Check FILE and say what would be done.")

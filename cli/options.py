@@ -2,14 +2,54 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import click
 
-from layerlake.cli.completion import folders, formats
+from layerlake.cli.completion import folders
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class KnownChoice(click.Choice[str]):
+    """A choice among names that a module lists.
+
+    The module is imported when a choice is checked or shown, not with the command: a shell that
+    completes the names of options waits for none of it.
+
+    Parameters
+    ----------
+    module, name
+        Where the tuple of names is.
+    *first
+        Further names, which come before these.
+    """
+
+    def __init__(self, module: str, name: str, *first: str) -> None:
+        # Not the parent's: it would ask for the names at once.
+        self.case_sensitive = True
+        self._place = module, name
+        self._first = first
+
+    @cached_property
+    def choices(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The names, in the order of the module."""
+        module, name = self._place
+        return (*self._first, *getattr(importlib.import_module(module), name))
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return one of the names; anything while a shell completes the line."""
+        if ctx is not None and ctx.resilient_parsing:
+            return str(value)
+        return super().convert(value, param, ctx)
+
+
+POOLING = KnownChoice("layerlake.store.schema", "POOLINGS")
+CODEC = KnownChoice("layerlake.store.schema", "CODECS")
+STORE_DTYPE = KnownChoice("layerlake.store.storage", "STORE_DTYPES")
 
 
 def lake_option() -> Decorator:
@@ -36,11 +76,23 @@ def pooling_option() -> Decorator:
     """Return the option that says how words were made of pieces."""
     return click.option(
         "--pooling",
-        type=click.Choice(["mean", "first", "last", "max"]),
+        type=POOLING,
         default="mean",
         show_default=True,
         help="How the pieces of a word become its row.",
     )
+
+
+def store_dtype_option(help: str) -> Decorator:
+    """Return the option that says which dtype rows are stored in."""
+    return click.option(
+        "--store-dtype", type=STORE_DTYPE, default="auto", show_default=True, help=help
+    )
+
+
+def codec_option(help: str) -> Decorator:
+    """Return the option that says how rows are compressed."""
+    return click.option("--codec", type=CODEC, default="none", show_default=True, help=help)
 
 
 def unit_option(*units: str, default: str | None, help: str) -> Decorator:
@@ -52,41 +104,3 @@ def unit_option(*units: str, default: str | None, help: str) -> Decorator:
         show_default=default is not None,
         help=help,
     )
-
-
-def field_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that name the fields of a corpus file."""
-    for option in (
-        click.option(
-            "--words-field", metavar="NAME", help="jsonl, parquet: the field of a word list."
-        ),
-        click.option("--pair-field", metavar="NAME", help="The field of the second text."),
-        click.option(
-            "--text-field", metavar="NAME", help="jsonl, tsv, csv, parquet: the field of the text."
-        ),
-    ):
-        function = option(function)
-    return function
-
-
-def reading_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say how to read a corpus file."""
-    function = field_options(function)
-    for option in (
-        click.option(
-            "--segment",
-            type=click.Choice(["sentence", "paragraph"]),
-            default="sentence",
-            show_default=True,
-            help="wikitext: what an example is.",
-        ),
-        click.option(
-            "--format",
-            metavar="NAME",
-            shell_complete=formats,
-            help="text, jsonl, tsv, csv, parquet, wikitext, conllu, mnli, snli or squad  "
-            "[default: from the file's name]",
-        ),
-    ):
-        function = option(function)
-    return function
