@@ -16,13 +16,12 @@ from layerlake.bench import similarity_exact
 from layerlake.bench.measuring import BenchResult, about
 from layerlake.bench.processes import Processes
 from layerlake.bench.similarity_spaces import CORPUS, ROWS_PER_CLUSTER, write_arrays, write_lake
+from layerlake.bench.suites import Conditions, RsaSuite
 from layerlake.bench.workloads import OURS, PRODUCTS, Roster, Workload
 from layerlake.store import schema
-from layerlake.store.errors import InvalidInput
 from layerlake.store.lake import open_lake
 
 PAIR, STAR, GROWTH = "one pair", "star", "growth"
-WORKLOADS = ("pair", "star", "growth")
 JACKKNIFE = "layerlake, jackknife"
 DASK_WORKERS = (1, 2)
 DASK_ROWS = 50_000
@@ -141,52 +140,16 @@ def from_lake(n_rows: int, hidden: int, place: Path, roster: Roster) -> Workload
 
 
 def run(
-    n_rows: Sequence[int] = (2000, 5000, 20_000),
-    hidden: int = 768,
-    *,
-    growth: Sequence[int] = (10_000, 100_000, 1_000_000),
-    star: int = 13,
-    workloads: Sequence[str] = WORKLOADS,
-    mean_cosine: float = 0.95,
-    repeats: int = 3,
-    threads: int = 1,
-    memory: str = "1GiB",
-    device: str = "cpu",
-    peers: bool = True,
-    rsatoolbox: str | None = None,
-    thingsvision: str | None = None,
-    folder: str | Path | None = None,
-    window_rows: int = schema.WINDOW_ROWS,
+    suite: RsaSuite, conditions: Conditions, *, window_rows: int = schema.WINDOW_ROWS
 ) -> BenchResult:
     """Measure RSA of generated spaces under the correlation kernel.
 
     Parameters
     ----------
-    n_rows, hidden
-        Of the spaces in memory.
-    growth
-        Rows read from a lake of two spaces in float16, which is deleted afterwards; it takes
-        4 x hidden bytes a row on disk.
-    star
-        How many spaces one is compared with.
-    workloads
-        Some of `pair`, `star` and `growth`.
-    mean_cosine
-        Between two rows of a space.
-    repeats
-        Runs of each method, medians taken; one that takes more than 4 s is run once.
-    threads
-        Of products and the like, in each process.
-    memory
-        Allowed to LayerLake.
-    device
-        `cpu`, `cuda` or `cuda:N`.
-    peers
-        Whether others are measured too.
-    rsatoolbox, thingsvision
-        A Python that the package is installed for; by default this one, if it is.
-    folder
-        Where files lie meanwhile; by default the system's temporary folder.
+    suite
+        What is measured.
+    conditions
+        Under which conditions.
     window_rows
         Rows of a shard of the lake.
 
@@ -203,28 +166,24 @@ def run(
     InvalidInput, MissingExtra
         As their names say. A peer that is not at hand is named in `settings`.
     """
-    unknown = set(workloads) - set(WORKLOADS)
-    if unknown:
-        raise InvalidInput(
-            f"there is no workload {', '.join(sorted(unknown))}; choose among "
-            f"{', '.join(WORKLOADS)}"
-        )
-    roster = Roster(device, memory, ROWS_PER_CLUSTER, rsatoolbox, thingsvision, peers)
+    roster = Roster.under(conditions, ROWS_PER_CLUSTER)
+    hidden, mean_cosine = conditions.hidden, conditions.mean_cosine
+    workloads, growth = suite.workloads, suite.growth
     records = []
     with (
-        tempfile.TemporaryDirectory(prefix="layerlake-bench-", dir=folder) as made,
-        Processes(threads) as processes,
+        tempfile.TemporaryDirectory(prefix="layerlake-bench-", dir=conditions.folder) as made,
+        Processes(conditions.threads) as processes,
     ):
         place = Path(made)
         rate = roster.gemm_rate(processes)
-        for n in n_rows:
-            counts = [(PAIR, 2)] * ("pair" in workloads) + [(STAR, star + 1)] * (
+        for n in suite.n_rows:
+            counts = [(PAIR, 2)] * ("pair" in workloads) + [(STAR, suite.star + 1)] * (
                 "star" in workloads
             )
             for name, count in counts:
                 files = write_arrays(place, n, hidden, count, mean_cosine=mean_cosine)
                 work = in_memory(name, n, hidden, files, roster)
-                records += work.records(processes, repeats, rate, roster)
+                records += work.records(processes, conditions.repeats, rate, roster)
                 processes.forget()
                 for file in files:
                     file.unlink()
@@ -239,21 +198,21 @@ def run(
             )
             for n in growth:
                 work = from_lake(n, hidden, lake, roster)
-                records += work.records(processes, repeats, rate, roster)
+                records += work.records(processes, conditions.repeats, rate, roster)
     settings = {
-        "n_rows": list(n_rows),
+        "n_rows": list(suite.n_rows),
         "growth": list(growth),
-        "star": star,
+        "star": suite.star,
         "workloads": list(workloads),
         "hidden": hidden,
         "mean_cosine": mean_cosine,
         "rows_per_cluster": ROWS_PER_CLUSTER,
-        "repeats": repeats,
+        "repeats": conditions.repeats,
         "kernel": "correlation",
-        "memory": memory,
+        "memory": conditions.memory,
         "device": roster.device,
         "gemm_gigaflops": rate / 1e9,
         "skipped": roster.skipped,
     }
-    described = about("numpy", "scipy", *roster.packages, threads=threads)
+    described = about("numpy", "scipy", *roster.packages, threads=conditions.threads)
     return BenchResult("rsa", {**described, **roster.versions}, settings, tuple(records))

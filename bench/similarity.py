@@ -15,10 +15,9 @@ from layerlake.bench import similarity_exact
 from layerlake.bench.measuring import BenchResult, about
 from layerlake.bench.processes import Method, Processes
 from layerlake.bench.similarity_spaces import ROWS_PER_CLUSTER, write_arrays
+from layerlake.bench.suites import ALL_PAIRS, Conditions, SimilaritySuite
 from layerlake.bench.workloads import OURS, Roster, Workload
-from layerlake.store.errors import InvalidInput
 
-ALL_PAIRS = "all-pairs"
 RSATOOLBOX_ENTRIES = 26 * 2000.0**2
 """Entries of kernels beyond which rsatoolbox is left out of all pairs."""
 
@@ -96,7 +95,7 @@ def _exact_all(arrays: Sequence[NDArray[np.floating]]) -> NDArray[np.float64]:
 
 
 def _measures(
-    roster: Roster, neighbours: int, resamples: int, resamples_run: int
+    roster: Roster, suite: SimilaritySuite
 ) -> dict[str, tuple[Callable[[], list[Method]], Exact]]:
     """Return who does each workload of one pair, and what it should find."""
     return {
@@ -117,63 +116,32 @@ def _measures(
             lambda arrays: similarity_exact.cka(*arrays, debiased=True),
         ),
         "mutual-knn": (
-            partial(_mutual_knn, roster, neighbours),
+            partial(_mutual_knn, roster, suite.neighbours),
             lambda arrays: similarity_exact.mutual_neighbours(
-                [similarity_exact.unit_rows(rows, centred=False) for rows in arrays], neighbours
+                [similarity_exact.unit_rows(rows, centred=False) for rows in arrays],
+                suite.neighbours,
             ),
         ),
         "bootstrap": (
-            partial(_bootstrap, roster, resamples, resamples_run),
+            partial(_bootstrap, roster, suite.resamples, suite.resamples_run),
             lambda arrays: similarity_exact.pearson(_unit(arrays), [(0, 1)]),
         ),
     }
-
-
-WORKLOADS = (ALL_PAIRS, "spearman", "kendall", "cka", "debiased-cka", "mutual-knn", "bootstrap")
 
 
 def _found(exact: Exact, files: Sequence[Path]) -> NDArray[np.float64]:
     return np.atleast_1d(np.asarray(exact([np.load(file) for file in files]), dtype=np.float64))
 
 
-def run(
-    n_rows: int = 5000,
-    hidden: int = 768,
-    *,
-    spaces: Sequence[int] = (13, 26, 52),
-    all_pairs_rows: int = 2000,
-    workloads: Sequence[str] = WORKLOADS,
-    neighbours: int = 10,
-    resamples: int = 1000,
-    resamples_run: int = 5,
-    mean_cosine: float = 0.95,
-    repeats: int = 3,
-    threads: int = 1,
-    memory: str = "4GiB",
-    device: str = "cpu",
-    peers: bool = True,
-    rsatoolbox: str | None = None,
-    thingsvision: str | None = None,
-    folder: str | Path | None = None,
-) -> BenchResult:
+def run(suite: SimilaritySuite, conditions: Conditions) -> BenchResult:
     """Measure comparisons of generated spaces, most of them under the correlation kernel.
 
     Parameters
     ----------
-    n_rows, hidden
-        Of the two spaces that are compared by every measure.
-    spaces, all_pairs_rows
-        How many spaces are all compared with each other by Pearson's correlation, and their rows.
-    workloads
-        Some of `WORKLOADS`.
-    neighbours
-        Of each row, for `mutual-knn`.
-    resamples
-        Of the bootstrap.
-    resamples_run
-        How many of them the others run; they are charged for all, and `scaled` says so.
-    mean_cosine, repeats, threads, memory, device, peers, rsatoolbox, thingsvision, folder
-        As `bench.rsa.run`.
+    suite
+        What is measured.
+    conditions
+        Under which conditions.
 
     Returns
     -------
@@ -184,21 +152,13 @@ def run(
     InvalidInput, MissingExtra
         As their names say. A peer that is not at hand is named in `settings`.
     """
-    unknown = set(workloads) - set(WORKLOADS)
-    if unknown:
-        raise InvalidInput(
-            f"there is no workload {', '.join(sorted(unknown))}; choose among "
-            f"{', '.join(WORKLOADS)}"
-        )
-    if not 1 <= resamples_run <= resamples:
-        raise InvalidInput(
-            f"others are to run {resamples_run} of {resamples} resamples; give 1 to {resamples}"
-        )
-    roster = Roster(device, memory, ROWS_PER_CLUSTER, rsatoolbox, thingsvision, peers)
+    roster = Roster.under(conditions, ROWS_PER_CLUSTER)
+    hidden, mean_cosine = conditions.hidden, conditions.mean_cosine
+    n_rows, all_pairs_rows, workloads = suite.n_rows, suite.all_pairs_rows, suite.workloads
     records: list[dict[str, Any]] = []
     with (
-        tempfile.TemporaryDirectory(prefix="layerlake-bench-", dir=folder) as made,
-        Processes(threads) as processes,
+        tempfile.TemporaryDirectory(prefix="layerlake-bench-", dir=conditions.folder) as made,
+        Processes(conditions.threads) as processes,
     ):
         place = Path(made)
         rate = roster.gemm_rate(processes)
@@ -221,13 +181,13 @@ def run(
                 partial(_found, exact, files),
                 operations,
             )
-            records.extend(work.records(processes, repeats, rate, roster))
+            records.extend(work.records(processes, conditions.repeats, rate, roster))
 
-        if ALL_PAIRS in workloads and spaces:
+        if ALL_PAIRS in workloads and suite.spaces:
             files = write_arrays(
-                place, all_pairs_rows, hidden, max(spaces), mean_cosine=mean_cosine
+                place, all_pairs_rows, hidden, max(suite.spaces), mean_cosine=mean_cosine
             )
-            for count in spaces:
+            for count in suite.spaces:
                 measure(
                     ALL_PAIRS,
                     all_pairs_rows,
@@ -237,7 +197,7 @@ def run(
                     {OURS: _least(all_pairs_rows, hidden, count)},
                 )
             processes.forget()
-        measures = _measures(roster, neighbours, resamples, resamples_run)
+        measures = _measures(roster, suite)
         chosen = [name for name in measures if name in workloads]
         if chosen:
             files = write_arrays(place, n_rows, hidden, 2, mean_cosine=mean_cosine)
@@ -247,23 +207,23 @@ def run(
             measure(name, n_rows, files, methods(), exact, tiles)
     settings = {
         "n_rows": n_rows,
-        "spaces": list(spaces),
+        "spaces": list(suite.spaces),
         "all_pairs_rows": all_pairs_rows,
         "workloads": list(workloads),
         "hidden": hidden,
-        "neighbours": neighbours,
-        "resamples": resamples,
-        "resamples_run": resamples_run,
+        "neighbours": suite.neighbours,
+        "resamples": suite.resamples,
+        "resamples_run": suite.resamples_run,
         "mean_cosine": mean_cosine,
         "rows_per_cluster": ROWS_PER_CLUSTER,
-        "repeats": repeats,
+        "repeats": conditions.repeats,
         "kernel": "correlation; of neighbours cosine, of cka linear",
-        "memory": memory,
+        "memory": conditions.memory,
         "device": roster.device,
         "gemm_gigaflops": rate / 1e9,
         "skipped": roster.skipped,
     }
-    described = about("numpy", "scipy", *roster.packages, threads=threads)
+    described = about("numpy", "scipy", *roster.packages, threads=conditions.threads)
     return BenchResult("similarity", {**described, **roster.versions}, settings, tuple(records))
 
 

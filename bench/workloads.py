@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from layerlake.bench import similarity_packages
 from layerlake.bench.processes import Method, Processes, Taken, taken_by
+from layerlake.bench.suites import Conditions
 from layerlake.engine.passes.device_names import device_named
 from layerlake.store.errors import InvalidInput
 
@@ -67,6 +68,18 @@ class Roster:
             self._pythons[package] = self._find(package, python)
         if importlib.util.find_spec("torch") is None:
             self.skipped["torch"] = "not installed (pip install 'layerlake[models]')"
+
+    @classmethod
+    def under(cls, conditions: Conditions, rows_per_cluster: int) -> Roster:
+        """Return who can take part under some conditions."""
+        return cls(
+            conditions.device,
+            conditions.memory,
+            rows_per_cluster,
+            conditions.rsatoolbox,
+            conditions.thingsvision,
+            conditions.peers,
+        )
 
     @property
     def packages(self) -> tuple[str, ...]:

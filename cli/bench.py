@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from layerlake.bench.suites import (
+    RSA_WORKLOADS,
+    SIMILARITY_WORKLOADS,
+    Conditions,
+    RsaSuite,
+    SimilaritySuite,
+)
 from layerlake.cli.completion import files
-from layerlake.cli.options import json_option
+from layerlake.cli.options import CODEC, KnownChoice, json_option
 
 if TYPE_CHECKING:
     from layerlake.bench.measuring import BenchResult
 
-WORKLOADS: Final = (
-    "all-pairs",
-    "spearman",
-    "kendall",
-    "cka",
-    "debiased-cka",
-    "mutual-knn",
-    "bootstrap",
-)
-"""Those of `bench.similarity`, named here so that asking for help imports nothing."""
+Suite = TypeVar("Suite", RsaSuite, SimilaritySuite)
+
+CONDITIONS, RSA, SIMILARITY = Conditions(), RsaSuite(), SimilaritySuite()
+"""What is measured where a line says nothing else."""
+RSA_MEMORY = "1GiB"
+"""Allowed to LayerLake by the suite rsa, whose lake is to be larger."""
 
 
 @click.group()
@@ -44,24 +47,35 @@ def _say(result: BenchResult, as_json: bool) -> None:
 
 
 _PEERS = (
-    click.option("--hidden", type=click.IntRange(min=1), default=768, show_default=True),
+    click.option(
+        "--hidden", type=click.IntRange(min=1), default=CONDITIONS.hidden, show_default=True
+    ),
     click.option(
         "--mean-cosine",
         type=click.FloatRange(0, 1, max_open=True),
-        default=0.95,
+        default=CONDITIONS.mean_cosine,
         show_default=True,
         help="Between two rows of a space.",
     ),
-    click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True),
+    click.option(
+        "--repeats", type=click.IntRange(min=1), default=CONDITIONS.repeats, show_default=True
+    ),
     click.option(
         "--threads",
         type=click.IntRange(min=1),
-        default=1,
+        default=CONDITIONS.threads,
         show_default=True,
         help="Of products and the like.",
     ),
-    click.option("--device", default="cpu", show_default=True, help="auto, cpu, cuda or cuda:N."),
-    click.option("--peers/--no-peers", default=True, show_default=True, help="Measure others too."),
+    click.option(
+        "--device", default=CONDITIONS.device, show_default=True, help="auto, cpu, cuda or cuda:N."
+    ),
+    click.option(
+        "--peers/--no-peers",
+        default=CONDITIONS.peers,
+        show_default=True,
+        help="Measure others too.",
+    ),
     click.option(
         "--rsatoolbox",
         metavar="PYTHON",
@@ -91,14 +105,18 @@ def _with_peers(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _measure(
-    run: Callable[..., BenchResult], plot: str | None, as_json: bool, **settings: Any
+    run: Callable[[Suite, Conditions], BenchResult],
+    suite: Suite,
+    conditions: Conditions,
+    plot: str | None,
+    as_json: bool,
 ) -> None:
     """Run a suite, say what came of it and draw it."""
     from layerlake.analyses.figures.files import check_figure
 
     if plot is not None:
         check_figure(plot)  # or minutes of measuring would end in a refusal
-    result = run(**settings)
+    result = run(suite, conditions)
     _say(result, as_json)
     if plot is not None:
         from layerlake.bench.figures import draw
@@ -112,7 +130,7 @@ def _measure(
     "n_rows",
     type=click.IntRange(min=20),
     multiple=True,
-    default=(2000, 5000, 20_000),
+    default=RSA.n_rows,
     show_default=True,
     help="Rows in memory; give it several times for several.",
 )
@@ -120,27 +138,27 @@ def _measure(
     "--growth",
     type=click.IntRange(min=20),
     multiple=True,
-    default=(10_000, 100_000, 1_000_000),
+    default=RSA.growth,
     show_default=True,
     help="Rows read from a lake; give it several times for several.",
 )
 @click.option(
     "--star",
     type=click.IntRange(min=1),
-    default=13,
+    default=RSA.star,
     show_default=True,
     help="How many spaces one is compared with.",
 )
 @click.option(
     "--workload",
     "workloads",
-    type=click.Choice(["pair", "star", "growth"]),
+    type=click.Choice(RSA_WORKLOADS),
     multiple=True,
-    default=("pair", "star", "growth"),
+    default=RSA.workloads,
     show_default=True,
     help="What to measure; give it several times for several.",
 )
-@click.option("--memory", default="1GiB", show_default=True, help="Allowed to LayerLake.")
+@click.option("--memory", default=RSA_MEMORY, show_default=True, help="Allowed to LayerLake.")
 @_with_peers
 def rsa(plot: str | None, as_json: bool, **settings: Any) -> None:
     """RSA of generated spaces against rsatoolbox, thingsvision, numpy, scipy and torch.
@@ -155,9 +173,10 @@ def rsa(plot: str | None, as_json: bool, **settings: Any) -> None:
       layerlake bench rsa --workload pair --rows 2000 --rows 5000 --json
       layerlake bench rsa --workload growth --growth 1000000 --no-peers
     """
+    from layerlake.analyses.questions.choice import filled
     from layerlake.bench.rsa import run
 
-    _measure(run, plot, as_json, **settings)
+    _measure(run, filled(RsaSuite, settings), filled(Conditions, settings), plot, as_json)
 
 
 @bench.command()
@@ -165,7 +184,7 @@ def rsa(plot: str | None, as_json: bool, **settings: Any) -> None:
     "--rows",
     "n_rows",
     type=click.IntRange(min=20),
-    default=5000,
+    default=SIMILARITY.n_rows,
     show_default=True,
     help="Rows of the two spaces that are compared by every measure.",
 )
@@ -173,36 +192,42 @@ def rsa(plot: str | None, as_json: bool, **settings: Any) -> None:
     "--spaces",
     type=click.IntRange(min=2),
     multiple=True,
-    default=(13, 26, 52),
+    default=SIMILARITY.spaces,
     show_default=True,
     help="Of all pairs; give it several times for several.",
 )
 @click.option(
     "--all-pairs-rows",
     type=click.IntRange(min=20),
-    default=2000,
+    default=SIMILARITY.all_pairs_rows,
     show_default=True,
     help="Rows of the spaces that are all compared with each other.",
 )
 @click.option(
     "--workload",
     "workloads",
-    type=click.Choice(WORKLOADS),
+    type=click.Choice(SIMILARITY_WORKLOADS),
     multiple=True,
-    default=WORKLOADS,
+    default=SIMILARITY.workloads,
     show_default=True,
     help="What to measure; give it several times for several.",
 )
-@click.option("--neighbours", type=click.IntRange(min=1), default=10, show_default=True)
-@click.option("--resamples", type=click.IntRange(min=1), default=1000, show_default=True)
+@click.option(
+    "--neighbours", type=click.IntRange(min=1), default=SIMILARITY.neighbours, show_default=True
+)
+@click.option(
+    "--resamples", type=click.IntRange(min=1), default=SIMILARITY.resamples, show_default=True
+)
 @click.option(
     "--resamples-run",
     type=click.IntRange(min=1),
-    default=5,
+    default=SIMILARITY.resamples_run,
     show_default=True,
     help="How many of them others run; they are charged for all.",
 )
-@click.option("--memory", default="4GiB", show_default=True, help="Allowed to LayerLake.")
+@click.option(
+    "--memory", default=CONDITIONS.memory, show_default=True, help="Allowed to LayerLake."
+)
 @_with_peers
 def similarity(plot: str | None, as_json: bool, **settings: Any) -> None:
     """All pairs, ranks, CKA, neighbours and resamples of generated spaces against others.
@@ -215,9 +240,10 @@ def similarity(plot: str | None, as_json: bool, **settings: Any) -> None:
       layerlake bench similarity --rsatoolbox ~/peers/bin/python --plot similarity.png
       layerlake bench similarity --workload spearman --workload kendall --rows 2000 --json
     """
+    from layerlake.analyses.questions.choice import filled
     from layerlake.bench.similarity import run
 
-    _measure(run, plot, as_json, **settings)
+    _measure(run, filled(SimilaritySuite, settings), filled(Conditions, settings), plot, as_json)
 
 
 @bench.command()
@@ -259,19 +285,7 @@ def similarity(plot: str | None, as_json: bool, **settings: Any) -> None:
     help="Also the peak memory of each method, in a process of its own.",
 )
 @json_option()
-def extract(
-    model: str | None,
-    corpus: str | None,
-    format: str | None,
-    n_examples: tuple[int, ...],
-    repeats: int,
-    threads: int | None,
-    window_rows: int,
-    sites: tuple[str, ...],
-    neurox: str | None,
-    memory: bool,
-    as_json: bool,
-) -> None:
+def extract(model: str | None, corpus: str | None, as_json: bool, **settings: Any) -> None:
     """Extraction against its forward passes, the usual loop, NeuroX and matrix products alone.
 
     MODEL and CORPUS are those of the demo where they are not given.
@@ -289,14 +303,7 @@ def extract(
         result = run(
             model or str(model_folder()),
             corpus or shipped,
-            format=format,
-            n_examples=n_examples,
-            repeats=repeats,
-            threads=threads,
-            window_rows=window_rows,
-            sites=sites,
-            neurox=neurox,
-            memory=memory,
+            **settings,
         )
     _say(result, as_json)
 
@@ -351,12 +358,15 @@ def finetune(model: str | None, as_json: bool, **settings: Any) -> None:
 @click.option("--scattered", type=click.IntRange(min=1), default=5000, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option(
-    "--dtype", type=click.Choice(["float16", "float32"]), default="float16", show_default=True
+    "--dtype",
+    type=KnownChoice("layerlake.store.schema", "STORE_DTYPES"),
+    default="float16",
+    show_default=True,
 )
 @click.option(
     "--codec",
     "codecs",
-    type=click.Choice(["none", "lz4"]),
+    type=CODEC,
     multiple=True,
     default=("none", "lz4"),
     show_default=True,

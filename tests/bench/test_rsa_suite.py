@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import sys
 from pathlib import Path
@@ -14,8 +13,8 @@ from layerlake.bench import measured_process, processes, rsa, similarity
 from layerlake.bench.figures import draw
 from layerlake.bench.measuring import BenchResult
 from layerlake.bench.processes import Method, Processes, taken_by
+from layerlake.bench.suites import Conditions, RsaSuite, SimilaritySuite
 from layerlake.bench.workloads import OURS, PRODUCTS
-from layerlake.cli import bench as commands
 from layerlake.cli.main import main
 from layerlake.store.errors import InvalidInput, MissingExtra
 
@@ -25,17 +24,15 @@ pytest.importorskip("torch")
 @pytest.fixture(scope="module")
 def grown(peer_python: str, tmp_path_factory: pytest.TempPathFactory) -> BenchResult:
     folder = tmp_path_factory.mktemp("rsa")
-    result = rsa.run(
-        (400,),
-        16,
-        growth=(600, 1500),
-        star=3,
+    conditions = Conditions(
+        hidden=16,
         repeats=2,
+        memory="1GiB",
         rsatoolbox=peer_python,
         thingsvision=peer_python,
         folder=folder,
-        window_rows=1024,
     )
+    result = rsa.run(RsaSuite((400,), (600, 1500), star=3), conditions, window_rows=1024)
     assert list(folder.iterdir()) == []
     return result
 
@@ -92,18 +89,11 @@ def test_figures_go_where_they_can(grown: BenchResult, tmp_path: Path) -> None:
 
 def test_all_take_part_in_similarity_and_agree(peer_python: str, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    result = similarity.run(
-        300,
-        16,
-        spaces=(3, 4),
-        all_pairs_rows=200,
-        neighbours=5,
-        resamples=100,
-        resamples_run=2,
-        repeats=1,
-        rsatoolbox=peer_python,
-        folder=tmp_path,
+    suite = SimilaritySuite(
+        300, (3, 4), all_pairs_rows=200, neighbours=5, resamples=100, resamples_run=2
     )
+    conditions = Conditions(hidden=16, repeats=1, rsatoolbox=peer_python, folder=tmp_path)
+    result = similarity.run(suite, conditions)
     taken: dict[tuple[str, int], set[str]] = {}
     for record in result.records:
         taken.setdefault((record["workload"], record["spaces"]), set()).add(record["method"])
@@ -131,44 +121,43 @@ def test_all_take_part_in_similarity_and_agree(peer_python: str, tmp_path: Path)
 def test_the_commands_print_one_object(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    similarity_run = similarity.run
     few = ["--no-peers", "--hidden", "8", "--repeats", "1", "--json"]
     with pytest.raises(SystemExit, match="0"):
         main(["bench", "rsa", "--workload", "pair", "--rows", "100", *few])
     printed = json.loads(capsys.readouterr().out)
     assert printed["suite"] == "rsa"
     assert [r["method"] for r in printed["records"]] == [OURS, rsa.JACKKNIFE, PRODUCTS]
-    asked: dict[str, object] = {}
+    asked: list[object] = []
 
-    def run(**settings: object) -> BenchResult:
-        asked.update(settings)
+    def run(*values: object) -> BenchResult:
+        asked.extend(values)
         return BenchResult("similarity", {}, {}, ({"workload": "cka"},))
 
     monkeypatch.setattr(similarity, "run", run)
     with pytest.raises(SystemExit, match="0"):
         main(["bench", "similarity", "--workload", "cka", "--workload", "bootstrap", *few])
     assert json.loads(capsys.readouterr().out)["records"] == [{"workload": "cka"}]
-    defaults = inspect.signature(similarity_run).parameters
-    changed = {"hidden": 8, "repeats": 1, "peers": False, "workloads": ("cka", "bootstrap")}
-    assert asked == {**{name: of.default for name, of in defaults.items()}, **changed}
-    assert commands.WORKLOADS == similarity.WORKLOADS
+    assert asked == [
+        SimilaritySuite(workloads=("cka", "bootstrap")),
+        Conditions(hidden=8, repeats=1, peers=False),
+    ]
 
 
 def test_what_cannot_be_measured_is_refused_first(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(InvalidInput, match="no workload pairs; choose among pair, star, growth"):
-        rsa.run((100,), 8, workloads=("pairs",))
+        RsaSuite(workloads=("pairs",))
     with pytest.raises(InvalidInput, match="no workload rsa; choose among all-pairs, spearman"):
-        similarity.run(100, 8, workloads=("rsa",))
+        SimilaritySuite(workloads=("rsa",))
     with pytest.raises(InvalidInput, match="run 5 of 4 resamples; give 1 to 4"):
-        similarity.run(100, 8, resamples=4)
+        SimilaritySuite(resamples=4)
     with pytest.raises(InvalidInput, match="give the Python that rsatoolbox is installed for"):
-        rsa.run((100,), 8, rsatoolbox=str(tmp_path / "nobody"))
+        rsa.run(RsaSuite(), Conditions(rsatoolbox=str(tmp_path / "nobody")))
     with pytest.raises(InvalidInput, match=r"thingsvision is not installed for .*install it"):
-        rsa.run((100,), 8, thingsvision=sys.executable)
+        rsa.run(RsaSuite(), Conditions(thingsvision=sys.executable))
     with pytest.raises((InvalidInput, MissingExtra), match=r"CuPy|CUDA devices are present"):
-        rsa.run((100,), 8, device="cuda:99")
+        rsa.run(RsaSuite(), Conditions(device="cuda:99"))
     with pytest.raises(SystemExit, match="1"):
         main(["bench", "rsa", "--plot", str(tmp_path / "figure.txt")])
     assert "does not name a figure" in capsys.readouterr().err
