@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,11 @@ class _Share:
     keys: tuple[Key, ...]
     rows: Rows
     selected: SelectedRows
+
+
+def forecast_of(questions: Iterable[LakeProfile]) -> Forecast:
+    """Return what the passes of several questions would take."""
+    return Forecast.sum(ProfilePasses(one).forecast() for one in questions)
 
 
 class ProfilePasses:

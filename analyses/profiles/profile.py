@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from layerlake.analyses.profiles.question import ANALYSIS, LakeProfile, ProfileQuestion
 from layerlake.analyses.questions.answering import answered
@@ -13,10 +13,12 @@ from layerlake.analyses.questions.choice import SpaceChoice, filled
 from layerlake.analyses.questions.rows import RowDraw
 from layerlake.analyses.results.joined import joined
 from layerlake.analyses.results.profile import ProfileResult
-from layerlake.engine.forecast import Forecast
 from layerlake.engine.passes.resources import Resources
 from layerlake.engine.progress import Progress, automatic, check_progress
 from layerlake.store.lake import Lake, require_lake
+
+if TYPE_CHECKING:
+    from layerlake.engine.forecast import Forecast
 
 
 def profile(
@@ -125,9 +127,9 @@ def plan_profile(
         "resources": filled(Resources.of, given),
     }
     question = filled(ProfileQuestion, given | values)
-    from layerlake.analyses.profiles.lake_passes import ProfilePasses
+    from layerlake.analyses.profiles.lake_passes import forecast_of
 
-    return Forecast.sum(ProfilePasses(one).forecast() for one in _by_corpus(lake, question))
+    return forecast_of(_by_corpus(lake, question))
 
 
 def _answer(asked: LakeProfile, progress: Progress, *, fresh: bool) -> ProfileResult:

@@ -13,7 +13,8 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from layerlake.cli import completion
-from layerlake.cli.main import COMMANDS, COMPLETION_VARIABLE, commands, main
+from layerlake.cli.completion import COMPLETION_VARIABLE
+from layerlake.cli.main import COMMANDS, commands, main
 from layerlake.engine.corpora.formats import FORMATS
 from layerlake.store.lake import open_lake
 

@@ -11,11 +11,11 @@ from layerlake.analyses.questions.rows import RowDraw, Rows, draw_rows
 from layerlake.analyses.results.kept import read_identity
 from layerlake.analyses.similarity.comparing.pairs import (
     OWN,
+    KeyPair,
     PairChoice,
     pairs_among,
     pairs_of_lake,
 )
-from layerlake.analyses.similarity.comparing.sharing import KeyPair
 from layerlake.analyses.similarity.question import Question, check_question
 from layerlake.engine.passes.resources import Resources
 from layerlake.store.errors import InvalidInput

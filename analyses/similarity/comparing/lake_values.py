@@ -19,6 +19,7 @@ from layerlake.analyses.similarity.comparing.compare_spaces import (
 from layerlake.analyses.similarity.comparing.comparison import LakeComparison
 from layerlake.analyses.similarity.comparing.pairs import (
     OWN,
+    KeyPair,
 )
 from layerlake.analyses.similarity.comparing.records import (
     ceiling_records,
@@ -27,7 +28,7 @@ from layerlake.analyses.similarity.comparing.records import (
     records_of,
     seed_records,
 )
-from layerlake.analyses.similarity.comparing.sharing import KeyPair, Share, share_out
+from layerlake.analyses.similarity.comparing.sharing import Share, share_out
 from layerlake.analyses.similarity.estimates import PairValues, rsa_names
 from layerlake.analyses.similarity.features.rsa_value import Deletions
 from layerlake.engine.passes.selected_rows import SelectedRows, select_rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import TypeAlias
 
 from layerlake.analyses.questions.choice import SpaceChoice
 from layerlake.analyses.questions.spaces import (
@@ -18,12 +19,6 @@ from layerlake.analyses.questions.spaces import (
     unit_of,
 )
 from layerlake.analyses.results.record import Key
-from layerlake.analyses.similarity.comparing.sharing import (
-    KeyPair,
-    aligned_pairs,
-    all_pairs,
-    pairs_with_one,
-)
 from layerlake.store.errors import InvalidInput, NameNotFound, is_a
 from layerlake.store.lake import Lake
 from layerlake.store.lineage import own_bases
@@ -223,3 +218,45 @@ def pairs_among(asked: LakePairs, groups: Iterable[Sequence[str]]) -> list[KeyPa
             keys = [(name, layer) for name in names if (name, layer) in asked.spaces]
             pairs += [pair for pair in combinations(keys, 2) if frozenset(pair) not in there]
     return pairs
+
+
+KeyPair: TypeAlias = tuple[Key, Key]
+"""The space that is compared with, and the one that is compared."""
+
+
+def aligned_pairs(
+    references: Mapping[str, str], held: Mapping[str, Sequence[int]], layers: Sequence[int]
+) -> list[KeyPair]:
+    """Pair each variant with its reference, layer by layer, where both have the layer."""
+    return [
+        ((reference, layer), (variant, layer))
+        for layer in layers
+        for variant, reference in references.items()
+        if layer in held[variant] and layer in held[reference]
+    ]
+
+
+def pairs_with_one(
+    one: Key, variants: Sequence[str], held: Mapping[str, Sequence[int]], layers: Sequence[int]
+) -> list[KeyPair]:
+    """Pair one space with every other one.
+
+    Raises
+    ------
+    InvalidInput
+        The one is not there.
+    """
+    variant, layer = one
+    if layer not in held[variant]:
+        listed = ", ".join(map(str, held[variant]))
+        raise InvalidInput(f"{variant} has no layer {layer} in the lake; it has {listed}")
+    others = [(v, w) for v in variants for w in layers if w in held[v] and (v, w) != one]
+    return [(one, other) for other in others]
+
+
+def all_pairs(
+    variants: Sequence[str], held: Mapping[str, Sequence[int]], layers: Sequence[int]
+) -> list[KeyPair]:
+    """Pair every space with every later one, by variant and then by layer."""
+    keys = [(v, w) for v in variants for w in layers if w in held[v]]
+    return [(one, other) for k, one in enumerate(keys) for other in keys[k + 1 :]]

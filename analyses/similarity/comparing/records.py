@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from layerlake.analyses.results.measures import CEILINGS, DIFFERENCE, known_measure
-from layerlake.analyses.similarity.comparing.sharing import KeyPair
+from layerlake.analyses.similarity.comparing.pairs import KeyPair
 from layerlake.analyses.similarity.estimates import Estimate, PairValues
 
 

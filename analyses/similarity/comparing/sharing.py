@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from layerlake.analyses.results.record import Key
-from layerlake.store.errors import InvalidInput
-
-KeyPair: TypeAlias = tuple[Key, Key]
-"""The space that is compared with, and the one that is compared."""
+from layerlake.analyses.similarity.comparing.pairs import KeyPair
 
 
 class Share(NamedTuple):
@@ -18,44 +15,6 @@ class Share(NamedTuple):
     keys: tuple[Key, ...]
     pairs: tuple[tuple[int, int], ...]
     """Places in `keys`."""
-
-
-def aligned_pairs(
-    references: Mapping[str, str], held: Mapping[str, Sequence[int]], layers: Sequence[int]
-) -> list[KeyPair]:
-    """Pair each variant with its reference, layer by layer, where both have the layer."""
-    return [
-        ((reference, layer), (variant, layer))
-        for layer in layers
-        for variant, reference in references.items()
-        if layer in held[variant] and layer in held[reference]
-    ]
-
-
-def pairs_with_one(
-    one: Key, variants: Sequence[str], held: Mapping[str, Sequence[int]], layers: Sequence[int]
-) -> list[KeyPair]:
-    """Pair one space with every other one.
-
-    Raises
-    ------
-    InvalidInput
-        The one is not there.
-    """
-    variant, layer = one
-    if layer not in held[variant]:
-        listed = ", ".join(map(str, held[variant]))
-        raise InvalidInput(f"{variant} has no layer {layer} in the lake; it has {listed}")
-    others = [(v, w) for v in variants for w in layers if w in held[v] and (v, w) != one]
-    return [(one, other) for other in others]
-
-
-def all_pairs(
-    variants: Sequence[str], held: Mapping[str, Sequence[int]], layers: Sequence[int]
-) -> list[KeyPair]:
-    """Pair every space with every later one, by variant and then by layer."""
-    keys = [(v, w) for v in variants for w in layers if w in held[v]]
-    return [(one, other) for k, one in enumerate(keys) for other in keys[k + 1 :]]
 
 
 def share_out(

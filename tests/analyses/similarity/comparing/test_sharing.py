@@ -6,13 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layerlake.analyses.similarity.comparing.sharing import (
-    Share,
-    aligned_pairs,
-    all_pairs,
-    pairs_with_one,
-    share_out,
-)
+from layerlake.analyses.similarity.comparing.pairs import aligned_pairs, all_pairs, pairs_with_one
+from layerlake.analyses.similarity.comparing.sharing import Share, share_out
 from layerlake.store.errors import InvalidInput
 
 HELD = {"base": [0, 1, 2], "cut": [0, 1], "other": [1, 2]}
