@@ -21,6 +21,7 @@ DECLARED = (
 STREAMED = "probes that train on a stream size their schedules by it, and read their labels by it"
 GENERATED = "generated data is there for tests"
 ALLOWED = {
+    "layerlake.cli.options.KnownChoice.choices": "click reads the choices of an option",
     "layerlake.synthetic.english.generated_corpora.parsing_corpus": GENERATED,
     "layerlake.synthetic.english.writers.write_edge_records": GENERATED,
     "layerlake.synthetic.english.writers.write_ptb": GENERATED,
