@@ -10,13 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from layerlake.analyses.profiles.profile_sums import Profile
 from layerlake.analyses.profiles.question import LakeProfile
-from layerlake.analyses.profiles.space_profile import (
-    Profile,
-    block_of,
-    groups_of,
-    profile_selected,
-)
+from layerlake.analyses.profiles.space_profile import block_of, groups_of, profile_selected
 from layerlake.analyses.questions.rows import Rows, draw_rows
 from layerlake.analyses.results.profile import ProfileResult
 from layerlake.analyses.results.profile_measures import SHARES

@@ -13,13 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import t as student
 
+from layerlake.analyses.profiles.profile_sums import ProfileSums
 from layerlake.analyses.profiles.row_lengths import NormHistogram
-from layerlake.analyses.profiles.space_profile import (
-    ProfileSums,
-    profile_array,
-    profile_memory,
-    profile_space,
-)
+from layerlake.analyses.profiles.space_profile import profile_array, profile_memory, profile_space
 from layerlake.analyses.profiles.spectrum import spectrum_of_gram
 from layerlake.analyses.similarity.closed_forms.centred_sums import SpaceSums
 from layerlake.analyses.statistics.group_jackknife import even_groups
