@@ -384,7 +384,7 @@ class Lake:
             check_pooling,
             named_arrays,
         )
-        from layerlake.store.external.external_rows import brought_rows
+        from layerlake.store.external.external_rows import external_rows
         from layerlake.store.external.external_writer import ActivationWriter
         from layerlake.store.storage import Storage
 
@@ -398,7 +398,7 @@ class Lake:
             parse_bytes(memory),
             dict(source or {}),
         )
-        rows = brought_rows(self, corpus, ids, unit, row_set)
+        rows = external_rows(self, corpus, ids, unit, row_set)
         check_pooling(rows.rows.unit, settings.pooling)
         return ActivationWriter(self, rows, settings)
 

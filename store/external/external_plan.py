@@ -11,7 +11,7 @@ import numpy as np
 
 from layerlake.store import schema
 from layerlake.store.errors import InvalidInput, NameConflict, is_a
-from layerlake.store.external.external_rows import BroughtRows
+from layerlake.store.external.external_rows import ExternalRows
 from layerlake.store.identity import settings_fingerprint
 from layerlake.store.schema import ActivationLayout
 from layerlake.store.sets import SetPlan, SetState
@@ -87,8 +87,8 @@ def array_name(site: str, layer: Any) -> str:
     return f"{site}/{int(layer)}"
 
 
-def brought_plan(
-    asked: WriterSettings, brought: BroughtRows, arrays: tuple[str, ...], hidden: int, dtype: str
+def external_plan(
+    asked: WriterSettings, brought: ExternalRows, arrays: tuple[str, ...], hidden: int, dtype: str
 ) -> SetPlan:
     """Return the plan of a set of brought activations."""
     rows = brought.rows
@@ -118,9 +118,9 @@ def brought_plan(
     return SetPlan(asked.corpus, asked.variant, contents, recipe, about, arrays, layout)
 
 
-def begun_plan(lake: Lake, asked: WriterSettings, brought: BroughtRows) -> SetPlan | None:
+def begun_plan(lake: Lake, asked: WriterSettings, brought: ExternalRows) -> SetPlan | None:
     """Return the plan, as this writer would make it, of the set that it goes on with."""
-    check_brought(lake, asked.variant)
+    check_external(lake, asked.variant)
     found: list[SetState] = []
     for state in lake.sets(asked.corpus, asked.variant):
         contents, arrays = state.plan.contents, state.plan.arrays
@@ -140,7 +140,7 @@ def begun_plan(lake: Lake, asked: WriterSettings, brought: BroughtRows) -> SetPl
     if not found:
         return None
     layout = found[0].plan.layout
-    return brought_plan(asked, brought, found[0].plan.arrays, layout.hidden, layout.dtype)
+    return external_plan(asked, brought, found[0].plan.arrays, layout.hidden, layout.dtype)
 
 
 def _checked_array(name: str) -> str:
@@ -166,7 +166,7 @@ def array_order(name: str) -> tuple[str, int]:
     return site, int(layer)
 
 
-def check_brought(lake: Lake, variant: str) -> None:
+def check_external(lake: Lake, variant: str) -> None:
     """Raise `NameConflict` where a variant of that name is a model's."""
     if variant in lake.variants():
         held = lake.attributes(f"variants/{variant}")
@@ -177,11 +177,11 @@ def check_brought(lake: Lake, variant: str) -> None:
             )
 
 
-def keep_tables(lake: Lake, rows: BroughtRows, plan: SetPlan) -> None:
+def keep_tables(lake: Lake, rows: ExternalRows, plan: SetPlan) -> None:
     """Put into the lake what a brought set stands on, where it is not there yet."""
     for path, (columns, attributes) in rows.tables.items():
         lake.add_table(path, columns, attributes)
-    check_brought(lake, plan.variant)
+    check_external(lake, plan.variant)
     if plan.variant in lake.variants():
         return
     attributes = {

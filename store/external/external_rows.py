@@ -22,7 +22,7 @@ NUMBERED: Final = "rows"
 
 
 @dataclass(frozen=True)
-class BroughtRows:
+class ExternalRows:
     """Rows, how to name them, and the tables that must be in the lake before their activations."""
 
     rows: RowSet
@@ -102,13 +102,13 @@ def checked_ids(ids: Any) -> list[str]:
     return names
 
 
-def brought_rows(
+def external_rows(
     lake: Lake,
     corpus: str,
     ids: Any = None,
     unit: str | None = None,
     row_set: str | RowSet | None = None,
-) -> BroughtRows:
+) -> ExternalRows:
     """Return the rows that activations are brought for; nothing is written.
 
     Parameters
@@ -145,14 +145,14 @@ def brought_rows(
         columns, attributes = bare_corpus(names, numbered=numbered)
         rows = all_examples(len(names))
         tables = {f"corpora/{corpus}": (columns, attributes), **_table_of(corpus, rows)}
-        return BroughtRows(rows, columns["columns/id"], not numbered, tables)
+        return ExternalRows(rows, columns["columns/id"], not numbered, tables)
     path = f"corpora/{corpus}"
     columns, about = lake.table(path, names=["columns/id", "word_offsets"])
     held = columns["columns/id"]
     if isinstance(row_set, RowSet):
-        return BroughtRows(row_set, held, False, _missing(lake, corpus, row_set))
+        return ExternalRows(row_set, held, False, _missing(lake, corpus, row_set))
     if row_set is not None:
-        return BroughtRows(_kept(lake, corpus, row_set), held, False, {})
+        return ExternalRows(_kept(lake, corpus, row_set), held, False, {})
     if names is None and unit is None and about["source"].get("format") != NUMBERED:
         raise InvalidInput(
             f"nothing says what a row is; give the ids of the {len(held)} examples of {corpus}, a "
@@ -165,7 +165,7 @@ def brought_rows(
         if names is not None:
             _match(names, held.tolist(), corpus)
     matched = names is not None and not numbered
-    return BroughtRows(rows, held, matched, _missing(lake, corpus, rows))
+    return ExternalRows(rows, held, matched, _missing(lake, corpus, rows))
 
 
 def _missing(lake: Lake, corpus: str, rows: RowSet) -> dict[str, tuple[Any, Any]]:

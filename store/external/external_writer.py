@@ -21,10 +21,10 @@ from layerlake.store.external.external_plan import (
     array_name,
     array_order,
     begun_plan,
-    brought_plan,
+    external_plan,
     keep_tables,
 )
-from layerlake.store.external.external_rows import BroughtRows
+from layerlake.store.external.external_rows import ExternalRows
 from layerlake.store.external.incoming import STEP_ROWS, take_in, to_numpy
 from layerlake.store.schema import ActivationLayout
 from layerlake.store.sets import SetPlan
@@ -55,7 +55,7 @@ class ActivationWriter:
     committed stays, and a writer opened in the same way goes on at `position`.
     """
 
-    def __init__(self, lake: Lake, rows: BroughtRows, settings: WriterSettings) -> None:
+    def __init__(self, lake: Lake, rows: ExternalRows, settings: WriterSettings) -> None:
         self.lake = lake
         self.rows = rows
         self.settings = settings
@@ -299,7 +299,7 @@ class ActivationWriter:
         if dtype == "auto":
             dtype = "float32" if wide else "float16"
         arrays = self.settings.arrays or tuple(sorted(self._streams, key=array_order))
-        plan = brought_plan(self.settings, self.rows, arrays, self.hidden, dtype)
+        plan = external_plan(self.settings, self.rows, arrays, self.hidden, dtype)
         keep_tables(self.lake, self.rows, plan)
         self._open(plan)
         for name, stream in self._streams.items():

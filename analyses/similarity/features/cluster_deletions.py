@@ -12,12 +12,12 @@ from layerlake.analyses.similarity.features.moment_state import MomentState, Pai
 from layerlake.analyses.similarity.features.preparation import Prepared
 from layerlake.engine.passes.arrays import Array, is_numpy, namespace, to_host
 
-Touching: TypeAlias = dict[Pair | int, NDArray[np.float64]]
+LeavingSums: TypeAlias = dict[Pair | int, NDArray[np.float64]]
 """(cluster,) sums over ordered pairs (i, j) of two rows with i in the cluster: of k for a space,
 of k l for a pair of spaces."""
 
 
-class ClusterTouch:
+class ClusterDeletions:
     """Sums over the pairs that touch each cluster (an `Accumulator` for a second pass).
 
     Row i's sum over j of k_ij l_ij is f_i' (J C J) g_i, with C from the first pass.
@@ -54,12 +54,12 @@ class ClusterTouch:
             xp = namespace(parts[0])
             self._vectors.append(xp.astype(xp.stack(parts, axis=1), getattr(xp, precision)))
 
-    def start(self) -> Touching:
+    def start(self) -> LeavingSums:
         """Return zeros: (cluster,) for k of each space and for k l of each pair."""
         keys = [*range(self.n_spaces), *self.pairs]
         return {key: np.zeros(self.n_clusters) for key in keys}
 
-    def update(self, state: Touching, block: Prepared) -> Touching:
+    def update(self, state: LeavingSums, block: Prepared) -> LeavingSums:
         """Absorb a block prepared in the frames of the first pass."""
         if not len(block.clusters):
             return state
@@ -85,13 +85,13 @@ class ClusterTouch:
 
     def merge(
         self,
-        state: Touching,
-        other: Touching,
-    ) -> Touching:
+        state: LeavingSums,
+        other: LeavingSums,
+    ) -> LeavingSums:
         """Add the sums of other rows."""
         return {key: values + other[key] for key, values in state.items()}
 
-    def finish(self, state: Touching) -> Touching:
+    def finish(self, state: LeavingSums) -> LeavingSums:
         """Return the sums over ordered pairs (i, j) of two rows with i in the cluster."""
         return state
 
@@ -142,13 +142,13 @@ class _Weights:
         return namespace(u).matmul(u, self.square)
 
 
-def stacked(touching: Touching, pair: Pair) -> NDArray[np.float64] | None:
+def stacked(leaving: LeavingSums, pair: Pair) -> NDArray[np.float64] | None:
     """Return what touches each cluster for a pair of spaces, (5, cluster).
 
     The rows are k, l, kk, ll, kl; None where the pair was skipped.
     """
-    if pair not in touching:
+    if pair not in leaving:
         return None
     s, t = pair
     keys: tuple[Pair | int, ...] = (s, t, (s, s), (t, t), pair)
-    return np.stack([touching[key] for key in keys])
+    return np.stack([leaving[key] for key in keys])

@@ -62,9 +62,9 @@ def pairs_along(sums: PairSums, left: Line, right: Line) -> PairSums:
     )
 
 
-def touching_along(
-    touching: NDArray[np.float64], sums: PairSums, left: Line, right: Line
+def leaving_along(
+    leaving: NDArray[np.float64], sums: PairSums, left: Line, right: Line
 ) -> NDArray[np.float64]:
     """Return what touches each cluster, (5, cluster), as sums of dissimilarities."""
     count = sums.sizes * (float(sums.sizes.sum()) - 1.0)
-    return along(np.concatenate([count[None], touching]), left, right)[1:]
+    return along(np.concatenate([count[None], leaving]), left, right)[1:]

@@ -3,11 +3,15 @@
 from collections.abc import Callable
 from typing import TypeAlias
 
-from layerlake.analyses.similarity.features.cluster_deletions import ClusterTouch, Touching, stacked
+from layerlake.analyses.similarity.features.cluster_deletions import (
+    ClusterDeletions,
+    LeavingSums,
+    stacked,
+)
 from layerlake.analyses.similarity.features.dissimilarity import (
+    leaving_along,
     line_of,
     pairs_along,
-    touching_along,
 )
 from layerlake.analyses.similarity.features.first_pass import FirstPass, constant_spaces
 from layerlake.analyses.similarity.features.moment_state import Pair
@@ -46,23 +50,23 @@ def rsa_values(
         if distance:
             constant = constant_spaces(first, score)
     names = first.group.names
-    touching: Touching = {}
+    leaving: LeavingSums = {}
     if interval != "none":
         # Nothing is left to find out of equal spaces, nor of those without a spread.
         skipped = [
             pair for pair, sums in first.sums.items() if sums.same or not constant.isdisjoint(pair)
         ]
         if len(skipped) < len(first.sums):
-            touch = ClusterTouch(first.state, first.preparation.precision, skip=skipped)
+            deletion = ClusterDeletions(first.state, first.preparation.precision, skip=skipped)
             del first.state  # it holds numbers of every cluster, which the sums hold as well
-            touching = first.again([touch], report)[0]
+            leaving = first.again([deletion], report)[0]
         else:
             report(len(first.group.selected.clusters))
     values = {}
     for (s, t), sums in first.sums.items():
-        found = stacked(touching, (s, t))
+        found = stacked(leaving, (s, t))
         if found is not None and score == "cosine":
-            found = touching_along(found, sums, lines[s], lines[t])
+            found = leaving_along(found, sums, lines[s], lines[t])
         if deletions is not None and found is not None:
             deletions[s, t] = deleted_values(sums, found, score)
         values[s, t] = value_of(

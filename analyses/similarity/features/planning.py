@@ -160,8 +160,8 @@ def plan_rsa(
         idle.append(sums + moments + 5 * value * max(squares) + 16 * widest * vectors)
         turned = (1 if host else 2) * value * rows * widest + (8 + value) * rows * vectors
         applying = max(preparing, turned)
-        touching = sums + value * sum(squares) + features + applying
-        phases += [touching, sums + 8 * 32 * n_clusters]
+        leaving = sums + value * sum(squares) + features + applying
+        phases += [leaving, sums + 8 * 32 * n_clusters]
         # Blocks that end with a cluster may be half empty, so there may be twice as many.
         everything = n_rows * row_bytes + edges * 2 * -(-n_rows // rows)
         if everything < CACHE_BYTES:

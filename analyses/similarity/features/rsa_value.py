@@ -100,7 +100,7 @@ def between(sums: PairSums) -> NDArray[np.float64]:
 
 
 def deleted_all(
-    sums: PairSums, touching: NDArray[np.float64], score: str = "pearson"
+    sums: PairSums, leaving: NDArray[np.float64], score: str = "pearson"
 ) -> NDArray[np.float64]:
     """Return r_all with each cluster left out, (cluster,).
 
@@ -108,32 +108,32 @@ def deleted_all(
     ----------
     sums
         Sums over the pairs.
-    touching
+    leaving
         (6, cluster): count, k, l, kk, ll, kl over ordered pairs (i, j) of two rows with i in the
         cluster.
     score
         `pearson` or `cosine`.
     """
     # Ordered pairs that touch a cluster: those from it and those to it, less those in it twice.
-    return SCORES[score](sums.total[:, None] - 2 * touching + sums.within)
+    return SCORES[score](sums.total[:, None] - 2 * leaving + sums.within)
 
 
 def deleted_between(
-    sums: PairSums, touching: NDArray[np.float64], score: str = "pearson"
+    sums: PairSums, leaving: NDArray[np.float64], score: str = "pearson"
 ) -> NDArray[np.float64]:
     """Return r_between with each cluster left out, (cluster,); parameters as `deleted_all`."""
-    return SCORES[score](between(sums)[:, None] - 2 * (touching - sums.within))
+    return SCORES[score](between(sums)[:, None] - 2 * (leaving - sums.within))
 
 
 def deleted_values(
-    sums: PairSums, touching: NDArray[np.float64], score: str = "pearson"
+    sums: PairSums, leaving: NDArray[np.float64], score: str = "pearson"
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return r_all and r_between with each cluster that has rows left out, (cluster,).
 
-    `touching` is (5, cluster): the sums of `deleted_all` without the count.
+    `leaving` is (5, cluster): the sums of `deleted_all` without the count.
     """
     left = sums.sizes > 0
-    by_cluster = np.concatenate([(sums.sizes * (sums.sizes.sum() - 1.0))[None], touching])
+    by_cluster = np.concatenate([(sums.sizes * (sums.sizes.sum() - 1.0))[None], leaving])
     return (
         deleted_all(sums, by_cluster, score)[left],
         deleted_between(sums, by_cluster, score)[left],
@@ -162,7 +162,7 @@ def _ratio(size: float, part: float) -> float:
 
 def value_of(
     sums: PairSums,
-    touching: NDArray[np.float64] | None,
+    leaving: NDArray[np.float64] | None,
     *,
     interval: str,
     confidence: float,
@@ -177,7 +177,7 @@ def value_of(
     ----------
     sums
         Sums over the pairs.
-    touching
+    leaving
         (5, cluster): k, l, kk, ll, kl over ordered pairs (i, j) of two rows with i in the cluster;
         None without an interval, or where both spaces are the same and nothing is needed.
     interval
@@ -225,8 +225,8 @@ def value_of(
         if sums.same:
             all_ends = Interval(1.0, 1.0)
             between_ends = all_ends if r_between is not None else None
-        elif touching is not None:
-            by_cluster = np.concatenate([(sums.sizes * (n_rows - 1.0))[None], touching])
+        elif leaving is not None:
+            by_cluster = np.concatenate([(sums.sizes * (n_rows - 1.0))[None], leaving])
             all_ends = jackknife(r_all, deleted_all(sums, by_cluster, score)[left], confidence)
             if r_between is not None:
                 between_ends = jackknife(

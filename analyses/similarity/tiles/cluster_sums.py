@@ -170,11 +170,11 @@ class ClusterSums:
     sums: NDArray[np.float64]
     """(quantity, cluster, cluster): sums over pairs of a row of g and one of h >= g, each once."""
 
-    def touching(self, key: Quantity) -> NDArray[np.float64]:
+    def leaving(self, key: Quantity) -> NDArray[np.float64]:
         """Return sums over ordered pairs (i, j) of two rows with i in each cluster, (cluster,)."""
         sums = self.sums[self.keys.index(key)]
-        touching: NDArray[np.float64] = sums.sum(axis=0) + sums.sum(axis=1)
-        return touching
+        leaving: NDArray[np.float64] = sums.sum(axis=0) + sums.sum(axis=1)
+        return leaving
 
     def within(self, key: Quantity) -> NDArray[np.float64]:
         """Return sums over ordered pairs of two rows of each cluster, (cluster,)."""

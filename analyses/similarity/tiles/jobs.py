@@ -238,10 +238,10 @@ def _held(job: TiledJob, work: Workload, likely: bool, panel_rows: int) -> int:
         )
     if "kendall" in job.tasks:
         from layerlake.analyses.similarity.tiles.kendall import BINS, joint_bytes
-        from layerlake.analyses.similarity.tiles.kendall_deletions import touch_bytes
+        from layerlake.analyses.similarity.tiles.kendall_deletions import deletion_bytes
 
         later = joint_bytes(spaces, len(pairs), panel_rows, value_bytes=value, likely=likely)
-        later += touch_bytes(len(pairs), clusters, bins=BINS) if job.clustered else 0
+        later += deletion_bytes(len(pairs), clusters, bins=BINS) if job.clustered else 0
     return max(first, later)
 
 
@@ -262,10 +262,10 @@ def _ended(job: TiledJob, work: Workload) -> int:
         )
     if "kendall" in job.tasks:
         from layerlake.analyses.similarity.tiles.kendall import BINS, tau_bytes
-        from layerlake.analyses.similarity.tiles.kendall_deletions import touch_bytes
+        from layerlake.analyses.similarity.tiles.kendall_deletions import deletion_bytes
 
         ended = max(ended, tau_bytes(spaces, len(pairs)))
-        ended += touch_bytes(len(pairs), clusters, bins=BINS) if job.clustered else 0
+        ended += deletion_bytes(len(pairs), clusters, bins=BINS) if job.clustered else 0
     return ended
 
 

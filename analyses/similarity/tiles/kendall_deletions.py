@@ -20,24 +20,24 @@ from layerlake.analyses.similarity.tiles.tile import Tile
 from layerlake.engine.passes.arrays import Array, from_host, is_numpy, namespace, to_host
 
 
-def touch_bytes(n_pairs: int, n_clusters: int, *, bins: int) -> int:
-    """Return the most bytes of `KendallTouch` beside what `joint_bytes` says."""
+def deletion_bytes(n_pairs: int, n_clusters: int, *, bins: int) -> int:
+    """Return the most bytes of `KendallDeletions` beside what `joint_bytes` says."""
     return n_pairs * (4 * bins**2 + 16 * n_clusters) + 8 * n_clusters + 16 * PANEL_ENTRIES
 
 
 @dataclass(slots=True)
-class TauTouch:
+class TauDeletions:
     """Running sums of the agreement of entries with all entries."""
 
     sizes: NDArray[np.int64]
     """(cluster,): rows."""
-    touching: NDArray[np.float64]
+    leaving: NDArray[np.float64]
     """(pair, cluster): over entries with a row in the cluster, once for each of its rows there."""
     within: NDArray[np.float64]
     """(pair, cluster): over entries with both rows in the cluster."""
 
 
-class KendallTouch:
+class KendallDeletions:
     """Tau-a with each cluster left out (an `Accumulator` of tiles)."""
 
     def __init__(
@@ -60,12 +60,12 @@ class KendallTouch:
             agreeing /= self.n_entries
             self._tables.append(agreeing.astype(np.float32).reshape(-1))
 
-    def start(self) -> TauTouch:
+    def start(self) -> TauDeletions:
         """Return the sums of no tiles."""
         shape = len(self._tables), self.n_clusters
-        return TauTouch(np.zeros(self.n_clusters, np.int64), np.zeros(shape), np.zeros(shape))
+        return TauDeletions(np.zeros(self.n_clusters, np.int64), np.zeros(shape), np.zeros(shape))
 
-    def update(self, state: TauTouch, tile: Tile) -> TauTouch:
+    def update(self, state: TauDeletions, tile: Tile) -> TauDeletions:
         """Absorb a tile."""
         for panel, places in self.look.panels(tile):
             rows, columns = panel.row_clusters, panel.column_clusters
@@ -79,21 +79,21 @@ class KendallTouch:
                     agreeing = xp.triu(agreeing, k=1)
                 by_row = to_host(xp.sum(agreeing, axis=1, dtype=xp.float64))
                 by_column = to_host(xp.sum(agreeing, axis=0, dtype=xp.float64))
-                state.touching[p] += np.bincount(rows, by_row, self.n_clusters)
-                state.touching[p] += np.bincount(columns, by_column, self.n_clusters)
+                state.leaving[p] += np.bincount(rows, by_row, self.n_clusters)
+                state.leaving[p] += np.bincount(columns, by_column, self.n_clusters)
                 if shared is not None:
                     inside = (to_host(agreeing) * shared).sum(axis=1, dtype=np.float64)
                     state.within[p] += np.bincount(rows, inside, self.n_clusters)
         return state
 
-    def merge(self, state: TauTouch, other: TauTouch) -> TauTouch:
+    def merge(self, state: TauDeletions, other: TauDeletions) -> TauDeletions:
         """Add the sums of other tiles."""
         state.sizes += other.sizes
-        state.touching += other.touching
+        state.leaving += other.leaving
         state.within += other.within
         return state
 
-    def finish(self, state: TauTouch) -> list[NDArray[np.float64]]:
+    def finish(self, state: TauDeletions) -> list[NDArray[np.float64]]:
         """Return tau-a of every pair of spaces with each cluster left out, (cluster,).
 
         For `jackknife.jackknife`, less clusters without rows. NaN where fewer than two entries are
@@ -104,11 +104,11 @@ class KendallTouch:
         left = self.n_entries - gone
         pairs = left * (left - 1) / 2
         deleted = []
-        for balance, touching, within in zip(
-            self._balances, state.touching, state.within, strict=True
+        for balance, leaving, within in zip(
+            self._balances, state.leaving, state.within, strict=True
         ):
             tau = balance / (self.n_entries * (self.n_entries - 1) / 2)
-            agreeing = touching - within  # with all entries, as shares of them
+            agreeing = leaving - within  # with all entries, as shares of them
             with np.errstate(invalid="ignore", divide="ignore"):
                 mean = agreeing * (self.n_entries / (self.n_entries - 1)) / gone
                 among = gone * (gone - 1) / 2 * np.clip(2 * mean - tau, -1, 1)

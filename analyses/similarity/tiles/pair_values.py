@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from layerlake.analyses.similarity.estimates import Estimate, ends_of, rsa_estimates
 from layerlake.analyses.similarity.features.dissimilarity import (
     along,
+    leaving_along,
     line_of_tiles,
     pairs_along,
-    touching_along,
 )
 from layerlake.analyses.similarity.features.moment_state import Pair
 from layerlake.analyses.similarity.features.rsa_value import (
@@ -165,7 +165,7 @@ class _Work:
         question = self.job.question
         return value_of(
             found.sums,
-            found.touching,
+            found.leaving,
             interval=question.interval if self.job.clustered else "none",
             confidence=question.confidence,
             kernel=self.job.kernel.name,
@@ -201,7 +201,7 @@ class _Work:
         question = self.job.question
         lines = [line_of_tiles(kernel) for kernel in self.tiles.kernels]
         for s, t in self.pairs:
-            sums, touching = found[s, t]
+            sums, leaving = found[s, t]
             flat = varying(sums, question.precision, (self.tiles.centres[s], self.tiles.centres[t]))
             constant = [
                 self.names[u]
@@ -209,12 +209,12 @@ class _Work:
                 if not self.tiles.varies[u] or (not varies and question.score == "pearson")
             ]
             if question.score == "cosine":
-                if touching is not None:
-                    touching = touching_along(touching, sums, lines[s], lines[t])
+                if leaving is not None:
+                    leaving = leaving_along(leaving, sums, lines[s], lines[t])
                 sums = pairs_along(sums, lines[s], lines[t])
-            if self.deletions is not None and touching is not None and not constant:
-                self.deletions[s, t] = deleted_values(sums, touching, question.score)
-            value = self._valued((s, t), PairedSums(sums, touching), constant)
+            if self.deletions is not None and leaving is not None and not constant:
+                self.deletions[s, t] = deleted_values(sums, leaving, question.score)
+            value = self._valued((s, t), PairedSums(sums, leaving), constant)
             notes = list(value.notes)
             if resamples is not None and not constant:
                 from layerlake.analyses.similarity.tiles.resampled_clusters import bootstrap_value
@@ -254,7 +254,7 @@ class _Work:
         for s, t in self.pairs:
             value, bound = spearman_value(
                 found[s, t].sums,
-                found[s, t].touching,
+                found[s, t].leaving,
                 (tables[s], tables[t]),
                 names=(self.names[s], self.names[t]),
                 interval=question.interval if self.job.clustered else "none",
@@ -272,7 +272,7 @@ class _Work:
             QuantileBins,
             tau_of,
         )
-        from layerlake.analyses.similarity.tiles.kendall_deletions import KendallTouch
+        from layerlake.analyses.similarity.tiles.kendall_deletions import KendallDeletions
 
         question, pairs = self.job.question, list(self.pairs)
         bins = [QuantileBins.of(histogram) for histogram in histograms]
@@ -281,8 +281,8 @@ class _Work:
         )
         deleted: list[NDArray[np.float64] | None] = [None] * len(pairs)
         if self.job.clustered:
-            touch = KendallTouch(bins, pairs, joints, self.tiles.n_clusters)
-            (deleted,) = run_tiles(self.tiles, [touch], self.resources, self.report)
+            deletion = KendallDeletions(bins, pairs, joints, self.tiles.n_clusters)
+            (deleted,) = run_tiles(self.tiles, [deletion], self.resources, self.report)
         left = np.bincount(self.tiles.clusters, minlength=self.tiles.n_clusters) > 0
         flat = self._flat(histograms)
         for pair, joint, without in zip(pairs, joints, deleted, strict=True):

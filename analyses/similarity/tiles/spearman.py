@@ -182,7 +182,7 @@ def spearman_bound(r: float, left: RankTable, right: RankTable) -> float:
 
 def spearman_value(
     sums: PairSums,
-    touching: NDArray[np.float64] | None,
+    leaving: NDArray[np.float64] | None,
     tables: tuple[RankTable, RankTable],
     *,
     names: tuple[str, str],
@@ -195,7 +195,7 @@ def spearman_value(
 
     Parameters
     ----------
-    sums, touching
+    sums, leaving
         As `rsa_value.value_of` takes them, of ranks.
     tables
         In which the ranks were looked up.
@@ -217,7 +217,7 @@ def spearman_value(
     value = value_of(
         # Equal ranks do not mean that the spaces are equal.
         replace(sums, same=False),
-        touching,
+        leaving,
         interval=interval,
         confidence=confidence,
         kernel=kernel,

@@ -1,6 +1,6 @@
 """Sums over pairs of rows from tiles: Pearson and cosine comparisons under any kernel.
 
-What `moments` and `touching` get from features in two passes, for kernels that have none or few
+What `moments` and `leaving` get from features in two passes, for kernels that have none or few
 rows, in one. Tiles are worked on strip by strip, so that a strip and its products stay in the
 cache, and what is summed in the precision of the tiles is a row or a column of a strip; float64
 sees the rest. A kernel without features is measured from its mean first (`centres`), or those sums
@@ -44,7 +44,7 @@ class PairedSums(NamedTuple):
     """What `rsa_value.value_of` takes for one pair of spaces."""
 
     sums: PairSums
-    touching: NDArray[np.float64] | None
+    leaving: NDArray[np.float64] | None
     """(5, cluster): k, l, kk, ll, kl over ordered pairs (i, j) of two rows with i in the cluster;
     None where it was not asked for."""
 
@@ -55,7 +55,7 @@ class TileSumState:
 
     totals: NDArray[np.float64]
     """(quantity,): k of every space, then k l of every pair."""
-    touching: NDArray[np.float64]
+    leaving: NDArray[np.float64]
     """(quantity, cluster): over pairs with a row in the cluster, once for each of its rows there;
     no clusters where there are no intervals."""
     within: NDArray[np.float64]
@@ -133,14 +133,14 @@ class TileSums:
                 _to_clusters(state.within, inside, tile.row_clusters[lo:hi])
         if self.intervals:
             state.totals += rows.sum(axis=1)
-            _to_clusters(state.touching, rows, tile.row_clusters)
-            _to_clusters(state.touching, columns, tile.column_clusters)
+            _to_clusters(state.leaving, rows, tile.row_clusters)
+            _to_clusters(state.leaving, columns, tile.column_clusters)
         return state
 
     def merge(self, state: TileSumState, other: TileSumState) -> TileSumState:
         """Add the sums of other tiles."""
         state.totals += other.totals
-        state.touching += other.touching
+        state.leaving += other.leaving
         state.within += other.within
         state.own += other.own
         state.sizes += other.sizes
@@ -184,7 +184,7 @@ class TileSums:
                     (norms[0], norms[1]),
                     s == t or state.same[s, t],
                 ),
-                six(s, t, touched, state.touching)[1:] if self.intervals else None,
+                six(s, t, touched, state.leaving)[1:] if self.intervals else None,
             )
         return found
 

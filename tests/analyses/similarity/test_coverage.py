@@ -82,9 +82,9 @@ def six_between(sums: ClusterSums, v: int) -> tuple[NDArray[np.float64], NDArray
     """Return the sums over pairs between clusters, (6,), and those that touch each, (6, cluster)."""
     counts = sums.pairs + sums.pairs.T - 2 * np.diag(np.diagonal(sums.pairs))
     rows = [counts.sum(axis=1)]
-    rows += [sums.touching(key) - sums.within(key) for key in (0, v, (0, 0), (v, v), (0, v))]
-    touching = np.stack(rows)
-    return touching.sum(axis=1), touching
+    rows += [sums.leaving(key) - sums.within(key) for key in (0, v, (0, 0), (v, v), (0, v))]
+    leaving = np.stack(rows)
+    return leaving.sum(axis=1), leaving
 
 
 def truth_of(scenario: Scenario, n_draws: int) -> NDArray[np.float64]:
@@ -113,9 +113,9 @@ def simulate(scenario: Scenario, n_draws: int, seed: int) -> dict[str, float]:
         resamples = resampled(sums, draw_clusters(sums.sizes, 400, draw))
         deleted, errors = [], []
         for v in (1, 2):
-            total, touching = six_between(sums, v)
+            total, leaving = six_between(sums, v)
             r = float(correlation(total))
-            without = correlation(total[:, None] - 2 * touching)
+            without = correlation(total[:, None] - 2 * leaving)
             deleted.append((r, without))
             taken = correlation(resamples.between(0, v))
             errors.append(np.sqrt((len(without) - 1) * np.var(np.arctanh(without))))

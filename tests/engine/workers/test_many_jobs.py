@@ -172,16 +172,16 @@ def test_a_result_that_cannot_be_sent_is_a_failure() -> None:
 
 
 def test_a_job_that_cannot_be_sent_is_refused_before_any_begins(tmp_path: Path) -> None:
-    def touching(job: Any, progress: Progress, stopped: Stopped) -> None:
+    def leaving(job: Any, progress: Progress, stopped: Stopped) -> None:
         (tmp_path / "begun").touch()
 
     jobs = [1, threading.Lock()]
     with pytest.raises(JobNotSent, match=r"^job 2 cannot be sent to another process; give") as one:
-        list(finished(jobs, touching, scheduler="processes", workers=1))
+        list(finished(jobs, leaving, scheduler="processes", workers=1))
     assert one.value.number == 1
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(JobNotSent, match=r"^job 2 "):
-        list(finished(iter([*jobs, NoJob.LEFT]).__next__, touching, scheduler="processes"))
+        list(finished(iter([*jobs, NoJob.LEFT]).__next__, leaving, scheduler="processes"))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from layerlake.analyses.similarity.compared_rows import COMPARISON
-from layerlake.analyses.similarity.features.cluster_deletions import ClusterTouch, Touching
+from layerlake.analyses.similarity.features.cluster_deletions import ClusterDeletions, LeavingSums
 from layerlake.analyses.similarity.features.kernels import KERNELS, frame_of
 from layerlake.analyses.similarity.features.moment_state import MomentState
 from layerlake.analyses.similarity.features.moments import GroupMoments, pair_sums
@@ -95,7 +95,7 @@ class Passes:
         clusters = np.repeat(np.arange(len(LENGTHS)), LENGTHS)
         return select_rows(self.spaces, self.rows, clusters, ["base", "near", "far"], COMPARISON)
 
-    def loop(self) -> tuple[MomentState, Touching]:
+    def loop(self) -> tuple[MomentState, LeavingSums]:
         """Run both passes here."""
 
         def prepared() -> Iterator[Any]:
@@ -103,12 +103,12 @@ class Passes:
                 yield self.preparation(block)
 
         (state,) = run_pass(prepared(), [self.moments])
-        (touching,) = run_pass(prepared(), [ClusterTouch(self.copied(state), "float32")])
-        return state, touching
+        (leaving,) = run_pass(prepared(), [ClusterDeletions(self.copied(state), "float32")])
+        return state, leaving
 
     def shared(
         self, scheduler: str | None, on_progress: Any = None
-    ) -> tuple[MomentState, Touching]:
+    ) -> tuple[MomentState, LeavingSums]:
         """Run both passes on workers."""
 
         def run(accumulator: Any) -> Any:
@@ -123,7 +123,7 @@ class Passes:
             )[0]
 
         state = run(self.moments)
-        return state, run(ClusterTouch(self.copied(state), "float32"))
+        return state, run(ClusterDeletions(self.copied(state), "float32"))
 
     def copied(self, state: MomentState) -> MomentState:
         """Return a copy: the second pass gives up the moments of the first."""
@@ -138,12 +138,14 @@ def passes(request: pytest.FixtureRequest, spaces: tuple[Space, ...]) -> Passes:
 
 
 @pytest.fixture(scope="module")
-def expected(passes: Passes) -> tuple[MomentState, Touching]:
+def expected(passes: Passes) -> tuple[MomentState, LeavingSums]:
     """What a loop in this process makes of them."""
     return passes.loop()
 
 
-def check(found: tuple[MomentState, Touching], expected: tuple[MomentState, Touching]) -> None:
+def check(
+    found: tuple[MomentState, LeavingSums], expected: tuple[MomentState, LeavingSums]
+) -> None:
     """Hold the sums of both passes to those of the loop, relative to the largest of their kind."""
     pairs, others = pair_sums(found[0]), pair_sums(expected[0])
     for pair in PAIRS:
@@ -158,7 +160,7 @@ def check(found: tuple[MomentState, Touching], expected: tuple[MomentState, Touc
 @pytest.mark.parametrize("scheduler", [None, "threads", "processes", "cluster"])
 def test_every_scheduler_equals_the_loop(
     passes: Passes,
-    expected: tuple[MomentState, Touching],
+    expected: tuple[MomentState, LeavingSums],
     scheduler: str | None,
     request: pytest.FixtureRequest,
 ) -> None:

@@ -159,7 +159,7 @@ def test_sums_for_every_two_clusters_are_those_that_touch_and_lie_within_each() 
     np.fill_diagonal(product, 0)
     for g in range(len(SIZES)):
         rows = clusters == g
-        assert sums.touching((0, 1))[g] == pytest.approx(product[rows].sum())
+        assert sums.leaving((0, 1))[g] == pytest.approx(product[rows].sum())
         assert sums.within((0, 1))[g] == pytest.approx(product[np.ix_(rows, rows)].sum())
 
 

@@ -20,7 +20,7 @@ from layerlake.analyses.similarity.tiles.kendall import (
     joint_bytes,
     tau_of,
 )
-from layerlake.analyses.similarity.tiles.kendall_deletions import KendallTouch, touch_bytes
+from layerlake.analyses.similarity.tiles.kendall_deletions import KendallDeletions, deletion_bytes
 from layerlake.analyses.similarity.tiles.tile import Tile
 from layerlake.analyses.statistics.jackknife import jackknife
 from layerlake.engine.passes.blocks import run_pass
@@ -176,14 +176,14 @@ def test_intervals_are_nearly_those_of_clusters_left_out(library: str, lengths: 
     binned = [QuantileBins.of(histogram) for histogram in histograms]
     pairs = [(0, 1), (1, 2)]
     joints = run_pass(tiles, [JointHistograms(binned, pairs)])[0]
-    touch = KendallTouch(binned, pairs, joints, len(lengths))
-    one, other = touch.start(), touch.start()
+    deletion = KendallDeletions(binned, pairs, joints, len(lengths))
+    one, other = deletion.start(), deletion.start()
     for k, tile in enumerate(tiles):
         if k % 2:
-            one = touch.update(one, tile)
+            one = deletion.update(one, tile)
         else:
-            other = touch.update(other, tile)
-    found = touch.finish(touch.merge(one, other))
+            other = deletion.update(other, tile)
+    found = deletion.finish(deletion.merge(one, other))
     for (s, t), joint, deleted in zip(pairs, joints, found, strict=True):
         exact = deleted_by_hand(matrices[s], matrices[t], clusters)
         moved = np.abs(exact - tau_a(matrices[s], matrices[t])).max()
@@ -200,14 +200,14 @@ def test_without_a_cluster_of_all_but_one_row_nothing_is_left() -> None:
     tiles = [replace(cut_tiles(matrices, 12)[0], row_clusters=clusters, column_clusters=clusters)]
     binned = [QuantileBins.of(h) for h in run_pass(tiles, [KernelHistograms(["a", "b"])])[0]]
     joints = run_pass(tiles, [JointHistograms(binned, [(0, 1)])])[0]
-    deleted = run_pass(tiles, [KendallTouch(binned, [(0, 1)], joints, 2)])[0][0]
+    deleted = run_pass(tiles, [KendallDeletions(binned, [(0, 1)], joints, 2)])[0][0]
     assert np.isnan(deleted[0])
     exact = tau_a(*(matrix[:11, :11] for matrix in matrices))
     assert deleted[1] == pytest.approx(exact, abs=0.05)
 
 
-@pytest.mark.parametrize("touching", [False, True])
-def test_memory_stays_within_what_was_said(touching: bool) -> None:
+@pytest.mark.parametrize("leaving", [False, True])
+def test_memory_stays_within_what_was_said(leaving: bool) -> None:
     matrices = related(400, 5)
     tiles = cut_tiles(matrices, 200)
     histograms = run_pass(tiles, [KernelHistograms(["a", "b", "c"], 2**16)])[0]
@@ -217,8 +217,8 @@ def test_memory_stays_within_what_was_said(touching: bool) -> None:
         joints = run_pass(tiles, [JointHistograms(binned, PAIRS)])[0]
         for joint, (s, t) in zip(joints, PAIRS, strict=True):
             tau_of(joint, binned[s], binned[t])
-        if touching:
-            run_pass(tiles, [KendallTouch(binned, PAIRS, joints, 400)])
+        if leaving:
+            run_pass(tiles, [KendallDeletions(binned, PAIRS, joints, 400)])
 
     tracemalloc.start()
     try:
@@ -227,6 +227,6 @@ def test_memory_stays_within_what_was_said(touching: bool) -> None:
     finally:
         tracemalloc.stop()
     stated = joint_bytes(3, len(PAIRS), 200, bins=512, most_cells=2**16)
-    if touching:
-        stated += touch_bytes(len(PAIRS), 400, bins=512)
+    if leaving:
+        stated += deletion_bytes(len(PAIRS), 400, bins=512)
     assert 0.6 * stated <= peak <= stated

@@ -16,7 +16,7 @@ from scipy.spatial.distance import cdist
 
 from layerlake.analyses.similarity.comparing.compare_arrays import compare_arrays
 from layerlake.analyses.similarity.estimates import rsa_estimates
-from layerlake.analyses.similarity.features.dissimilarity import pairs_along, touching_along
+from layerlake.analyses.similarity.features.dissimilarity import leaving_along, pairs_along
 from layerlake.analyses.similarity.features.moment_state import Pair
 from layerlake.analyses.similarity.features.rsa_value import (
     RsaValue,
@@ -96,7 +96,7 @@ def summed(tiles: TilePass, pairs: list[Pair], intervals: bool = True) -> dict[P
 def valued(tiles: TilePass, found: PairedSums, kernel: str, score: str = "pearson") -> RsaValue:
     """Turn sums into a value."""
     return value_of(
-        found.sums, found.touching, interval="cluster", score=score, confidence=0.95, kernel=kernel
+        found.sums, found.leaving, interval="cluster", score=score, confidence=0.95, kernel=kernel
     )  # fmt: skip
 
 
@@ -177,8 +177,8 @@ def test_sums_are_those_of_whole_matrices(kernel: str) -> None:
     np.testing.assert_allclose(sums.own, six(~apart), **same)
     within = [six(apart & together & (clusters == g)[:, None]) for g in groups]
     np.testing.assert_allclose(sums.within, np.transpose(within), **same)
-    touching = [six(apart & (clusters == g)[:, None])[1:] for g in groups]
-    np.testing.assert_allclose(found.touching, np.transpose(touching), **same)
+    leaving = [six(apart & (clusters == g)[:, None])[1:] for g in groups]
+    np.testing.assert_allclose(found.leaving, np.transpose(leaving), **same)
     assert (sums.sizes == np.bincount(clusters)).all()
     assert not sums.same
 
@@ -208,9 +208,9 @@ def test_the_cosine_of_kernels() -> None:
         found = summed(tiles, [(0, 1)])[0, 1]
         # The kernels as they are, scale * (entry + constant): what a dissimilarity is a line of.
         lines = [(own.scale * own.constant, own.scale) for own in tiles.kernels]
-        assert found.touching is not None
+        assert found.leaving is not None
         raw = PairedSums(
-            pairs_along(found.sums, *lines), touching_along(found.touching, found.sums, *lines)
+            pairs_along(found.sums, *lines), leaving_along(found.leaving, found.sums, *lines)
         )
         value = valued(tiles, raw, kernel, score="cosine")
         k, l = (
@@ -276,7 +276,7 @@ def test_any_panels_and_merging_give_the_same(
                     rtol=1e-9, atol=1e-11 * size,
                 )  # fmt: skip
             np.testing.assert_allclose(
-                found[pair].touching, known[pair].touching, rtol=1e-9, atol=1e-11 * size
+                found[pair].leaving, known[pair].leaving, rtol=1e-9, atol=1e-11 * size
             )
 
 
@@ -292,7 +292,7 @@ def test_without_intervals_there_is_nothing_by_cluster_but_what_r_between_takes(
     tiles = opened(arrays, clusters_of(60), "euclidean", 33, "float64")
     some, all_ = (summed(tiles, pairs, intervals=x) for x in (False, True))
     for pair in pairs:
-        assert some[pair].touching is None
+        assert some[pair].leaving is None
         for name in ("total", "within", "own", "norms"):
             one, other = (getattr(z[pair].sums, name) for z in (some, all_))
             np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-9)
