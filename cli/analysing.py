@@ -21,14 +21,14 @@ SHARED: Final[dict[str, Decorator]] = {
         multiple=True,
         metavar="NAME",
         shell_complete=corpora,
-        help="Whose activations; several times for several  [default: the only one with any]",
+        help="Corpus to analyse; repeat for several  [default: the only one with activations]",
     ),
     "site": click.option(
         "--site",
         default="resid",
         show_default=True,
         shell_complete=sites,
-        help="Where in a block; resid is its output.",
+        help="Site in each block; resid is the block output.",
     ),
     "unit": unit_option(
         "piece",
@@ -39,7 +39,8 @@ SHARED: Final[dict[str, Decorator]] = {
         "tokenizers share, or a whole example  [default: piece, or the only one there is]",
     ),
     "rows": click.option(
-        "--rows", help="How many, or all  [default: 5000, or all where there are fewer]"
+        "--rows",
+        help="Number of rows to sample, or all  [default: 5000, or all if there are fewer]",
     ),
     "seed": click.option(
         "--seed",
@@ -50,13 +51,17 @@ SHARED: Final[dict[str, Decorator]] = {
     ),
     "specials": click.option("--specials", is_flag=True, help="Include special pieces."),
     "confidence": click.option(
-        "--confidence", type=float, default=0.95, show_default=True, help="Of the intervals."
+        "--confidence",
+        type=float,
+        default=0.95,
+        show_default=True,
+        help="Nominal coverage of the confidence intervals.",
     ),
     "memory": click.option(
         "--memory",
         default="4GiB",
         show_default=True,
-        help="Most that may be held; more is refused.",
+        help="Memory limit; an analysis that needs more is refused before it starts.",
     ),
     "device": click.option(
         "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
@@ -73,13 +78,18 @@ SHARED: Final[dict[str, Decorator]] = {
         "--dry-run", is_flag=True, help="Show what would be read, held and computed, and stop."
     ),
     "verified": click.option(
-        "--verified", is_flag=True, help="Compare what is read with its checksums; implies --fresh."
+        "--verified",
+        is_flag=True,
+        help="Check every row that is read against its checksum; implies --fresh.",
     ),
     "fresh": click.option(
-        "--fresh", is_flag=True, help="Compute though the lake holds the answer."
+        "--fresh", is_flag=True, help="Recompute even if the lake holds the cached result."
     ),
     "out": click.option(
-        "--out", metavar="FILE", shell_complete=files, help="Also write it: .csv or .json."
+        "--out",
+        metavar="FILE",
+        shell_complete=files,
+        help="Also write the result to a .csv or .json file.",
     ),
 }
 """Options of comparisons and of profiles, by their names."""

@@ -34,16 +34,16 @@ _OPTIONS: Final[Sequence[Decorator]] = (
         multiple=True,
         metavar="NAME",
         shell_complete=variants,
-        help="What to compare; several times for several  [default: all others]",
+        help="Variant to compare; repeat for several  [default: all others]",
     ),
     layers_option(),
     click.option(
         "--reference-layer",
         type=int,
         metavar="L",
-        help="This layer of the reference with every layer of all.",
+        help="Compare this layer of the reference with every layer of every variant.",
     ),
-    click.option("--all-pairs", is_flag=True, help="Every space with every other one."),
+    click.option("--all-pairs", is_flag=True, help="Compare every space with every other one."),
     SHARED["site"],
     SHARED["unit"],
     pooling_option(),
@@ -73,7 +73,11 @@ _OPTIONS: Final[Sequence[Decorator]] = (
     ),
     SHARED["confidence"],
     click.option(
-        "--resamples", type=int, default=1000, show_default=True, help="Of --interval bootstrap."
+        "--resamples",
+        type=int,
+        default=1000,
+        show_default=True,
+        help="Number of bootstrap resamples (with --interval bootstrap).",
     ),
     click.option(
         "--differences", is_flag=True, help="Also compare variants with one another, in pairs."
@@ -86,10 +90,12 @@ _OPTIONS: Final[Sequence[Decorator]] = (
         help="Test r_between of rsa by this many permutations of examples, as 999.",
     ),
     click.option(
-        "--seeds", is_flag=True, help="Also average variants that differ in their seed alone."
+        "--seeds", is_flag=True, help="Also average over variants that differ only in their seed."
     ),
     click.option(
-        "--ceilings", is_flag=True, help="Also the noise ceilings of variants that so differ."
+        "--ceilings",
+        is_flag=True,
+        help="Also compute noise ceilings across variants that differ only in their seed.",
     ),
     click.option(
         "--method",
@@ -108,7 +114,7 @@ _OPTIONS: Final[Sequence[Decorator]] = (
         type=int,
         default=10,
         show_default=True,
-        help="mutual-knn, cknna: of each row.",
+        help="Number of neighbours of each row (mutual-knn and cknna).",
     ),
     SHARED["memory"],
     SHARED["device"],
@@ -118,7 +124,10 @@ _OPTIONS: Final[Sequence[Decorator]] = (
     SHARED["verified"],
     SHARED["fresh"],
     click.option(
-        "--plot", metavar="FILE", shell_complete=files, help="Draw it: .png, .svg or .pdf."
+        "--plot",
+        metavar="FILE",
+        shell_complete=files,
+        help="Plot the result to a .png, .svg or .pdf file.",
     ),
     click.option(
         "--plot-kind",
