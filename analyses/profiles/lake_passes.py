@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from layerlake.analyses.profiles.profile_sums import Profile
 from layerlake.analyses.profiles.question import LakeProfile
-from layerlake.analyses.profiles.space_profile import block_of, groups_of, profile_selected
+from layerlake.analyses.profiles.space_profile import groups_of, plan_pass, profile_selected
 from layerlake.analyses.questions.rows import Rows, draw_rows
 from layerlake.analyses.results.profile import ProfileResult
 from layerlake.analyses.results.profile_measures import SHARES
@@ -64,7 +64,7 @@ class ProfilePasses:
             found += Forecast(
                 rows=selected.n_rows * len(hiddens),
                 passes=1,
-                held=block_of(selected, wide)[1].needed,
+                held=plan_pass(selected, wide).memory.needed,
                 read=read,
                 seconds=seconds,
             )
@@ -74,7 +74,7 @@ class ProfilePasses:
         """Run the passes and return their records."""
         shares = self._shares()
         for share in shares:  # refused before anything is read
-            block_of(share.selected, self.question.resources)
+            plan_pass(share.selected, self.question.resources)
         found: dict[Key, tuple[Profile, Counts]] = {}
         total = sum(len(share.keys) * share.selected.n_rows for share in shares)
         with progress(f"profile of {self.chosen.corpus}", total, "rows") as stage:
@@ -114,13 +114,15 @@ class ProfilePasses:
         shares = []
         for group in self._groups():
             rows = draw_rows(self.lake, self.chosen.corpus, group.values(), self.question.draw)
-            left = [*group]
-            while left:
-                count = 1 if self.question.resources.scheduler is None else len(left)
-                while count > 1 and not self._fits(self._selected(left[:count], rows)):
+            keys, whole = tuple(group), self._selected([*group], rows)
+            start = 0
+            while start < len(keys):
+                count = 1 if self.question.resources.scheduler is None else len(keys) - start
+                while count > 1 and not self._fits(whole.only(slice(start, start + count))):
                     count = -(-count // 2)
-                shares.append(_Share(tuple(left[:count]), rows, self._selected(left[:count], rows)))
-                left = left[count:]
+                part = slice(start, start + count)
+                shares.append(_Share(keys[part], rows, whole.only(part)))
+                start += count
         return shares
 
     def _selected(self, keys: Sequence[Key], rows: Rows) -> SelectedRows:
@@ -132,7 +134,7 @@ class ProfilePasses:
     def _fits(self, selected: SelectedRows) -> bool:
         """Say whether a pass over some spaces fits into memory."""
         try:
-            block_of(selected, self.question.resources)
+            plan_pass(selected, self.question.resources)
         except MemoryRefused:
             return False
         return True

@@ -112,15 +112,35 @@ def profile(
 def plan_profile(
     lake: Lake, corpus: str | Iterable[str] | None = None, **settings: Any
 ) -> Forecast:
-    """Say what `profile` would read, hold and take; the parameters are its own.
+    """Forecast what `profile` would read, hold and take, without reading more than a block.
+
+    Parameters
+    ----------
+    lake, corpus
+        As `profile`.
+    **settings
+        All other parameters of `profile`, with its defaults.
+
+    Returns
+    -------
+    Forecast
+        `rows` gone through, `passes`, bytes `read` and `held` at the peak of this machine, and
+        `seconds` on one core at the speed of a short trial. Forecasts add up.
 
     Raises
     ------
     InvalidInput, NameNotFound, SetIncomplete, MemoryRefused
         As `profile`.
+
+    Examples
+    --------
+    >>> import layerlake as ll
+    >>> lake = ll.open_lake("lake")
+    >>> print(ll.plan_profile(lake, "wiki", rows="all", scheduler="threads").table())
     """
     require_lake(lake)
     given = inspect.signature(profile).bind(lake, corpus, **settings).arguments
+    check_progress(given.get("progress", automatic))
     values = {
         "spaces": filled(SpaceChoice, given),
         "draw": filled(RowDraw, given),

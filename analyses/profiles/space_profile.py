@@ -7,7 +7,7 @@ the covariance.
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from layerlake.analyses.profiles.row_lengths import (
     NORM_BYTES,
 )
 from layerlake.analyses.statistics.group_jackknife import GROUPS, even_groups
-from layerlake.engine.memory import DEFAULT_ALLOWED_BYTES, MemoryPlan, parse_bytes
+from layerlake.engine.memory import DEFAULT_ALLOWED_BYTES, MemoryPlan, parse_bytes, require
 from layerlake.engine.passes.arrays import (
     Array,
 )
@@ -27,7 +27,8 @@ from layerlake.engine.passes.resources import BLOCK_ROWS, Resources
 from layerlake.engine.passes.selected_rows import ArraySpace, SelectedRows, value_bytes
 from layerlake.engine.passes.shared_pass import SharedPass, as_read
 from layerlake.engine.settings import check_confidence
-from layerlake.engine.workers.schedulers import cut_parts, plan_workers
+from layerlake.engine.workers.scheduler_names import scheduler_named
+from layerlake.engine.workers.schedulers import cut_parts, plan_workers, worker_bytes
 from layerlake.store.errors import InvalidInput, is_a
 
 _OBJECTS: Final = 2**17
@@ -168,14 +169,14 @@ def profile_selected(
     WorkersFailed
         Workers are asked for that do not answer.
     """
-    step, plan = block_of(selected, resources, block_rows)
-    n_rows, count = selected.n_rows, len(selected.spaces)
+    plan = plan_pass(selected, resources, block_rows)
+    step, n_rows, count = plan.block_rows, selected.n_rows, len(selected.spaces)
     cuts = [(at, min(at + step, n_rows)) for at in range(0, n_rows, step)]
     if not cuts:
         raise InvalidInput("a profile needs at least one row, and there are none")
     sums = [ProfileSums(s, selected.row_names, groups, confidence) for s in range(count)]
     placed = replace(selected, spaces=spaces_on(resources.device, selected.spaces))
-    shared: SharedPass[Block] = SharedPass(placed, cuts, resources, needed=plan.needed)
+    shared: SharedPass[Block] = SharedPass(placed, cuts, resources, needed=plan.worker_bytes)
 
     def report(rows: int) -> None:
         """Report the rows of every space."""
@@ -228,15 +229,31 @@ def groups_of(clusters: NDArray[Any] | None, n_rows: int) -> NDArray[np.int64] |
     return np.repeat(even_groups(lengths), lengths)
 
 
-def block_of(
+class PassPlan(NamedTuple):
+    """How a pass that profiles spaces is made."""
+
+    block_rows: int
+    """Rows read at a time."""
+    memory: MemoryPlan
+    """What this machine holds."""
+    worker_bytes: int
+    """Bytes that a worker of a cluster needs; 0 where the pass runs here."""
+
+    @property
+    def needed(self) -> int:
+        """Bytes that the machine needs that needs most."""
+        return max(self.memory.needed, self.worker_bytes)
+
+
+def plan_pass(
     selected: SelectedRows, resources: Resources, block_rows: int | None = None
-) -> tuple[int, MemoryPlan]:
-    """Return the rows to read at a time, and what a pass over the spaces holds then.
+) -> PassPlan:
+    """Choose the rows to read at a time, and say what a pass over the spaces holds then.
 
     Parameters
     ----------
     selected, resources
-        As `profile_selected`.
+        As `profile_selected`; on a cluster the memory allowed is that of each worker, too.
     block_rows
         As asked for, None for as many as fit.
 
@@ -248,22 +265,22 @@ def block_of(
         The pass needs more than is allowed.
     """
     what = f"profiling {selected.n_rows} rows of {', '.join(selected.names)}"
+    advice = "allow more memory, or take fewer rows"
     if block_rows is not None:
         if not is_a(block_rows, int, np.integer) or block_rows < 1:
             raise InvalidInput(f"block_rows is {block_rows!r}; give a whole number from 1")
-        plan = _pass_memory(selected, resources, int(block_rows))
-        plan.within(resources.allowed, what, "allow more memory, or give a lower block_rows")
-        return int(block_rows), plan
-    step = BLOCK_ROWS
-    while step > _FEWEST and _pass_memory(selected, resources, step).needed > resources.allowed:
-        step //= 2
-    plan = _pass_memory(selected, resources, step)
-    plan.within(resources.allowed, what, "allow more memory, or take fewer rows")
-    return step, plan
+        step, advice = int(block_rows), "allow more memory, or give a lower block_rows"
+    else:
+        step = BLOCK_ROWS
+        while step > _FEWEST and _planned(selected, resources, step).needed > resources.allowed:
+            step //= 2
+    plan = _planned(selected, resources, step)
+    require(plan.needed, resources.allowed, what, advice)
+    return plan
 
 
-def _pass_memory(selected: SelectedRows, resources: Resources, block_rows: int) -> MemoryPlan:
-    """Say what a pass over several spaces holds, on this machine or on each worker of a cluster."""
+def _planned(selected: SelectedRows, resources: Resources, block_rows: int) -> PassPlan:
+    """Say what a pass over several spaces holds in blocks of so many rows."""
     n_rows = selected.n_rows
     parts: dict[str, int] = {}
     state = 0
@@ -275,14 +292,16 @@ def _pass_memory(selected: SelectedRows, resources: Resources, block_rows: int) 
             ahead = (BLOCKS_HELD - 1) * min(block_rows, n_rows) * hidden * stored
             parts["blocks fetched ahead"] = parts.get("blocks fetched ahead", 0) + ahead
         state += _sums_bytes(hidden) + min(NORM_BYTES, 6 * 16 * n_rows)
-    plan = MemoryPlan(parts)
+    alone = MemoryPlan(parts)
     if resources.scheduler is None:
-        return plan
+        return PassPlan(block_rows, alone, 0)
     n_parts = len(cut_parts([(at, at + 1) for at in range(-(-n_rows // block_rows))]))
-    return plan_workers(
-        plan.needed,
+    here = plan_workers(
+        alone.needed,
         state,
         scheduler=resources.scheduler,
         workers=resources.workers,
         parts=max(n_parts, 1),
     )
+    on_cluster = scheduler_named(resources.scheduler).kind == "cluster"
+    return PassPlan(block_rows, here, worker_bytes(alone.needed, state) if on_cluster else 0)

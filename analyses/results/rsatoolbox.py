@@ -59,8 +59,8 @@ def from_rsatoolbox(given: Any, *, memory: int | str = "1GiB") -> xr.DataArray:
     Returns
     -------
     DataArray
-        Of a dataset, (row, hidden), not copied. Of matrices, (rdm, row, other_row), symmetric with
-        zeros on the diagonal. Descriptors are coordinates (`other_NAME` along `other_row`), or
+        A dataset gives (row, hidden), not copied; matrices give (rdm, row, other_row), symmetric
+        with zeros on the diagonal. Descriptors are coordinates (`other_NAME` along `other_row`), or
         attributes if they describe the whole.
 
     Raises
@@ -74,7 +74,9 @@ def from_rsatoolbox(given: Any, *, memory: int | str = "1GiB") -> xr.DataArray:
     --------
     Write the dataset of a subject into a lake:
 
-    >>> array = ll.from_rsatoolbox(dataset)
+    >>> import layerlake as ll
+    >>> lake = ll.open_lake("lake", mode="a")
+    >>> array = ll.from_rsatoolbox(dataset)  # an rsatoolbox.data.Dataset
     >>> ids = array["stimulus"].to_numpy().tolist()
     >>> with lake.writer("voxels", "subject-1", ids=ids, layers=0) as writer:
     ...     writer.append("resid", 0, array.to_numpy())

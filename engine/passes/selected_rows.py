@@ -1,7 +1,7 @@
 """The rows that a pass goes over, checked: the same stimuli in each of several spaces."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -70,6 +70,12 @@ class SelectedRows:
         """(cluster,): rows of each cluster."""
         lengths: NDArray[np.int64] = np.diff(self.bounds)
         return lengths
+
+    def only(self, places: slice) -> "SelectedRows":
+        """Return the same rows of some of the spaces; what all spaces share is not copied."""
+        return replace(
+            self, spaces=self.spaces[places], rows=self.rows[places], names=self.names[places]
+        )
 
     @property
     def row_names(self) -> "RowNames":

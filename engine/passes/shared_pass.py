@@ -185,13 +185,14 @@ class SharedPass(Generic[P]):
         self, prepare: Callable[[Block], P], cuts: Sequence[Cut] | None, *, keep: bool
     ) -> Iterator[P]:
         """Yield every block, from memory where it was kept."""
-        kept = self._kept if cuts is None else {}
-        chosen = self.cuts if cuts is None else cuts
+        kept, chosen = self._kept, self.cuts if cuts is None else cuts
         spaces, rows = self.selected.spaces, self.selected.rows
         expect_blocks(spaces, rows, [cut for cut in chosen if cut not in kept])
         for cut in chosen:
             # The rows as read die in the call: one block lies in memory prepared, none as read.
-            block = kept.get(cut) or prepare(next(read_blocks(spaces, rows, [cut])))
+            block = kept.get(cut)
+            if block is None:
+                block = prepare(next(read_blocks(spaces, rows, [cut])))
             yield block
             if keep and cut not in kept and self._has_room(block):
                 self._kept[cut] = block

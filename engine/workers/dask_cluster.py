@@ -40,7 +40,7 @@ def reduce_on_cluster(
     States travel and lie pickled: a merge works on copies that are its own, so it may be run again
     over the same states after a worker has died, and the cluster knows how large they are.
     """
-    functions = packed(summarise, "this comparison"), packed(merge, "this comparison")
+    functions = packed(summarise, "the work"), packed(merge, "the work")
     with connected(address) as client:
         check_workers(client, address, resources)
         whole, ticks = _graph(functions, parts, needed, resources)

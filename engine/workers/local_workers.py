@@ -67,7 +67,7 @@ def finished_parts(
         What `summarise` raised, of the first part for which it did.
     """
     if kind == "processes":
-        function = packed(summarise, "this comparison")
+        function = packed(summarise, "the work")
         own = [*environments, *([{}] * (workers - len(environments)))]
         processes = [_Process(function, own[number]) for number in range(workers)]
         runs: list[Callable[[P], S]] = list(processes)

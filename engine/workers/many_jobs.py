@@ -128,6 +128,13 @@ def finished(
             )
     if chosen.kind == "loop":
         return _in_turn(jobs, run, progress)
+    try:
+        packed(run, "the function")
+    except InvalidInput as error:
+        raise InvalidInput(
+            "the function that does the jobs cannot be sent to another process; define it in a "
+            "module, or leave the scheduler out"
+        ) from error
     away = _Away(run, chosen, workers, resources, on_death)
     return _elsewhere(jobs, away, progress, label, unit)
 

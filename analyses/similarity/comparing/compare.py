@@ -213,7 +213,20 @@ def _by_corpus(lake: Lake, comparison: Comparison) -> list[LakeComparison]:
 def plan_compare(
     lake: Lake, corpus: str | Iterable[str] | None = None, **settings: Any
 ) -> ComparisonForecast:
-    """Say what `compare` would read, hold and compute; the parameters are its own.
+    """Forecast what `compare` would read, hold and compute, without reading more than a block.
+
+    Parameters
+    ----------
+    lake, corpus
+        As `compare`.
+    **settings
+        All other parameters of `compare`, with its defaults.
+
+    Returns
+    -------
+    ComparisonForecast
+        Rows, spaces, pairs and passes; the method and why it was chosen; multiply-adds, bytes read
+        and held at the peak of this machine, and seconds on one core.
 
     Raises
     ------
@@ -222,6 +235,7 @@ def plan_compare(
     """
     require_lake(lake)
     given = _signature.bind(lake, corpus, **settings).arguments
+    check_progress(given.get("progress", automatic))
     given["measures"] = measures_of(given.get("measure", "rsa"))
     comparison = Comparison(
         filled(SpaceChoice, given),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -10,7 +12,10 @@ import pytest
 from click.testing import CliRunner
 
 from layerlake.analyses.profiles.profile import plan_profile, profile
+from layerlake.analyses.profiles.space_profile import plan_pass
 from layerlake.cli.main import commands
+from layerlake.engine.passes.resources import Resources
+from layerlake.engine.passes.selected_rows import ArraySpace, select_rows
 from layerlake.engine.progress import silent
 from layerlake.store.errors import InvalidInput, MemoryRefused
 
@@ -81,11 +86,39 @@ def test_passes_of_workers_are_cut_to_the_memory(lake: Any) -> None:
         profile(lake[0], memory=1000, progress=silent)
 
 
+def test_workers_of_a_cluster_are_asked_for_what_each_needs() -> None:
+    rows = np.arange(5000)
+    space = ArraySpace(np.empty((5000, 256), "float32"))
+    selected = select_rows([space] * 3, [rows] * 3, rows, "abc")
+    alone = plan_pass(selected, Resources()).memory.needed
+    away = Resources(scheduler="tcp://127.0.0.1:8786")
+    plan = plan_pass(selected, away)
+    assert plan.memory.needed < alone < plan.worker_bytes
+    assert plan.worker_bytes == alone + plan.memory.needed // 2  # a part, and its pickled state
+    with pytest.raises(MemoryRefused, match=r"^profiling 5000 rows of a, b, c needs"):
+        plan_pass(selected, replace(away, allowed=alone))
+
+
+def test_more_layers_hold_no_more_memory(lake_with: Any) -> None:
+    rng = np.random.default_rng(0)
+    layers = [rng.standard_normal((20_000, 2)).astype("float32") for _ in range(12)]
+    lake = lake_with("wide", {"base": layers}, np.ones(20_000, np.int64))
+    peaks = []
+    for chosen in ("0", "0", "0-11"):  # the first one warms up
+        tracemalloc.start()
+        profile(lake, layers=chosen, rows="all", fresh=True, progress=silent)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[2] < 1.3 * peaks[1]
+    assert peaks[2] < plan_profile(lake, rows="all").held
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"scheduler": "dask"}, "scheduler 'dask' is not one of: threads, processes"),
         ({"workers": 2}, "workers is 2, and only the schedulers threads and processes"),
+        ({"progress": 3}, "progress is 3; give silent, to_terminal"),
         ({"device": "gpu"}, "device 'gpu' is not one of: auto, cpu, cuda, cuda:N"),
     ],
 )

@@ -398,3 +398,14 @@ def test_the_caller_of_a_closed_generator_leaves_no_process() -> None:
     ) as results:
         next(results)
     assert threading.active_count() == before
+
+
+def test_a_function_that_cannot_be_sent_is_refused_before_anything_begins() -> None:
+    lock = threading.Lock()
+
+    def work(job: int, progress: Any, stopped: Any) -> int:
+        with lock:
+            return job
+
+    with pytest.raises(InvalidInput, match=r"^the function that does the jobs cannot be sent"):
+        finished([1], work, scheduler="processes")
