@@ -138,7 +138,7 @@ def test_the_corpus_is_read_and_tokenised_once_and_a_stop_resumes(
     file = tmp_path / "harbour.jsonl"
     file.write_text("".join(json.dumps({"body": text}) + "\n" for text in TEXTS))
     calls = {"read": 0, "cut": 0}
-    read, cut = catalogue.read_corpus, catalogue.tokenize
+    read, cut = catalogue.read_file, catalogue.tokenize
 
     def reading(*args: Any, **kwargs: Any) -> Any:
         calls["read"] += 1
@@ -148,7 +148,7 @@ def test_the_corpus_is_read_and_tokenised_once_and_a_stop_resumes(
         calls["cut"] += 1
         return cut(*args, **kwargs)
 
-    monkeypatch.setattr(catalogue, "read_corpus", reading)
+    monkeypatch.setattr(catalogue, "read_file", reading)
     monkeypatch.setattr(catalogue, "tokenize", cutting)
     seals, seal = [], SetWriter.seal
 
