@@ -41,6 +41,9 @@ NOT_QUICK = {
     "comparisons of whole lakes": {"lake_with"},
     "bootstraps": {"bootstrap"},
     "searches through all trees": {"best_total_by_networkx"},
+    "figures": {"plot", "draw", "savefig"},
+    "models that are built and loaded": {"load_model", "save_bert", "shore_bert", "tiny"},
+    "copies of long runs of rows": {"copy_runs"},
 }
 """What `--quick` leaves out, and the names in the code of a test by which it is known."""
 
