@@ -58,8 +58,9 @@ class Forecast:
 
     def table(self) -> str:
         """Return the forecast as lines for people."""
+        passes = "1 pass" if self.passes == 1 else f"{self.passes:,} passes"
         lines = {
-            "rows": f"{self.rows:,} in {self.passes:,} passes",
+            "rows": f"{self.rows:,} in {passes}",
             "read": format_bytes(self.read),
             "held": format_bytes(self.held),
             "seconds": f"about {self.seconds:.3g}",
