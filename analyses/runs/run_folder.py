@@ -21,6 +21,8 @@ PART: Final = ".part"
 """Ends the names of files that are being written."""
 _BEGUN: Final = re.compile(rf"\.?{re.escape(BEGUN_FILE)}(-[0-9a-f]+)?")
 """That file, and what is left of writing it."""
+_TENSORS_BEGUN: Final = re.compile(r"\.tmp[0-9A-Za-z]{6}")
+"""What is left where a process is killed while safetensors writes a file: it writes aside, too."""
 
 
 class RunFolder:
@@ -119,8 +121,9 @@ class RunFolder:
         try:
             self.work.mkdir(exist_ok=True)
             odd = sorted(file.name for file in self.work.iterdir() if not self._is_own(file))
-            for file in () if odd else self.work.rglob(f"*{PART}"):
-                file.unlink()
+            for file in () if odd else [*self.work.rglob("*")]:
+                if file.name.endswith(PART) or _TENSORS_BEGUN.fullmatch(file.name):
+                    file.unlink()
         except OSError as error:
             raise StorageFailed(
                 f"cannot write {self.work}: {error.strerror}; choose another --out"
@@ -171,4 +174,4 @@ class RunFolder:
 
     def _is_own(self, file: Path) -> bool:
         """Say whether an entry of the work folder is one that the run writes."""
-        return any(names.fullmatch(file.name) for names in (_BEGUN, self._own))
+        return any(names.fullmatch(file.name) for names in (_BEGUN, _TENSORS_BEGUN, self._own))

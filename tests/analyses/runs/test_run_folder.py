@@ -63,6 +63,13 @@ def test_half_written_files_go_when_work_is_taken_up(folder: RunFolder) -> None:
     assert (folder.work / "weights-3.npy").read_bytes() == b"three"
 
 
+def test_what_safetensors_left_half_written_goes_as_well(folder: RunFolder) -> None:
+    left = folder.work / ".tmpmG2wEH"
+    left.touch()
+    folder.begin(DECIDES)
+    assert not left.exists()
+
+
 def test_what_no_run_wrote_is_left_alone(folder: RunFolder) -> None:
     mine = folder.work / f"thesis{PART}"
     mine.write_text("mine")
