@@ -1,4 +1,4 @@
-"""What work would take, said before it is begun; forecasts of several pieces of work add up."""
+"""Forecasts of work: rows, passes, bytes and seconds, which add up over several pieces of work."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Data that is generated: seeded, licensed by nobody, and right by construction."""
+"""Generated data: seeded, free of licences, with annotations that are correct by construction."""

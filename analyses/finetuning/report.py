@@ -1,4 +1,4 @@
-"""What a fine-tuning says of itself."""
+"""The report of a fine-tuning run."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from typing import Any
 
 @dataclass(frozen=True)
 class FinetuneReport:
-    """What was done, or was found done."""
+    """The outcome of a run that was trained now, or found finished."""
 
     folder: str
     task: str
     seed: int
     scores: dict[str, dict[str, float]]
-    """By file that was evaluated on, then by name; each from 0 to 1."""
+    """Scores by evaluation file, then by name; each from 0 to 1."""
     epoch: int
-    """Whose weights were kept, from 1."""
+    """The epoch whose weights were saved, counted from 1."""
     n_steps: int
-    """Updates of the whole training."""
+    """Number of updates of the whole training."""
     n_computed: int
-    """Of these, the ones that were made now; 0 where all was done before."""
+    """Number of updates made by this call; 0 if the run was already finished."""
     n_examples: int
-    """Of the training data."""
+    """Number of training examples."""
     seconds: float
-    """Time spent on all updates and evaluations, stops left out."""
+    """Time spent on updates and evaluations, excluding interruptions."""
     weights_digest: str
-    """Of the encoder, as `layerlake extract` will know it."""
+    """Digest of the encoder's weights, as `layerlake extract` records it."""
     parent: dict[str, Any]
-    """What training began from."""
+    """The model that training started from: source, revision and weights digest."""
     notes: tuple[str, ...] = ()
-    """What a person should know, a sentence each."""
+    """Remarks on the run, one sentence each."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON has it: settings, identity and a record a score."""
+        """Return the `--json` object: settings, identity and one record per score."""
         return {
             "settings": {"task": self.task, "seed": self.seed, "folder": self.folder},
             "identity": {"weights_digest": self.weights_digest, "parent": self.parent},

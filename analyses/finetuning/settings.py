@@ -1,4 +1,4 @@
-"""What is asked of a run, but for its data; see `finetune`."""
+"""The settings of a fine-tuning run, except its data; see `finetune`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from layerlake.analyses.finetuning.tasks.task import Task
 
 KEEP: Final = ("last", "best")
-"""Which epoch's weights are stored."""
+"""Which epoch's weights can be saved."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is asked of a run, but for its data; checked when built."""
+    """The settings of a run, except its data; checked when built."""
 
     task: Task
     model: str
@@ -27,13 +27,13 @@ class Settings:
     out: Path
     """The folder that is written."""
     seed: int
-    """Of the head's weights, the order of the examples and dropout."""
+    """Random seed for the head's weights, the order of the examples and dropout."""
     freeze: int
     """Number of the lowest blocks that are not trained; -1 trains the embeddings too."""
     truncate: int | None
     """Number of blocks that are used; None for all."""
     randomize: int | None
-    """Seed of random weights to begin from; None for those of the model."""
+    """Seed of random initial weights; None for the weights of the model."""
     keep: str
     """One of `KEEP`."""
     recipe: Recipe
@@ -42,7 +42,7 @@ class Settings:
     save_steps: int | None
     """Updates between saved states; None for every epoch and every ten minutes."""
     memory: int | None
-    """In bytes; None for what `run` finds."""
+    """Memory limit in bytes; None for the free memory that `run` finds."""
     device: str
     """`auto`, `cpu` or `cuda[:N]`."""
     trust_remote_code: bool

@@ -1,1 +1,1 @@
-"""One space alone: how its rows are spread."""
+"""Profiles of single spaces: anisotropy, dimensions and norms."""

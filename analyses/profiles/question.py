@@ -1,4 +1,4 @@
-"""What is asked of the spaces of a lake, one at a time, and the answers that the lake holds."""
+"""The question that a profile answers: its spaces, rows, intervals and resources."""
 
 from __future__ import annotations
 

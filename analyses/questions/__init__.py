@@ -1,1 +1,1 @@
-"""What every analysis asks of a lake: which spaces, which rows, and whether it was answered."""
+"""What every analysis needs from a lake: its spaces, its rows, and cached answers."""

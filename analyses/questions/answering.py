@@ -1,4 +1,4 @@
-"""Questions asked of a lake: answered from it where it holds the answer, else computed and kept."""
+"""Answer a question from the lake's cached results, or compute and cache the answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which rows of the spaces: the same stimuli everywhere."""
+"""Choosing rows: the same stimuli in every space."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What analyses return: records, measures, tables, pages, files, and results kept in a lake."""
+"""Results of analyses: records, measures, tables, pages, files, and results cached in a lake."""

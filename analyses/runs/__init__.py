@@ -1,1 +1,1 @@
-"""Work that is resumed: folders, logs and tensor files of runs, teams of processes, grids."""
+"""Resumable work: run folders, logs, tensor files, teams of processes, and grids of runs."""

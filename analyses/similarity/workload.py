@@ -1,4 +1,4 @@
-"""The sizes of a comparison, from which every planner tells bytes and multiply-adds."""
+"""The sizes of a comparison, from which planners compute bytes and multiply-adds."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Intervals and means that no analysis has for itself: jackknife, bootstrap, pairs, seeds."""
+"""Statistics shared by all analyses: jackknife, bootstrap, paired differences, means over seeds."""

@@ -1,4 +1,4 @@
-"""Intervals by drawing whole clusters anew."""
+"""Bootstrap confidence intervals: whole clusters are resampled with replacement."""
 
 from __future__ import annotations
 

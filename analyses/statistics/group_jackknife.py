@@ -1,4 +1,4 @@
-"""Intervals by leaving out groups of clusters, where each deletion is dear (Kott 2001)."""
+"""Jackknife over groups of clusters, for statistics that are costly to recompute (Kott 2001)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Intervals by leaving out clusters, one at a time (Tukey 1958), on a scale without bounds."""
+"""Jackknife over clusters (Tukey 1958), on a transformed scale without bounds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The difference of two numbers of the same rows, with the interval of pairs."""
+"""The difference between two values from the same rows, with a paired confidence interval."""
 
 from __future__ import annotations
 

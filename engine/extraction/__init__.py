@@ -1,1 +1,1 @@
-"""A model run over a corpus: what a run takes, its hooks, its windows and their storage."""
+"""Extraction: running a model over a corpus, capturing activations and storing them by window."""

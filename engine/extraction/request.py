@@ -1,4 +1,4 @@
-"""What is asked of an extraction: the model's form, rows, inputs, places and storage."""
+"""The settings of an extraction: model, rows, inputs, sites and storage."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Variants: weights loaded, random, cut short, merged or live; their blocks, sites and lineage."""
+"""Variants of models: loading, randomising, truncating and merging; blocks, sites and lineage."""

@@ -1,1 +1,1 @@
-"""One pass over blocks of rows: arrays, devices, and the accumulators that share it."""
+"""Passes over blocks of rows: arrays, devices, and the accumulators that share a pass."""

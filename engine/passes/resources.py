@@ -1,4 +1,4 @@
-"""Where a pass runs, and what it may use."""
+"""The resources of a pass: memory, device, scheduler and workers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BLOCK_ROWS: Final = 2048
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """Where a pass runs, and what it may use."""
+    """The memory, device, scheduler and workers of a pass."""
 
     allowed: int = DEFAULT_ALLOWED_BYTES
     """Bytes of memory, of the device where it runs on one."""

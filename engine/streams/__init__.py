@@ -1,1 +1,1 @@
-"""Batches of whole examples, all layers at once: what probes read."""
+"""Batches of whole examples over all layers at once, as probes read them."""

@@ -1,4 +1,4 @@
-"""Labels of rows or of examples: what a corpus says of them, or arrays that people bring."""
+"""Labels of rows or examples: annotations of the corpus, or arrays given by the caller."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Examples into pieces: packings, words and their pieces, batches."""
+"""Tokenization: packings, alignment of words and pieces, and batches."""

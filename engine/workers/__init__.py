@@ -1,1 +1,1 @@
-"""Where parts of a pass and whole jobs run: threads, processes, a Dask cluster."""
+"""Workers for parts of a pass and for whole jobs: threads, processes, a Dask cluster."""

@@ -1,1 +1,1 @@
-"""Activations that another program computed: checked, planned and written as a set."""
+"""Activations computed by another program: checked, planned and written as a set."""

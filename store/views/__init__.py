@@ -1,1 +1,1 @@
-"""A space and a lake as other libraries and people take them: Dask, xarray, torch, pages."""
+"""Views of a space or a lake for other libraries and for people: Dask, xarray, torch, HTML."""

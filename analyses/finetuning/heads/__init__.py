@@ -1,1 +1,1 @@
-"""What is trained on top of an encoder."""
+"""Task heads: the layers trained on top of an encoder."""

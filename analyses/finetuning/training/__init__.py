@@ -1,1 +1,1 @@
-"""Updates: batches, optimiser, memory, and state that is saved and resumed."""
+"""Training: batches, optimiser, memory plan, and the saved state a run resumes from."""

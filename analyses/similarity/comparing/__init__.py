@@ -1,1 +1,1 @@
-"""Questions about arrays and lakes: pairs, passes shared out, records, forecasts."""
+"""Comparisons of arrays and of spaces in a lake: pairs, passes, records and forecasts."""

@@ -1,4 +1,4 @@
-"""One comparison over one corpus of a lake: what is asked, of which spaces, over which rows."""
+"""One comparison over one corpus of a lake: the question, its spaces and its rows."""
 
 from __future__ import annotations
 

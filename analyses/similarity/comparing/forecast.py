@@ -1,4 +1,4 @@
-"""What a comparison would take: operations, bytes and seconds, said before anything is run."""
+"""Forecasts of comparisons: operations, bytes and seconds, before anything is computed."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Tests of a relation between spaces by permutations of whole examples."""
+"""Permutation tests of a relation between spaces, permuting whole examples."""
