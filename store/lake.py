@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,12 +21,12 @@ from layerlake.store.errors import (
     NameNotFound,
     is_a,
 )
-from layerlake.store.identity import short
 from layerlake.store.location import Location
 from layerlake.store.opening import create, place_of_lake
-from layerlake.store.row_sets import RowSet
 from layerlake.store.sets import SetState, read_state
-from layerlake.store.space import Space, incomplete
+from layerlake.store.sources import Source, sources_of
+from layerlake.store.space import Space
+from layerlake.store.stored_space import StoredSpace, incomplete
 from layerlake.store.tables import (
     read_attributes,
     read_table,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from layerlake.store.external.external_writer import ActivationWriter
+    from layerlake.store.row_sets import RowSet
 
 
 def open_lake(
@@ -261,21 +263,30 @@ class Lake:
         unit: str | None = None,
         pooling: str | None = None,
         row_set: str | None = None,
+        specials: bool = False,
         sealed: bool = False,
     ) -> Space:
         """Return one representation space, lazily.
 
         Where several sets hold it, sealed ones come first, then the one with most rows, then words
-        pooled by their mean, then float32.
+        pooled by their mean, then float32. Words and examples that no set was extracted as are
+        pooled from stored pieces as they are read, in float32; a set of pieces serves where it
+        holds all pieces of a word, or example, or none.
 
         Parameters
         ----------
         unit
-            `"piece"` or `"word"`: only sets with such rows.
+            What a row is: `"piece"`, `"word"` or `"example"`; by default that of the sets there
+            are.
         pooling
-            How the pieces of a word became its row: only sets of word rows made so.
+            How the pieces of a word became its row: `"mean"`, `"first"`, `"last"` or `"max"`; of an
+            example `"mean"`, `"first"`, `"last"` or `"cls"`. By default as they were pooled, and
+            by the mean where they are pooled now.
         row_set
-            Fingerprint of a row set: only sets with these rows.
+            Fingerprint of a row set: only these rows.
+        specials
+            Whether special pieces are among those that make up an example, as in most sentence
+            encoders.
         sealed
             Refuse sets that are not complete.
 
@@ -283,8 +294,15 @@ class Lake:
         ------
         NameNotFound
             Unknown corpus, variant, site or layer; the sentence says what there is.
+        InvalidInput
+            No such unit or pooling, or the sets of pieces hold words, or examples, in part.
         SetIncomplete
             `sealed` was asked for and only incomplete sets are there.
+
+        Examples
+        --------
+        >>> words = lake.space("ewt", "base", 8, unit="word", pooling="first")
+        >>> sentences = lake.space("ewt", "base", 12, unit="example", specials=True)
         """
         self.check_corpus(corpus)
         if not is_a(variant, str):
@@ -296,26 +314,30 @@ class Lake:
                 f"no activations of variant {variant!r} over corpus {corpus!r}; "
                 f"{nearest(variant, known)}"
             )
-        states = [s for s in states if unit in (None, s.plan.contents.get("unit"))]
-        states = [s for s in states if pooling in (None, s.plan.contents.get("pooling"))]
-        states = [s for s in states if row_set in (None, s.plan.contents.get("row_set"))]
         name = f"{site}/{layer}"
-        holding = [s for s in states if name in s.plan.arrays]
+        sources, refused = sources_of(
+            self.location, states, unit, pooling, specials=specials, needed=[name]
+        )
+        sources = [s for s in sources if row_set in (None, s.row_set)]
+        holding = [s for s in sources if name in s.arrays]
         if not holding:
-            present = sorted({a for s in states for a in s.plan.arrays}, key=_array_order)
+            if refused:
+                raise refused[0]
+            present = sorted({a for s in sources for a in s.arrays}, key=_array_order)
             rows = f" with {unit} rows" if unit else ""
+            rows += f" pooled by {pooling}" if pooling else ""
             raise NameNotFound(
                 f"{variant} over {corpus} has no {site} layer {layer}{rows}; it has "
                 f"{', '.join(present) or 'nothing of that kind'}"
             )
-        best = max(holding, key=_preference)
-        if sealed and not best.sealed:
-            raise incomplete(best, np.flatnonzero(~best.committed))
-        return self.space_of(best, site, layer)
+        best = max(holding, key=Source.preference)
+        if sealed and not best.state.sealed:
+            raise incomplete(best.state, np.flatnonzero(~best.state.committed))
+        return best.open(self, site, layer)
 
-    def space_of(self, state: SetState, site: str, layer: int) -> Space:
-        """Return a space of one set, which holds it."""
-        return Space(self.location, state, site, layer, self.verified, self.direct)
+    def space_of(self, state: SetState, site: str, layer: int) -> StoredSpace:
+        """Return a space of one set as it was written; the set holds it."""
+        return StoredSpace(self.location, state, site, layer, self.verified, self.direct)
 
     def writer(
         self,
@@ -444,12 +466,10 @@ class Lake:
         from layerlake.store.views.lazy_arrays import stacked_array
 
         names, numbers = self._grid_of(corpus, variants, layers, site)
-        choice = {"unit": unit, "pooling": pooling, "row_set": row_set}
-        spaces = {
-            (name, number): self.space(corpus, name, number, site, sealed=True, **choice)
-            for name in names
-            for number in numbers
-        }
+        choose = partial(
+            self.space, corpus, site=site, unit=unit, pooling=pooling, row_set=row_set, sealed=True
+        )
+        spaces = {(name, number): choose(name, number) for name in names for number in numbers}
         return stacked_array(spaces, block_rows, words=words, columns=columns)
 
     def _grid_of(
@@ -480,19 +500,6 @@ class Lake:
         return names, numbers
 
 
-def _preference(state: SetState) -> tuple[bool, int, bool, bool, str]:
-    """Order sets that hold the same space; the last one is taken."""
-    plan = state.plan
-    by_mean = plan.contents.get("pooling") in (None, "mean")
-    float32 = plan.layout.dtype == "float32"
-    return state.sealed, plan.layout.n_rows, by_mean, float32, plan.set_id
-
-
 def _array_order(name: str) -> tuple[str, int]:
     site, _, layer = name.rpartition("/")
     return site, int(layer)
-
-
-def load_rows(lake: Lake, corpus_name: str, fingerprint: str) -> RowSet:
-    """Return a row set of the lake by its fingerprint."""
-    return RowSet.from_columns(*lake.table(f"corpora/{corpus_name}/rows/{short(fingerprint)}"))

@@ -36,6 +36,8 @@ STORE_DTYPES = ("float16", "float32")
 CODECS = ("none", "lz4")
 POOLINGS = ("mean", "first", "last", "max")
 """How the pieces of a word become its row."""
+EXAMPLE_POOLINGS = ("mean", "first", "last", "cls")
+"""How the pieces of an example become its row."""
 
 SECTIONS = ("corpora", "variants", "activations", "results")
 """The groups at the root of a lake."""

@@ -11,7 +11,7 @@ import mmap
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numcodecs.blosc import Blosc
@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 from layerlake.store.errors import LakeCorrupt, StorageFailed
 from layerlake.store.identity import checksum
 from layerlake.store.location import Buffer, view_of
-from layerlake.store.run_copies import Copy
 from layerlake.store.schema import COMMITTED, ActivationLayout
+
+if TYPE_CHECKING:
+    from layerlake.store.run_copies import Copy
 
 ABSENT = np.uint64(2**64 - 1)
 

@@ -25,7 +25,7 @@ from layerlake.store.sets import (
     parse_plan,
     read_manifest,
 )
-from layerlake.store.space import Space
+from layerlake.store.stored_space import StoredSpace
 from layerlake.store.tables import read_attributes, read_document
 from layerlake.store.writer import write_attributes
 
@@ -145,7 +145,7 @@ class _SetCheck:
                 self.bad_windows.add(window)
         return commits
 
-    def _window(self, space: Space, window: int, state: SetState) -> None:
+    def _window(self, space: StoredSpace, window: int, state: SetState) -> None:
         layout = state.plan.layout
         key = f"{space.path}/{schema.shard_key(window)}"
         start, stop = layout.window(window)
@@ -194,7 +194,7 @@ class _SetCheck:
         for window in np.flatnonzero(committed_windows(plan.layout, commits)).tolist():
             for name in plan.arrays:
                 site, _, layer = name.rpartition("/")
-                space = Space(self.location, state, site, int(layer))
+                space = StoredSpace(self.location, state, site, int(layer))
                 self._window(space, window, state)
         for extra in sorted(set(self.location.files_below(self.path)) - known):
             self._found(extra, "does not belong to the set")

@@ -23,7 +23,7 @@ DOORS = {
     "engine.extraction.extract.extract",
     "engine.importing.import_activations",
     "store.lake.Lake.writer",
-    "store.views.space_views.SpaceViews.to_torch_stream",
+    "store.space.Space.to_torch_stream",
 }
 
 

@@ -14,6 +14,7 @@ from layerlake.analyses.profiles.profile_sums import Profile
 from layerlake.analyses.profiles.question import LakeProfile
 from layerlake.analyses.profiles.space_profile import groups_of, plan_pass, profile_selected
 from layerlake.analyses.questions.rows import Rows, draw_rows
+from layerlake.analyses.questions.units import Tokenizations
 from layerlake.analyses.results.profile import ProfileResult
 from layerlake.analyses.results.profile_measures import SHARES
 from layerlake.analyses.results.record import Counts, Key, gathered_notes
@@ -21,7 +22,6 @@ from layerlake.engine.forecast import Forecast, seconds_a_byte, seconds_a_multip
 from layerlake.engine.passes.selected_rows import SelectedRows, select_rows, value_bytes
 from layerlake.engine.progress import Progress
 from layerlake.store.errors import MemoryRefused
-from layerlake.store.identity import short
 from layerlake.store.space import Space
 
 
@@ -46,7 +46,7 @@ class ProfilePasses:
         """Take the question; nothing is read."""
         self.lake, self.question, self.chosen = asked.lake, asked.question, asked.chosen
         self.settings = asked.settings
-        self.notes = [*asked.chosen.notes]
+        self.notes: list[str] = []
 
     def forecast(self) -> Forecast:
         """Say what the passes would take."""
@@ -113,7 +113,7 @@ class ProfilePasses:
         """Return the passes: a space each in a loop, as many as fit together for workers."""
         shares = []
         for group in self._groups():
-            rows = draw_rows(self.lake, self.chosen.corpus, group.values(), self.question.draw)
+            rows = draw_rows(group.values(), self.question.draw)
             keys, whole = tuple(group), self._selected([*group], rows)
             start = 0
             while start < len(keys):
@@ -142,10 +142,9 @@ class ProfilePasses:
     def _groups(self) -> list[dict[Key, Space]]:
         """Group the spaces whose rows can be the same stimuli."""
         groups: dict[str | None, dict[Key, Space]] = {}
+        tokenizations = Tokenizations(self.lake, self.chosen.corpus)
         for key, space in self.chosen.spaces.items():
-            rows = short(str(space.state.plan.contents["row_set"]))
-            about = self.lake.attributes(f"corpora/{self.chosen.corpus}/rows/{rows}")["settings"]
-            cut = about.get("tokenization") if self.chosen.unit == "piece" else None
+            cut = tokenizations.of(space.row_set) if self.chosen.unit == "piece" else None
             groups.setdefault(cut, {})[key] = space
         if len(groups) > 1:
             first, *others = ([*dict.fromkeys(v for v, _ in group)] for group in groups.values())

@@ -97,7 +97,7 @@ def profile(
     """
     require_lake(lake)
     question = ProfileQuestion(
-        SpaceChoice(corpus, variants, layers, site, unit, pooling),
+        SpaceChoice(corpus, variants, layers, site, unit, pooling, specials),
         RowDraw(rows, seed, specials),
         Resources.of(memory, device, scheduler, workers),
         interval,
@@ -163,7 +163,14 @@ def _answer(asked: LakeProfile, progress: Progress, *, fresh: bool) -> ProfileRe
         return ProfilePasses(asked).computed(identity, progress)
 
     return answered(
-        asked.lake, ANALYSIS, asked.settings, identity, ProfileResult, compute, fresh=fresh
+        asked.lake,
+        ANALYSIS,
+        asked.settings,
+        identity,
+        ProfileResult,
+        compute,
+        fresh=fresh,
+        notes=asked.chosen.notes,
     )
 
 

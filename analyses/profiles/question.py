@@ -46,7 +46,7 @@ class LakeProfile:
     def __init__(self, lake: Lake, question: ProfileQuestion) -> None:
         """Find the spaces; nothing is read."""
         self.lake, self.question = lake, question
-        self.chosen = chosen_spaces(lake, question.spaces)
+        self.chosen = chosen_spaces(lake, question.spaces, "layerlake profile")
         self.settings = {
             "corpus": self.chosen.corpus,
             "variants": list(self.chosen.variants),

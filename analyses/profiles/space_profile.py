@@ -24,7 +24,12 @@ from layerlake.engine.passes.arrays import (
 from layerlake.engine.passes.blocks import Block, SpaceLike
 from layerlake.engine.passes.devices import BLOCKS_HELD, spaces_on, working_on
 from layerlake.engine.passes.resources import BLOCK_ROWS, Resources
-from layerlake.engine.passes.selected_rows import ArraySpace, SelectedRows, value_bytes
+from layerlake.engine.passes.selected_rows import (
+    ArraySpace,
+    SelectedRows,
+    making_bytes,
+    value_bytes,
+)
 from layerlake.engine.passes.shared_pass import SharedPass, as_read
 from layerlake.engine.settings import check_confidence
 from layerlake.engine.workers.scheduler_names import scheduler_named
@@ -292,6 +297,7 @@ def _planned(selected: SelectedRows, resources: Resources, block_rows: int) -> P
             ahead = (BLOCKS_HELD - 1) * min(block_rows, n_rows) * hidden * stored
             parts["blocks fetched ahead"] = parts.get("blocks fetched ahead", 0) + ahead
         state += _sums_bytes(hidden) + min(NORM_BYTES, 6 * 16 * n_rows)
+    parts["making rows"] = making_bytes(selected.spaces)
     alone = MemoryPlan(parts)
     if resources.scheduler is None:
         return PassPlan(block_rows, alone, 0)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from layerlake.analyses.results.kept import find_result, keep_result
@@ -21,6 +22,7 @@ def answered(
     compute: Callable[[], R],
     *,
     fresh: bool,
+    notes: Iterable[str] = (),
 ) -> R:
     """Return the answer to a question, computed only where the lake does not hold it.
 
@@ -40,14 +42,18 @@ def answered(
         Computes it, with these settings and this identity.
     fresh
         Compute though the lake holds the answer.
+    notes
+        What is to be said of the question as it was asked now, whoever answered it.
 
     Raises
     ------
     LakeCorrupt
         The answer in the lake is damaged.
     """
+    answer = None
     if not fresh and not lake.verified:
-        kept = find_result(lake, analysis, settings, identity, kind)
-        if kept is not None:
-            return kept
-    return keep_result(lake, analysis, compute())
+        answer = find_result(lake, analysis, settings, identity, kind)
+    if answer is None:
+        answer = keep_result(lake, analysis, compute())
+    new = [note for note in notes if note not in answer.notes]
+    return dataclasses.replace(answer, notes=(*answer.notes, *new)) if new else answer

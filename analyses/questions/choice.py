@@ -8,15 +8,20 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from layerlake.analyses.questions.spaces import (
+    RowChoice,
     all_names,
     corpora_of,
     open_spaces,
+    pooling_among,
+    pooling_notes,
     present_layers,
     sets_holding,
-    unit_of,
 )
+from layerlake.analyses.questions.units import Unit, anchor_of, unit_of
 from layerlake.analyses.results.record import Key
+from layerlake.store.errors import is_a
 from layerlake.store.lake import Lake
+from layerlake.store.sources import check_pooling
 from layerlake.store.space import Space
 
 T = TypeVar("T")
@@ -35,9 +40,17 @@ class SpaceChoice:
     site: str = "resid"
     """Where in a block."""
     unit: str | None = None
-    """`piece`, `word` or `example`; None for pieces, or the only unit that there is."""
+    """`piece`, `word` or `example`; None for pieces, where those named share a tokenizer."""
     pooling: str = "mean"
-    """How the pieces of a word were pooled, where the unit is the word."""
+    """How the pieces of a word, or of an example, are pooled."""
+    specials: bool = False
+    """Whether special pieces are pieces of an example."""
+
+    def __post_init__(self) -> None:
+        """Keep layers, which are read more than once; refuse units and poolings there are not."""
+        if is_a(self.layers, Iterable) and not is_a(self.layers, str):
+            object.__setattr__(self, "layers", tuple(self.layers))  # type: ignore[arg-type]
+        check_pooling(self.unit, None if self.unit == "piece" else self.pooling)
 
     def by_corpus(self) -> list[SpaceChoice]:
         """Return a choice for each corpus.
@@ -49,9 +62,15 @@ class SpaceChoice:
         """
         return [replace(self, corpus=one) for one in corpora_of(self.corpus)]
 
-    def pooling_of(self, unit: str) -> str | None:
-        """Return how rows of a unit were pooled; None for rows that are not words."""
-        return self.pooling if unit == "word" else None
+    def rows_of(self, unit: str) -> RowChoice:
+        """Return what the rows are, the unit being known.
+
+        Examples come as they were brought, or as the mean of their pieces, where nobody asks for
+        another pooling.
+        """
+        said = unit == "word" or (unit == "example" and self.pooling != "mean")
+        pooling = self.pooling if said else None
+        return RowChoice(self.site, unit, pooling, self.specials)
 
 
 def filled(build: Callable[..., T], given: Mapping[str, Any]) -> T:
@@ -77,11 +96,13 @@ class ChosenSpaces:
     spaces: dict[Key, Space]
     """By variant and layer; a variant that lacks a layer has no space there."""
     notes: tuple[str, ...]
-    """Which variants were left out, and why."""
+    """Which variants were left out, and why; how rows were pooled."""
 
 
-def chosen_spaces(lake: Lake, choice: SpaceChoice) -> ChosenSpaces:
+def chosen_spaces(lake: Lake, choice: SpaceChoice, command: str) -> ChosenSpaces:
     """Return the spaces of a choice over one corpus; nothing is read of them.
+
+    `command` is what people typed, for notes.
 
     Raises
     ------
@@ -90,15 +111,36 @@ def chosen_spaces(lake: Lake, choice: SpaceChoice) -> ChosenSpaces:
     """
     (one,) = corpora_of(choice.corpus)
     corpus, names = all_names(lake, one, None, choice.variants)
-    unit = unit_of(lake, corpus, names[0], choice.unit)
-    pooling = choice.pooling_of(unit)
+    states = {name: lake.sets(corpus, name) for name in names}
+    unit = Unit(choice.unit or "", tuple(names))
+    if choice.unit is None:
+        unit = unit_of(
+            lake,
+            corpus,
+            states,
+            choice.site,
+            anchor=anchor_of(names, states),
+            named=choice.variants is not None,
+            enough=bool,
+            command=command,
+        )
+    rows = choice.rows_of(unit.name)
     optional = names if choice.variants is None else ()
-    held = sets_holding(lake, corpus, names, choice.site, unit, pooling, optional=optional)
-    left_out = [name for name in names if name not in held]
-    notes = (f"{', '.join(left_out)}: left out, having no such layers of such rows",)
+    kept = {name: states[name] for name in unit.variants}
+    held = sets_holding(lake, corpus, kept, rows, optional=optional)
+    notes = [*unit.notes]
+    if left_out := [name for name in unit.variants if name not in held]:
+        notes.append(f"{', '.join(left_out)}: left out, having no such layers of such rows")
     layers = present_layers(choice.layers, {name: sorted(own) for name, own in held.items()})
     keys = [(name, layer) for name in held for layer in layers if layer in held[name]]
     spaces = open_spaces(lake, held, choice.site, keys)
+    notes += pooling_notes(spaces)
     return ChosenSpaces(
-        corpus, unit, pooling, tuple(held), tuple(layers), spaces, notes if left_out else ()
+        corpus,
+        unit.name,
+        pooling_among(spaces),
+        tuple(held),
+        tuple(layers),
+        spaces,
+        tuple(notes),
     )

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from layerlake.engine.settings import check_seed
 from layerlake.store.errors import InvalidInput
-from layerlake.store.lake import Lake, load_rows
 from layerlake.store.row_sets import RowSet
 from layerlake.store.space import Space
 
@@ -67,16 +66,17 @@ def _number_of_rows(rows: int | str | None) -> int | str | None:
     return number
 
 
-def _common_rows(sets: Sequence[RowSet]) -> list[NDArray[np.int64]]:
+def _common_rows(sets: Sequence[RowSet], names: Sequence[str]) -> list[NDArray[np.int64]]:
     """Return, for each row set, the indices of the rows that all of them hold."""
     first = sets[0]
-    for other in sets[1:]:
+    for other, name in zip(sets[1:], names[1:], strict=True):
         if other.unit == "piece" and (
             other.settings["tokenization"] != first.settings["tokenization"]
         ):
             raise InvalidInput(
-                "the variants were cut by different tokenizers, so that their pieces are not the "
-                "same stimuli; extract both with --unit word and compare words"
+                f"the pieces of {name} and of {names[0]} were cut by different tokenizers, or "
+                "packed otherwise, so that they are not the same stimuli; compare words with "
+                "--unit word"
             )
     common = first.row_id
     for other in sets[1:]:
@@ -84,7 +84,7 @@ def _common_rows(sets: Sequence[RowSet]) -> list[NDArray[np.int64]]:
     return [np.searchsorted(rows.row_id, common) for rows in sets]
 
 
-def draw_rows(lake: Lake, corpus: str, spaces: Iterable[Space], chosen: RowDraw) -> Rows:
+def draw_rows(spaces: Iterable[Space], chosen: RowDraw) -> Rows:
     """Sample rows that all spaces hold.
 
     Raises
@@ -92,15 +92,13 @@ def draw_rows(lake: Lake, corpus: str, spaces: Iterable[Space], chosen: RowDraw)
     InvalidInput
         The spaces share fewer rows than asked for, or have different tokenizers.
     """
-    plans = {space.state.plan.path: space.state.plan for space in spaces}
+    by_path = {space.state.plan.path: space for space in spaces}
     kept: dict[str, RowSet] = {}
-    row_sets = []
-    for plan in plans.values():
-        fingerprint = str(plan.contents["row_set"])
-        if fingerprint not in kept:
-            kept[fingerprint] = load_rows(lake, corpus, fingerprint)
-        row_sets.append(kept[fingerprint])
-    common = _common_rows(row_sets)
+    for space in by_path.values():
+        if space.row_set not in kept:
+            kept[space.row_set] = space.load_rows()
+    row_sets = [kept[space.row_set] for space in by_path.values()]
+    common = _common_rows(row_sets, [space.variant for space in by_path.values()])
     if not chosen.specials:
         plain = ~row_sets[0].row_special[common[0]]
         common = [part[plain] for part in common]
@@ -118,4 +116,4 @@ def draw_rows(lake: Lake, corpus: str, spaces: Iterable[Space], chosen: RowDraw)
         drawn = draw(row_sets[0].row_id[common[0]], int(rows), chosen.seed)
         common = [part[drawn] for part in common]
     example = row_sets[0].row_example[common[0]]
-    return Rows(dict(zip(plans, common, strict=True)), example)
+    return Rows(dict(zip(by_path, common, strict=True)), example)

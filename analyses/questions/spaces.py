@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,27 @@ from layerlake.engine.settings import parse_layers
 from layerlake.store.errors import InvalidInput, NameNotFound, is_a
 from layerlake.store.lake import Lake, nearest
 from layerlake.store.sets import SetState
-from layerlake.store.space import Space, incomplete
+from layerlake.store.sources import Source, sources_of
+from layerlake.store.space import Space
+from layerlake.store.stored_space import incomplete
 from layerlake.store.tables import table_paths
+
+
+@dataclass(frozen=True)
+class RowChoice:
+    """Where in a block rows are taken, and what a row is."""
+
+    site: str
+    unit: str
+    pooling: str | None
+    """How the pieces of a row are pooled; None where nobody says."""
+    specials: bool = False
+    """Whether special pieces are pieces of an example."""
+
+    @property
+    def kind(self) -> str:
+        """What messages call the rows."""
+        return f"{self.unit} rows" + ("" if self.pooling is None else f" pooled by {self.pooling}")
 
 
 def names_of(
@@ -67,91 +87,81 @@ def names_of(
     return corpus, chosen
 
 
-def unit_of(lake: Lake, corpus: str, reference: str, unit: str | None) -> str:
-    """Return the unit that was asked for; else pieces, or the only one that the reference has."""
-    if unit is not None:
-        return unit
-    held = sorted({str(s.plan.contents["unit"]) for s in lake.sets(corpus, reference)})
-    if "piece" in held or not held:
-        return "piece"
-    if len(held) > 1:
-        raise InvalidInput(
-            f"{reference} over {corpus} has rows of the units {', '.join(held)}; choose one with "
-            "--unit"
-        )
-    return held[0]
-
-
 def sets_holding(
     lake: Lake,
     corpus: str,
-    names: Sequence[str],
-    site: str,
-    unit: str,
-    pooling: str | None,
+    states: Mapping[str, Sequence[SetState]],
+    choice: RowChoice,
     *,
     optional: Container[str] = (),
-) -> dict[str, dict[int, list[SetState]]]:
-    """Return the sets of every variant that hold each layer, the ones to prefer last.
+) -> dict[str, dict[int, list[Source]]]:
+    """Return what every variant's layers can be read from, the sources to prefer last.
 
-    Optional variants that hold none are left out, unless none of them holds any.
+    Optional variants that have none are left out, unless none of them has any.
 
-    Rows that most variants have come first: else two variants could share few of them though both
-    hold the same sample.
+    Rows that were written so come before rows pooled from pieces, and rows that most variants have
+    before others: else two variants could share few of them though both hold the same sample.
     """
-    states = {
-        name: [
-            state
-            for state in lake.sets(corpus, name)
-            if state.plan.contents["unit"] == unit and state.plan.contents.get("pooling") == pooling
-        ]
-        for name in names
-    }
+    sources: dict[str, list[Source]] = {}
+    refused: dict[str, list[InvalidInput]] = {}
+    for name, held in states.items():
+        sited = [state for state in held if choice.site in _sites(state)]
+        sources[name], refused[name] = sources_of(
+            lake.location, sited, choice.unit, choice.pooling, specials=choice.specials
+        )
+        if choice.pooling is None:  # not: pooled in any way
+            sources[name] = [
+                s for s in sources[name] if s.state.plan.contents.get("pooling") is None
+            ]
     shared = Counter(
         row_set
-        for held in states.values()
-        for row_set in {state.plan.contents["row_set"] for state in held if state.sealed}
+        for own in sources.values()
+        for row_set in {source.row_set for source in own if source.state.sealed}
     )
-
-    def preference(state: SetState) -> tuple[bool, int, int, bool, str]:
-        plan = state.plan
-        wide = plan.layout.dtype == "float32"
-        common = shared[plan.contents["row_set"]]
-        return state.sealed, common, plan.layout.n_rows, wide, plan.set_id
-
-    found: dict[str, dict[int, list[SetState]]] = {}
-    kind = f"{unit} rows" + ("" if pooling is None else f" pooled by {pooling}")
-    some_optional = any(
-        array.rpartition("/")[0] == site
-        for name in names
-        if name in optional
-        for state in states[name]
-        for array in state.plan.arrays
-    )
-    for name, held in states.items():
-        layers: dict[int, list[SetState]] = {}
-        for state in sorted(held, key=preference):
-            for array in state.plan.arrays:
-                where, _, layer = array.rpartition("/")
-                if where == site:
-                    layers.setdefault(int(layer), []).append(state)
-        if not layers and name in optional and some_optional:
-            continue
-        if not layers:
-            other = sorted(
-                {
-                    f"{array.rpartition('/')[0]} of {s.plan.contents['unit']} rows"
-                    + (f" pooled by {p}" if (p := s.plan.contents.get("pooling")) else "")
-                    for s in lake.sets(corpus, name)
-                    for array in s.plan.arrays
-                }
-            )
-            raise NameNotFound(
-                f"{name} over {corpus} has no {site} layers of {kind}; it has {', '.join(other)}; "
-                "ask for one of those, or name other variants"
-            )
-        found[name] = layers
+    found: dict[str, dict[int, list[Source]]] = {}
+    some_optional = any(own for name, own in sources.items() if name in optional)
+    for name, own in sources.items():
+        if own:
+            found[name] = {}
+            for source in sorted(own, key=lambda one: one.preference(shared[one.row_set])):
+                for layer in _layers(source.state, choice.site):
+                    found[name].setdefault(layer, []).append(source)
+        elif name not in optional or not some_optional:
+            raise _none_of(corpus, name, states[name], choice, refused[name])
     return found
+
+
+def _sites(state: SetState) -> set[str]:
+    """Return the sites of a set."""
+    return {array.rpartition("/")[0] for array in state.plan.arrays}
+
+
+def _layers(state: SetState, site: str) -> list[int]:
+    """Return the layers of a set at a site."""
+    parts = (array.rpartition("/") for array in state.plan.arrays)
+    return [int(layer) for where, _, layer in parts if where == site]
+
+
+def _none_of(
+    corpus: str,
+    name: str,
+    states: Sequence[SetState],
+    choice: RowChoice,
+    refused: Sequence[InvalidInput],
+) -> InvalidInput | NameNotFound:
+    """Return the error for a variant that has no rows as they are asked for."""
+    if refused:
+        return refused[0]
+    kinds = {
+        f"{site} of {state.plan.contents['unit']} rows"
+        + (f" pooled by {pooling}" if (pooling := state.plan.contents.get("pooling")) else "")
+        for state in states
+        for site in _sites(state)
+    }
+    return NameNotFound(
+        f"{name} over {corpus} has no {choice.site} layers of {choice.kind}; it has "
+        f"{', '.join(sorted(kinds))}; ask for one of those, or name other variants"
+    )
 
 
 def layers_of(
@@ -208,18 +218,41 @@ def present_layers(
 
 def open_spaces(
     lake: Lake,
-    held: Mapping[str, Mapping[int, list[SetState]]],
+    held: Mapping[str, Mapping[int, list[Source]]],
     site: str,
     keys: Iterable[Key],
 ) -> dict[Key, Space]:
-    """Open each space once, from the set to prefer."""
+    """Open each space once, from the source to prefer."""
     spaces: dict[Key, Space] = {}
     for name, layer in dict.fromkeys(keys):
-        state = held[name][layer][-1]
-        if not state.sealed:
-            raise incomplete(state, np.flatnonzero(~state.committed))
-        spaces[name, layer] = lake.space_of(state, site, layer)
+        source = held[name][layer][-1]
+        if not source.state.sealed:
+            raise incomplete(source.state, np.flatnonzero(~source.state.committed))
+        spaces[name, layer] = source.open(lake, site, layer)
     return spaces
+
+
+def pooling_among(spaces: Mapping[Key, Space]) -> str | None:
+    """Return how the rows of spaces are pooled; None where they all are as nobody says."""
+    return next((space.pooling for space in spaces.values() if space.pooling), None)
+
+
+def pooling_notes(spaces: Mapping[Key, Space]) -> list[str]:
+    """Say which variants' rows are pooled from pieces, and what of the corpus is no row."""
+    if all(space.unit == space.state.plan.contents.get("unit") for space in spaces.values()):
+        return []
+    from layerlake.store.views.pooled_rows import PooledSpace
+
+    pooled = {v: space for (v, _layer), space in spaces.items() if isinstance(space, PooledSpace)}
+    first = next(iter(pooled.values()))
+    said = f"{', '.join(pooled)}: {first.unit}s are pooled ({first.pooling}) from stored pieces"
+    missing = {name: space.groups.n_missing for name, space in pooled.items()}
+    lost = [f"{count:,} of {name}" for name, count in missing.items() if count]
+    if lost:
+        said += f"; {first.unit}s without a piece, or whole in no input, are no rows: " + ", ".join(
+            lost
+        )
+    return [said]
 
 
 def corpora_of(corpus: str | Iterable[str] | None) -> list[str | None]:

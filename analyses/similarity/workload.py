@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.analyses.similarity.features.moment_state import Pair
-from layerlake.engine.passes.selected_rows import SelectedRows, value_bytes
+from layerlake.engine.passes.selected_rows import SelectedRows, making_bytes, value_bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +25,8 @@ class Workload:
     """(cluster,): rows of each cluster, in order."""
     pairs: tuple[Pair, ...]
     """Spaces that are compared, by their places."""
+    making_bytes: int = 0
+    """What making rows of what is read takes beside them."""
 
     @classmethod
     def of(cls, selected: SelectedRows, pairs: Sequence[Pair]) -> Workload:
@@ -35,6 +37,7 @@ class Workload:
             tuple(value_bytes(space) for space in selected.spaces),
             selected.lengths,
             tuple(pairs),
+            making_bytes(selected.spaces),
         )
 
     def over(self, n_rows: int) -> Workload:

@@ -44,8 +44,28 @@ class SpaceLike(Protocol):
 class FetchesAhead(Protocol):
     """A space that fetches rows before they are asked for, where it is told which."""
 
-    def expect(self, indexes: Sequence[NDArray[np.int64]], /) -> None:
+    def expect(self, indexes: Iterable[NDArray[np.int64]], /) -> None:
         """Take note that `rows` will be called with these indexes in this order."""
+        ...
+
+
+@runtime_checkable
+class MakesRows(Protocol):
+    """A space that makes its rows of what it reads, and says what that takes."""
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes that it holds, shared with the other spaces of its corpus and row set."""
+        ...
+
+    @property
+    def reading_bytes(self) -> int:
+        """Bytes that a read takes for a moment, beside the rows that it returns."""
+        ...
+
+    @property
+    def row_set(self) -> str:
+        """What names the rows."""
         ...
 
 

@@ -9,8 +9,7 @@ Float32 products on a device are float32: CuPy asks for TF32 only where CUPY_TF3
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -168,12 +167,12 @@ class DeviceSpace:
         """Take a space on the host, and what fetches its rows."""
         self.space = space
         self.fetcher = fetcher
-        self._expected: deque[NDArray[np.int64]] = deque()
+        self._expected: Iterator[NDArray[np.int64]] = iter(())
         self._next: tuple[NDArray[np.int64], Future[Array]] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # What is on its way stays behind.
-        return {**self.__dict__, "_expected": deque(), "_next": None}
+        return {**self.__dict__, "_expected": iter(()), "_next": None}
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -185,17 +184,17 @@ class DeviceSpace:
         """The dtype of the stored values, and of the arrays."""
         return self.space.dtype
 
-    def expect(self, indexes: Sequence[NDArray[np.int64]]) -> None:
+    def expect(self, indexes: Iterable[NDArray[np.int64]]) -> None:
         """Begin to fetch the first of the indexes, which will be asked for in this order."""
-        self._expected = deque(indexes)
+        self._expected = iter(indexes)
         self._next = None
         self._fetch_next()
 
     def _fetch_next(self) -> None:
         """Begin to fetch what is expected next."""
         self._next = None
-        if self._expected:
-            index = self._expected.popleft()
+        index = next(self._expected, None)
+        if index is not None:
             self._next = index, self.fetcher.begin(self.space, index)
 
     def rows(self, index: NDArray[np.int64], /) -> Array:
@@ -208,7 +207,7 @@ class DeviceSpace:
         """
         if self._next is None or not np.array_equal(self._next[0], index):
             # Not what was expected: what was no longer is.
-            self._expected.clear()
+            self._expected = iter(())
             self._next = index, self.fetcher.begin(self.space, index)
         _, coming = self._next
         self._next = None  # its rows are the reader's alone
@@ -227,23 +226,37 @@ def spaces_on(device: Device, spaces: Sequence[SpaceLike]) -> tuple[SpaceLike, .
 def fetched_spaces(
     spaces: Sequence[SpaceLike], make_transfers: Callable[[], Transfers]
 ) -> tuple[SpaceLike, ...]:
-    """Return spaces that share one thread and one way to a device."""
+    """Return spaces that share one thread and one way to a device.
+
+    Pieces that words or examples are pooled from arrive as they are stored, and are pooled there.
+    """
+    from layerlake.store.views.pooled_rows import PooledSpace
+
     fetcher = Fetcher(make_transfers)
-    return tuple(DeviceSpace(space, fetcher) for space in spaces)
+    return tuple(
+        space.over(DeviceSpace(space.stored, fetcher))
+        if isinstance(space, PooledSpace)
+        else DeviceSpace(space, fetcher)
+        for space in spaces
+    )
 
 
 def spaces_apart(spaces: Sequence[SpaceLike]) -> tuple[SpaceLike, ...]:
     """Return the spaces for another reader: those on devices with a thread of their own."""
+    from layerlake.store.views.pooled_rows import PooledSpace
+
     fetchers: dict[int, Fetcher] = {}
-    found: list[SpaceLike] = []
-    for space in spaces:
-        if isinstance(space, DeviceSpace):
-            key = id(space.fetcher)
-            fetchers.setdefault(key, space.fetcher.apart())
-            found.append(DeviceSpace(space.space, fetchers[key]))
-        else:
-            found.append(space)
-    return tuple(found)
+
+    def apart(space: SpaceLike) -> SpaceLike:
+        """Return a space for another reader."""
+        if isinstance(space, PooledSpace) and isinstance(space.pieces, DeviceSpace):
+            return space.over(apart(space.pieces))
+        if not isinstance(space, DeviceSpace):
+            return space
+        own = fetchers.setdefault(id(space.fetcher), space.fetcher.apart())
+        return DeviceSpace(space.space, own)
+
+    return tuple(map(apart, spaces))
 
 
 @dataclass(frozen=True, slots=True)

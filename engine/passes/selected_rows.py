@@ -1,6 +1,6 @@
 """The rows that a pass goes over, checked: the same stimuli in each of several spaces."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.engine.passes.arrays import Array, take_rows
-from layerlake.engine.passes.blocks import SpaceLike
+from layerlake.engine.passes.blocks import MakesRows, SpaceLike
 from layerlake.store.errors import InvalidInput
 
 
@@ -164,6 +164,18 @@ def value_bytes(space: SpaceLike) -> int:
     """Return the bytes of a stored value, whatever library its dtype comes from."""
     name = str(space.dtype).rpartition(".")[2]
     return 2 if name == "bfloat16" else np.dtype(name).itemsize
+
+
+def held_bytes(spaces: Iterable[SpaceLike]) -> int:
+    """Return the bytes that spaces hold to make their rows; those of one row set share them."""
+    held = {s.row_set: s.held_bytes for s in spaces if isinstance(s, MakesRows)}
+    return sum(held.values())
+
+
+def making_bytes(spaces: Iterable[SpaceLike]) -> int:
+    """Return the bytes that making rows takes beside them, of spaces read one after another."""
+    makers = [space for space in spaces if isinstance(space, MakesRows)]
+    return held_bytes(makers) + max((space.reading_bytes for space in makers), default=0)
 
 
 def _check_rows(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from layerlake.store.errors import InvalidInput
 from layerlake.store.space import Space
-from layerlake.store.views.row_labels import coded_labels, named_values, row_places, row_values
+from layerlake.store.views.row_labels import coded_labels, named_values, row_values
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,13 +45,12 @@ def read_labels(space: Space, labels: Mapping[str, Any], n_examples: int) -> dic
 
 
 def _named(space: Space, name: str) -> Labels:
-    location, plan = space.location, space.state.plan
-    places = row_places(location, plan)
-    about, values = named_values(location, plan, name, places)
+    places = space.row_places()
+    about, values = named_values(space, name, places)
     if about == "example":
         coded, classes = coded_labels(values, np.ones(len(values), np.bool_))
         return Labels(coded, "example", classes)
-    coded, classes = coded_labels(*row_values(location, plan, name, places))
+    coded, classes = coded_labels(*row_values(space, name, places))
     return Labels(coded, "row", classes)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.store import schema
-from layerlake.store.errors import InvalidInput, NameNotFound, OutOfRange
+from layerlake.store.errors import InvalidInput, OutOfRange
 from layerlake.store.identity import short
 from layerlake.store.row_sets import RowSet
 from layerlake.store.space import Space
@@ -96,16 +96,9 @@ def _row_sets(spaces: Sequence[Space]) -> list[RowSet]:
                 "over one corpus of one lake"
             )
         space.require_whole()
-        fingerprint = str(space.state.plan.contents.get("row_set", ""))
-        path = f"corpora/{space.corpus}/rows/{short(fingerprint)}"
-        if fingerprint not in kept:
-            if not space.location.exists(f"{path}/{schema.METADATA}"):
-                raise NameNotFound(
-                    f"the row set of {space.path} is not in the lake, so that nothing tells which "
-                    "rows are an example; extract the variant again"
-                )
-            kept[fingerprint] = RowSet.from_columns(*read_table(space.location, path))
-        found.append(kept[fingerprint])
+        if space.row_set not in kept:
+            kept[space.row_set] = space.load_rows()
+        found.append(kept[space.row_set])
     for space, rows in zip(spaces, found, strict=True):
         if rows.unit != found[0].unit:
             raise InvalidInput(
@@ -220,7 +213,7 @@ def _stimuli(space: Space, unit: str, size: int) -> NDArray[np.int64] | None:
 
 def _refuse(space: Space, affected: NDArray[np.int64], what: str) -> None:
     number = int(affected[0])
-    ids = example_ids(space.location, space.state.plan)
+    ids = example_ids(space.location, space.corpus)
     called = f"example {number}" + ("" if ids is None else f" ({ids[number]})")
     raise InvalidInput(
         f"{name_of(space)} lacks {what} of {called}"

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.engine.memory import MemoryPlan, parse_bytes, require
+from layerlake.engine.passes.selected_rows import held_bytes
 from layerlake.engine.rows.seeded_draw import shuffled
 from layerlake.engine.settings import check_seed, whole_number
 from layerlake.engine.streams.example_batch import ALIGNMENT, ExampleBatch, Key, Widths
@@ -143,14 +144,14 @@ class ExampleStream:
         self.seed = check_seed(seed)
         self.dtype = None if dtype is None else _float_dtype(dtype)
         self.spaces = _by_key(spaces)
-        sets = {str(s.state.plan.contents.get("row_set")): s.shape[0] for s in spaces}
+        sets = {space.row_set: space.shape[0] for space in spaces}
         tables = TABLE_ROW_BYTES * sum(sets.values())
         require(tables, allowed, "reading which rows are an example", _ADVICE)
         self._rows = whole_examples(spaces, examples)
         self._labels = read_labels(spaces[0], labels or {}, self._rows.corpus_size)
         groups: dict[Any, list[tuple[Key, Space]]] = {}
         for (key, space), starts in zip(self.spaces.items(), self._rows.starts, strict=True):
-            alike = id(starts), space.layout, space.copy_step
+            alike = id(starts), space.shape, space.dtype, space.copy_step
             groups.setdefault(alike, []).append((key, space))
         by_key = dict(zip(self.spaces, self._rows.starts, strict=True))
         self._readers = [_Reader(by_key[group[0][0]], tuple(group)) for group in groups.values()]
@@ -342,7 +343,7 @@ class ExampleStream:
         else:
             n_rows = min(max(self.batch, int(lengths[0])), int(lengths.sum()))
             n_examples = min(n_rows, len(lengths))
-        spaces = self.spaces.values()
+        spaces = list(self.spaces.values())
         batch = self._batch_bytes(n_rows, n_examples)
         width = sum(hidden for _, hidden, *_ in self._widths.arrays)
         cast = 0 if self.dtype is None else n_rows * width * self.dtype.itemsize
@@ -352,10 +353,10 @@ class ExampleStream:
         self._ahead = max(0, ahead - self._largest)
         kept = [self._rows.words, self._rows.examples, self._rows.lengths, *self._rows.starts]
         parts = {
-            "tables of rows": sum(array.nbytes for array in kept),
+            "tables of rows": sum(array.nbytes for array in kept) + held_bytes(spaces),
             "labels": sum(one.values.nbytes for one in self._labels.values()),
             "order of examples": _ORDER_BYTES * len(lengths),
-            "chunks": max(3 * space.layout.chunk_bytes * (not space.plain) for space in spaces),
+            "reading": max(space.reading_bytes for space in spaces),
             "batch being planned": self._largest,
             "batch being read": batch * self._apart,
             "batch in use": 2 * cast or batch,
@@ -366,7 +367,7 @@ class ExampleStream:
 
 def _file_bytes(spaces: Iterable[Space]) -> int:
     """Return the bytes of the files of spaces that can be mapped."""
-    return sum(s.shape[0] * s.shape[1] * s.dtype.itemsize for s in spaces if s.plain)
+    return sum(space.file_bytes for space in spaces)
 
 
 def _by_key(spaces: Sequence[Space]) -> dict[Key, Space]:

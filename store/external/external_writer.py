@@ -28,7 +28,7 @@ from layerlake.store.external.external_rows import ExternalRows
 from layerlake.store.external.incoming import STEP_ROWS, take_in, to_numpy
 from layerlake.store.schema import ActivationLayout
 from layerlake.store.sets import SetPlan
-from layerlake.store.space import Space
+from layerlake.store.stored_space import StoredSpace
 from layerlake.store.writer import SetWriter
 
 if TYPE_CHECKING:
@@ -275,7 +275,7 @@ class ActivationWriter:
         """Refuse rows that are not those kept."""
         assert self._writer is not None, "nothing is kept before a set is begun"
         site, _, layer = name.rpartition("/")
-        space = Space(self.lake.location, self._writer.state, site, int(layer))
+        space = StoredSpace(self.lake.location, self._writer.state, site, int(layer))
         for low in range(0, len(part), STEP_ROWS):
             block = part[low : low + STEP_ROWS]
             kept = space.rows(slice(row + low, row + low + len(block)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,8 @@ from numpy.typing import NDArray
 
 from layerlake.store.errors import InvalidInput, OutOfRange
 from layerlake.store.identity import columns_fingerprint, settings_fingerprint
-from layerlake.store.schema import ActivationLayout
 from layerlake.store.space import Space
-from layerlake.store.views.row_labels import example_ids, row_places, row_values, word_texts
+from layerlake.store.views.row_labels import example_ids, row_values, word_texts
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -42,16 +42,15 @@ class _Rows:
         return np.asarray(self.space.rows(wanted)[:, hidden])
 
 
-def _block_sizes(layout: ActivationLayout, block_rows: int | None) -> tuple[int, ...]:
+def _block_sizes(space: Space, block_rows: int | None) -> tuple[int, ...]:
     """Return the rows of each block; none reaches over two windows."""
     if block_rows is None:
-        chunks = max(1, BLOCK_BYTES // layout.chunk_bytes)
-        block_rows = min(layout.window_rows, chunks * layout.chunk_rows)
+        chunk_bytes = space.chunk_rows * space.shape[1] * space.dtype.itemsize
+        block_rows = max(1, BLOCK_BYTES // chunk_bytes) * space.chunk_rows
     if block_rows < 1:
         raise OutOfRange(f"blocks of {block_rows} rows were asked for; ask for 1 or more")
     sizes = []
-    for window in range(layout.n_windows):
-        start, stop = layout.window(window)
+    for start, stop in itertools.pairwise(space.window_bounds.tolist()):
         sizes += [min(block_rows, stop - at) for at in range(start, stop, block_rows)]
     return tuple(sizes)
 
@@ -61,7 +60,7 @@ def dask_array(space: Space, block_rows: int | None) -> da.Array:
     import dask.array as da
 
     space.require_whole()
-    sizes = _block_sizes(space.layout, block_rows)
+    sizes = _block_sizes(space, block_rows)
     # The same bytes have the same name, so that dask reads them once.
     about = {
         "lake": space.location.name,
@@ -72,7 +71,7 @@ def dask_array(space: Space, block_rows: int | None) -> da.Array:
     }
     array: da.Array = da.from_array(  # type: ignore[no-untyped-call]
         _Rows(space),
-        chunks=(sizes, (space.layout.hidden,)),
+        chunks=(sizes, (space.shape[1],)),
         name=f"space-{settings_fingerprint(about)}",
         asarray=False,
         fancy=False,
@@ -138,8 +137,11 @@ def require_alike(spaces: Sequence[Space]) -> None:
     """Raise `InvalidInput` unless the rows of all spaces are the same stimuli, equally wide."""
     first = spaces[0]
     for other in spaces[1:]:
-        rows = [s.state.plan.contents.get("row_set") for s in (first, other)]
-        if other.corpus != first.corpus or rows[0] != rows[1] or other.shape[0] != first.shape[0]:
+        if (other.corpus, other.row_set, other.shape[0]) != (
+            first.corpus,
+            first.row_set,
+            first.shape[0],
+        ):
             raise InvalidInput(
                 f"{other.path} and {first.path} do not hold the same rows; choose sets of one row "
                 "set, or extract the same rows of both"
@@ -152,9 +154,10 @@ def require_alike(spaces: Sequence[Space]) -> None:
 
 
 def _set_attributes(space: Space) -> dict[str, Any]:
-    contents = space.state.plan.contents
+    own = {"unit": space.unit, "pooling": space.pooling, "row_set": space.row_set}
+    contents = {**space.state.plan.contents, **own}
     named = ("rows", "unit", "pooling", "row_set", "tokenization")
-    kept = {name: contents[name] for name in named if contents.get(name) is not None}
+    kept = {name: contents[name] for name in named if contents.get(name)}
     return {
         name: value if isinstance(value, str) else json.dumps(value) for name, value in kept.items()
     }
@@ -168,23 +171,23 @@ def row_coordinates(
     index: NDArray[np.int64] | None = None,
 ) -> dict[str, tuple[str, NDArray[Any]]]:
     """Return what the lake knows of the rows at an index, by default of all; `Space.to_xarray`."""
-    location, plan = space.location, space.state.plan
-    places = row_places(location, plan)
+    location, corpus = space.location, space.corpus
+    places = space.row_places()
     if index is not None:
         places = {name: values[index] for name, values in places.items()}
     found: dict[str, NDArray[Any]] = dict(places)
     if "example" in places:
-        ids = example_ids(location, plan)
+        ids = example_ids(location, corpus)
         if ids is not None:
             found["example_id"] = ids[places["example"]]
     if words and "word" in places:
-        texts = word_texts(location, plan, places["word"])
+        texts = word_texts(location, corpus, places["word"])
         if texts is not None:
             found["word_text"] = texts
     for name in columns:
         if name in found:
             raise InvalidInput(f"the column {name!r} would hide the {name} of the rows; leave it")
-        found[name] = _filled(*row_values(location, plan, name, places))
+        found[name] = _filled(*row_values(space, name, places))
     return {name: ("row", values) for name, values in found.items()}
 
 

@@ -285,19 +285,21 @@ def space_html(space: Space) -> str:
     """Return a small table about a space, for a notebook."""
     contents = space.state.plan.contents
     rows, hidden = space.shape
+    chosen = str(contents.get("rows", "all"))
     facts = {
         "corpus": space.corpus,
         "variant": space.variant,
         "site": space.site,
         "layer": str(space.layer),
-        "rows": _rows_text(space.state),
+        "rows": _count(rows, space.unit or "row") + ("" if chosen == "all" else f" ({chosen})"),
         "hidden": f"{hidden:,} x {space.dtype}",
         "size": _size(rows * hidden * space.dtype.itemsize),
         "state": space.state.progress + (", verified reads" if space.verified else ""),
         "path": space.path,
     }
-    if contents.get("pooling"):
-        facts["rows"] += f", pooled by {contents['pooling']}"
+    if space.pooling:
+        stored = "" if space.unit == contents.get("unit") else " of stored pieces"
+        facts["rows"] += f", pooled by {space.pooling}{stored}"
     lines = "".join(
         f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in facts.items()
     )

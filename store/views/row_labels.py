@@ -11,11 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from layerlake.store import schema
 from layerlake.store.errors import InvalidInput, NameNotFound
-from layerlake.store.identity import short
 from layerlake.store.location import Location
-from layerlake.store.sets import SetPlan
+from layerlake.store.space import Space
 from layerlake.store.tables import decode_name, encode_name, read_attributes, read_table
 
 NO_LABEL = -100
@@ -24,27 +22,13 @@ NO_LABEL = -100
 _FOLDERS = {"annotations": "word", "columns": "example"}
 """Where in the table of a corpus its annotations and columns lie, and what has an entry there."""
 
-_PLACES = ("row_example", "row_word", "row_position", "row_special")
-
-
-def row_places(location: Location, plan: SetPlan) -> dict[str, NDArray[Any]]:
-    """Return `example`, `word` (-1 for specials), `position` and `special` of every row, (row,).
-
-    Empty where the lake does not hold the row set.
-    """
-    path = f"corpora/{plan.corpus}/rows/{short(str(plan.contents.get('row_set', '')))}"
-    if not location.exists(f"{path}/{schema.METADATA}"):
-        return {}
-    columns, _ = read_table(location, path, names=list(_PLACES))
-    return {name.removeprefix("row_"): columns[name] for name in _PLACES if name in columns}
-
 
 def _corpus_columns(location: Location, corpus: str) -> list[str]:
     return list(read_attributes(location, f"corpora/{corpus}").get("columns", {}))
 
 
 def row_values(
-    location: Location, plan: SetPlan, name: str, places: dict[str, NDArray[Any]] | None = None
+    space: Space, name: str, places: dict[str, NDArray[Any]] | None = None
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Return what an annotation of words, or a column of examples, says of each row.
 
@@ -54,7 +38,7 @@ def row_values(
         Name of the annotation or column, as its source has it; `annotations/NAME` or
         `columns/NAME` where one name is both.
     places
-        What `row_places` returned, where it is known already.
+        What `space.row_places` returned, where it is known already.
 
     Returns
     -------
@@ -69,8 +53,8 @@ def row_values(
     InvalidInput
         It has both.
     """
-    places = row_places(location, plan) if places is None else places
-    place, values = named_values(location, plan, name, places)
+    places = space.row_places() if places is None else places
+    place, values = named_values(space, name, places)
     index = places[place]
     known = index >= 0
     if not len(values):
@@ -78,9 +62,7 @@ def row_values(
     return values[np.where(known, index, 0)], known
 
 
-def named_values(
-    location: Location, plan: SetPlan, name: str, places: Collection[str]
-) -> tuple[str, NDArray[Any]]:
+def named_values(space: Space, name: str, places: Collection[str]) -> tuple[str, NDArray[Any]]:
     """Return what an annotation or a column is about, `word` or `example`, and all its values.
 
     Parameters
@@ -90,7 +72,8 @@ def named_values(
     places
         What is known of the rows: `word` and `example`, or nothing.
     """
-    present = _corpus_columns(location, plan.corpus)
+    location, corpus = space.location, space.corpus
+    present = _corpus_columns(location, corpus)
     found = [
         (f"{folder}/{encode_name(plain)}", place)
         for folder, place in _FOLDERS.items()
@@ -99,16 +82,16 @@ def named_values(
     ]
     if len(found) > 1:
         raise InvalidInput(
-            f"corpus {plan.corpus} has an annotation and a column {name!r}; write "
+            f"corpus {corpus} has an annotation and a column {name!r}; write "
             f"annotations/{name} or columns/{name}"
         )
     if found:
         ((column, place),) = found
-        table, _ = read_table(location, f"corpora/{plan.corpus}", names=[column])
+        table, _ = read_table(location, f"corpora/{corpus}", names=[column])
         return place, _plain(table[column])
     if not places:
         raise NameNotFound(
-            f"the row set of {plan.path} is not in the lake, so that nothing tells the {name} of "
+            f"the row set of {space.path} is not in the lake, so that nothing tells the {name} of "
             "its rows; give one value a row instead"
         )
     known_names = [
@@ -117,7 +100,7 @@ def named_values(
         if column.startswith(("annotations/", "columns/"))
     ]
     raise NameNotFound(
-        f"corpus {plan.corpus} has no annotation or column {name!r}; it has "
+        f"corpus {corpus} has no annotation or column {name!r}; it has "
         f"{', '.join(sorted(set(known_names))) or 'none'}"
     )
 
@@ -142,24 +125,24 @@ def coded_labels(
     raise InvalidInput(f"labels of dtype {values.dtype} are neither numbers nor strings")
 
 
-def example_ids(location: Location, plan: SetPlan) -> NDArray[Any] | None:
+def example_ids(location: Location, corpus: str) -> NDArray[Any] | None:
     """Return the id of every example as objects, shape (example,); None where there are none."""
-    if "columns/id" not in _corpus_columns(location, plan.corpus):
+    if "columns/id" not in _corpus_columns(location, corpus):
         return None
-    table, _ = read_table(location, f"corpora/{plan.corpus}", names=["columns/id"])
+    table, _ = read_table(location, f"corpora/{corpus}", names=["columns/id"])
     return _plain(table["columns/id"])
 
 
-def word_texts(location: Location, plan: SetPlan, words: NDArray[Any]) -> NDArray[Any] | None:
+def word_texts(location: Location, corpus: str, words: NDArray[Any]) -> NDArray[Any] | None:
     """Return the text of the word of each row ("" for -1) as objects; None without words.
 
     Equal words are one object. The texts of the corpus are in memory meanwhile.
     """
     names = ["text", "pair_text", "word_offsets", "word_start", "word_stop", "word_segment"]
-    present = _corpus_columns(location, plan.corpus)
+    present = _corpus_columns(location, corpus)
     if not {"text", *names[2:]} <= set(present):
         return None
-    table, _ = read_table(location, f"corpora/{plan.corpus}", names=names)
+    table, _ = read_table(location, f"corpora/{corpus}", names=names)
     wanted, inverse = np.unique(words, return_inverse=True)
     examples = np.searchsorted(table["word_offsets"], wanted, side="right") - 1
     sides = [table["text"], table.get("pair_text")]

@@ -80,10 +80,9 @@ class StackedRows:
 
     def window_bounds(self) -> list[int]:
         """Return the places where windows begin, and the number of rows: (window + 1,)."""
-        layout = self.spaces[0].layout
-        starts = np.arange(layout.n_windows + 1) * layout.window_rows
+        starts = self.spaces[0].window_bounds
         if self.chosen is None:
-            return [int(start) for start in np.minimum(starts, layout.n_rows)]
+            return [int(start) for start in starts]
         return [int(place) for place in np.searchsorted(self.chosen, starts)]
 
 

@@ -67,7 +67,7 @@ def dataset_of(
 def dataset_bytes(space: Space, n_rows: int) -> int:
     """Return the bytes that rows in float64, and what describes them, take at their peak."""
     block = min(n_rows, BLOCK_ROWS) * space.shape[1] * space.dtype.itemsize
-    return n_rows * (8 * space.shape[1] + ROW_BYTES) + block
+    return n_rows * (8 * space.shape[1] + ROW_BYTES) + block + space.reading_bytes
 
 
 def chosen_rows(space: Space, index: Any) -> NDArray[np.int64]:

@@ -163,13 +163,13 @@ class RowStream(IterableDataset[Any]):
         wide = self._batches.dtype.itemsize if self._batches.dtype is not None else 0
         cast = rows.row_bytes // rows.spaces[0].dtype.itemsize * wide
         stacked = 2 if len(rows.spaces) > 1 else 1
-        return (buffer + stacked * block + self.batch_rows) * rows.row_bytes + (
-            self.batch_rows * cast
-        )
+        held = (buffer + stacked * block + self.batch_rows) * rows.row_bytes
+        reading = max(space.reading_bytes for space in rows.spaces)
+        return held + self.batch_rows * cast + reading + rows.spaces[0].held_bytes
 
     @property
     def _block_rows(self) -> int:
-        return self._batches.rows.spaces[0].layout.chunk_rows
+        return self._batches.rows.spaces[0].chunk_rows
 
     def _part(self) -> tuple[int, int]:
         n = len(self._batches.rows)
@@ -251,7 +251,7 @@ def _torch_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
 def _labels(space: Space, labels: Any) -> tuple[NDArray[Any], list[str] | None]:
     """Return a label a row as int64 or float32, and what they stand for if they were strings."""
     if isinstance(labels, str):
-        values, known = row_values(space.location, space.state.plan, labels)
+        values, known = row_values(space, labels)
     else:
         values = np.asarray(labels)
         known = np.ones(len(values) if values.ndim else 0, np.bool_)

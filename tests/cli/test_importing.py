@@ -12,7 +12,8 @@ import pytest
 
 from layerlake.analyses.similarity.comparing.compare import rsa
 from layerlake.cli.main import main
-from layerlake.store.lake import Lake, load_rows, open_lake
+from layerlake.store.lake import Lake, open_lake
+from layerlake.store.stored_space import load_rows
 from layerlake.store.verify import verify
 
 pytest.importorskip("torch")
@@ -66,7 +67,9 @@ def test_what_is_imported_is_what_was_extracted(
     run: Callable[..., Any], lake: Lake, tmp_path: Path
 ) -> None:
     layers = [lake.space("shore", "random", layer).rows(slice(None)) for layer in range(4)]
-    rows = load_rows(lake, "shore", lake.sets("shore", "random")[0].plan.contents["row_set"])
+    rows = load_rows(
+        lake.location, "shore", lake.sets("shore", "random")[0].plan.contents["row_set"]
+    )
     bounds = np.searchsorted(rows.row_example, np.arange(1, 40))
     np.save(tmp_path / "cube.npy", np.stack(layers))
     np.save(tmp_path / "layer2.npy", layers[2])
@@ -224,7 +227,7 @@ def test_rows_of_an_extraction(run: Callable[..., Any], lake: Lake, small_bert: 
     ]:
         done = run("extract", small_bert, "shore", "--as", "base", "--rows", rows)
         (state,) = [s for s in lake.sets("shore", "base") if s.plan.path == done["path"]]
-        found = load_rows(lake, "shore", state.plan.contents["row_set"])
+        found = load_rows(lake.location, "shore", state.plan.contents["row_set"])
         assert kept in (None, found.n_rows)
         # Full context is run: the rows are those of the set that holds all pieces.
         run("extract", small_bert, "shore", "--as", "base")

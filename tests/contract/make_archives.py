@@ -83,7 +83,16 @@ QUESTIONS: dict[str, tuple[str, dict[str, Any]]] = {
         "rsa",
         {"corpus": "shore", "variants": ["tag-s0", "tag-s1"], "rows": 60, "score": "spearman"},
     ),
-    "words": ("rsa", {**WORDS, "kernel": "euclidean", "score": "cosine", "method": "tiles"}),
+    "words": (
+        "rsa",
+        {
+            **WORDS,
+            "variants": ["outside", "tag-s0"],
+            "kernel": "euclidean",
+            "score": "cosine",
+            "method": "tiles",
+        },
+    ),
     "external words": ("rsa", {**WORDS, "variants": "outside", "layers": [2], "specials": True}),
     "kendall": (
         "rsa",

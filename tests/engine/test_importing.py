@@ -20,7 +20,8 @@ from layerlake.store.errors import InvalidInput, NameConflict, NameNotFound
 from layerlake.store.external import external_writer as brought_module
 from layerlake.store.external.external_rows import bare_corpus
 from layerlake.store.external.external_writer import ActivationWriter
-from layerlake.store.lake import Lake, load_rows, open_lake
+from layerlake.store.lake import Lake, open_lake
+from layerlake.store.stored_space import load_rows
 from layerlake.store.verify import verify
 
 h5py = pytest.importorskip("h5py", reason="the hdf5 extra is not installed")
@@ -106,7 +107,7 @@ def test_bare_examples_make_the_corpus_that_the_engine_would_make(
     for name, values in made.to_columns().items():
         assert columns[name].tolist() == values.tolist()
     state = lake.sets("images", "vit")[0]
-    assert load_rows(lake, "images", state.plan.contents["row_set"]).unit == "example"
+    assert load_rows(lake.location, "images", state.plan.contents["row_set"]).unit == "example"
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f4"])
@@ -268,7 +269,7 @@ def test_words_of_sentences(
     )
     (state,) = lake.sets("shore", "nouns")
     assert state.plan.contents["rows"] == "where upos=N"
-    rows = load_rows(lake, "shore", state.plan.contents["row_set"])
+    rows = load_rows(lake.location, "shore", state.plan.contents["row_set"])
     assert rows.row_word.tolist() == [0, 4, 8, 12]
     np.testing.assert_array_equal(held(lake, "nouns", 2, corpus="shore"), every[1][[0, 4, 8, 12]])
     assert verify(lake).findings == ()

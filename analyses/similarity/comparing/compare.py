@@ -156,7 +156,7 @@ def compare(
     """
     require_lake(lake)
     comparison = Comparison(
-        SpaceChoice(corpus, variants, layers, site, unit, pooling),
+        SpaceChoice(corpus, variants, layers, site, unit, pooling, specials),
         PairChoice(reference, reference_layer, all_pairs),
         RowDraw(rows, seed, specials),
         Question(
@@ -199,6 +199,7 @@ def _answer(asked: LakeComparison, progress: Progress, *, fresh: bool) -> Simila
         SimilarityResult,
         compute,
         fresh=fresh,
+        notes=asked.asked.notes,
     )
 
 

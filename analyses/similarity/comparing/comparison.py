@@ -78,7 +78,13 @@ class LakeComparison:
         """Find the spaces that the comparison is about; nothing is read."""
         self.lake, self.comparison = lake, comparison
         self.question, self.resources = comparison.question, comparison.resources
-        self.asked = pairs_of_lake(lake, comparison.spaces, comparison.pairs)
+        command = f"layerlake compare --measure {','.join(self.question.measures)}"
+        self.asked = pairs_of_lake(
+            lake,
+            comparison.spaces,
+            comparison.pairs,
+            "layerlake rsa" if self.analysis == "rsa" else command,
+        )
         seeds, ceilings = comparison.summaries.seeds, comparison.summaries.ceilings
         self.groups: dict[str, list[str]] = {}
         if seeds or ceilings:
@@ -143,8 +149,7 @@ class LakeComparison:
     def rows(self) -> Rows:
         """Sample the rows, once."""
         if self._drawn is None:
-            spaces = self.asked.spaces.values()
-            self._drawn = draw_rows(self.lake, self.asked.corpus, spaces, self.comparison.draw)
+            self._drawn = draw_rows(self.asked.spaces.values(), self.comparison.draw)
         return self._drawn
 
     def identity(self) -> dict[str, Any]:

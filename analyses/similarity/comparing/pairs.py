@@ -14,15 +14,16 @@ from layerlake.analyses.questions.spaces import (
     layers_of,
     names_of,
     open_spaces,
+    pooling_among,
+    pooling_notes,
     present_layers,
     sets_holding,
-    unit_of,
 )
+from layerlake.analyses.questions.units import Unit, anchor_of, spaces_left, unit_of
 from layerlake.analyses.results.record import Key
 from layerlake.store.errors import InvalidInput, NameNotFound, is_a
 from layerlake.store.lake import Lake
-from layerlake.store.lineage import own_bases
-from layerlake.store.sets import SetState
+from layerlake.store.sources import Source
 from layerlake.store.space import Space
 from layerlake.store.tables import table_paths
 
@@ -84,8 +85,12 @@ class PairChoice:
             )
 
 
-def pairs_of_lake(lake: Lake, choice: SpaceChoice, pairing: PairChoice) -> LakePairs:
+def pairs_of_lake(
+    lake: Lake, choice: SpaceChoice, pairing: PairChoice, command: str = "layerlake rsa"
+) -> LakePairs:
     """Choose the spaces of one corpus and the pairs of them.
+
+    `command` is what people typed, for notes.
 
     Raises
     ------
@@ -108,15 +113,38 @@ def pairs_of_lake(lake: Lake, choice: SpaceChoice, pairing: PairChoice) -> LakeP
             lake, corpus, reference, variants, alone=reference_layer is not None
         )
         first = next(iter(references.values()), names[0])
-    unit = unit_of(lake, corpus, first, choice.unit)
+    states = {name: lake.sets(corpus, name) for name in names}
+    unit = Unit(choice.unit or "", tuple(names))
+    if choice.unit is None:
+        known = list(dict.fromkeys(references.values())) or names
+
+        def enough(kept: Sequence[str]) -> bool:
+            """Say whether some variants leave a pair to compare."""
+            if every_pair or reference_layer is not None:
+                left, all_there = (spaces_left(states, site, layers, n) for n in (kept, names))
+                return left > 1 or not all_there
+            return any(v in kept and r in kept for v, r in references.items() if v != r)
+
+        unit = unit_of(
+            lake,
+            corpus,
+            states,
+            site,
+            anchor=anchor_of(known, states, None if reference == OWN else reference),
+            named=not everyone,
+            enough=enough,
+            command=command,
+        )
+        notes += unit.notes
+        names = [name for name in names if name in unit.variants]
+        references = {v: r for v, r in references.items() if v in names and r in names}
+    rows = choice.rows_of(unit.name)
     needed = set(references.values()) or {first}
     held = sets_holding(
         lake,
         corpus,
-        names,
-        site,
-        unit,
-        choice.pooling_of(unit),
+        {name: states[name] for name in names},
+        rows,
         optional=[name for name in names if name not in needed] if everyone else (),
     )
     left_out = [name for name in names if name not in held]
@@ -146,12 +174,13 @@ def pairs_of_lake(lake: Lake, choice: SpaceChoice, pairing: PairChoice) -> LakeP
     apart = [name for name in references if name not in kept]
     if apart:
         notes.append(f"{', '.join(apart)}: left out, having no layer that is compared")
+    notes += pooling_notes(spaces)
     return LakePairs(
         corpus,
         OWN if reference == OWN else first,
         tuple(name for name in kept if every_pair or name in references),
-        unit,
-        choice.pooling_of(unit),
+        unit.name,
+        pooling_among(spaces),
         tuple(wanted),
         spaces,
         tuple(pairs),
@@ -175,6 +204,8 @@ def _with_references(
         if alone:
             references |= {chosen: chosen}
         return corpus, [chosen, *others], references, []
+    from layerlake.store.lineage import own_bases
+
     corpus, others = all_names(lake, corpus, None, variants)
     present = table_paths(lake.location, f"activations/{corpus}")
     # Of several variants with the weights of a base, one that was run over the corpus serves.
@@ -200,8 +231,8 @@ def _with_references(
 
 def _shared_layers(
     layers: str | int | Iterable[int] | None,
-    held: Mapping[str, Mapping[int, list[SetState]]],
-    references: Mapping[str, Mapping[int, list[SetState]]],
+    held: Mapping[str, Mapping[int, list[Source]]],
+    references: Mapping[str, Mapping[int, list[Source]]],
 ) -> list[int]:
     """Return the layers that a reference and another variant share."""
     if len(references) == 1:

@@ -175,6 +175,7 @@ def plan_rsa(
             "moments and blocks": max(phases),
             "clusters": 8 * n_clusters * (4 + 6 * len(compared)),
             "rows": 8 * n_rows,
+            "making rows": work.making_bytes,
             "objects": _OBJECTS,
         },
         reserve=max(cache, 0),

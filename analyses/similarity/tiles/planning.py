@@ -229,6 +229,7 @@ def _memory(
         {
             "panels and tiles": phases,
             "rows": n_rows * 8 * (3 + spaces),
+            "making rows": work.making_bytes,
             "frames": 8 * sum(2 * h + min(LOUD_COORDINATES, h) for h in hiddens),
             "objects": _OBJECTS,
         },

@@ -81,8 +81,17 @@ def test_equals_numpy_on_the_same_rows(lake):
 
 def test_pieces_of_other_tokenizers_are_drawn_apart_and_named(lake):
     opened, spaces, special = lake
-    result = profile(opened, rows="all", interval="none")
+    kin = profile(opened, rows="all", interval="none")
+    assert kin.labels("variant") == ["base", "near"]
+    assert kin.notes == (
+        (
+            "foreign: left out, having another tokenizer than base; words are the same rows: "
+            "layerlake profile --unit word"
+        ),
+    )
+    result = profile(opened, rows="all", interval="none", unit="piece")
     assert result.labels("variant") == ["base", "foreign", "near"]
+    assert [r for r in result.records if r["variant"] != "foreign"] == list(kin.records)
     (note,) = result.notes
     assert note.startswith("foreign: cut by another tokenizer than base")
     found = {(r["variant"], r["layer"], r["measure"]): r for r in result.records}
@@ -279,7 +288,7 @@ def test_the_command(lake, capsys, tmp_path):
     assert capsys.readouterr().out.endswith("  near over wiki, rows 300\n")
     with pytest.raises(SystemExit, match="0"):
         main(["profile", *where, "--rows", "100"])
-    assert capsys.readouterr().err.endswith("words, --unit word, are the same\n")
+    assert capsys.readouterr().err.endswith("the same rows: layerlake profile --unit word\n")
     for options, said in [
         (["--rows", "9000"], "error: 9000 rows asked for"),
         (["--plot", "x.bmp"], "error: 'x.bmp' does not name a figure"),

@@ -29,9 +29,11 @@ def test_workers_give_the_records_of_the_loop(
 ) -> None:
     if scheduler == "cluster":
         scheduler = request.getfixturevalue("cluster").scheduler_address
-    here = profile(lake[0], fresh=True)
+    here = profile(lake[0], unit="piece", fresh=True)
     counted: list[int] = []
-    there = profile(lake[0], scheduler=scheduler, fresh=True, progress=count_into(counted))
+    there = profile(
+        lake[0], unit="piece", scheduler=scheduler, fresh=True, progress=count_into(counted)
+    )
     assert sum(counted) == ROWS * 6
     assert there.settings == here.settings
     for one, other in zip(there.records, here.records, strict=True):
@@ -64,20 +66,22 @@ def count_into(counted: list[int]) -> Any:
 
 
 def test_a_forecast_counts_rows_bytes_and_passes(lake: Any) -> None:
-    found = plan_profile(lake[0])
+    found = plan_profile(lake[0], unit="piece")
     assert (found.rows, found.passes) == (ROWS * 6, 6)
     assert found.read == ROWS * 6 * 16 * 4
     assert 0 < found.held < 4 * 2**30
     assert found.seconds > 0
-    shared = plan_profile(lake[0], scheduler="threads", workers=2)
+    shared = plan_profile(lake[0], unit="piece", scheduler="threads", workers=2)
     # One pass for the variants of each tokenizer.
     assert (shared.rows, shared.passes, shared.read) == (found.rows, 2, found.read)
     assert shared.held > found.held
 
 
 def test_passes_of_workers_are_cut_to_the_memory(lake: Any) -> None:
-    whole = plan_profile(lake[0], scheduler="threads", workers=2)
-    less = plan_profile(lake[0], scheduler="threads", workers=2, memory=int(whole.held * 0.8))
+    whole = plan_profile(lake[0], unit="piece", scheduler="threads", workers=2)
+    less = plan_profile(
+        lake[0], unit="piece", scheduler="threads", workers=2, memory=int(whole.held * 0.8)
+    )
     assert less.passes > whole.passes
     assert less.held <= whole.held * 0.8
     with pytest.raises(MemoryRefused, match=r"^profiling 500 rows of base layer 0 needs"):
@@ -130,7 +134,8 @@ def test_what_does_not_exist_is_refused(lake: Any, options: dict[str, Any], said
 
 
 def test_a_dry_run_prints_its_forecast(lake: Any) -> None:
-    arguments = ["profile", "--lake", str(lake[0].location.name), "--scheduler", "threads"]
+    arguments = ["profile", "--lake", str(lake[0].location.name), "--unit", "piece"]
+    arguments += ["--scheduler", "threads"]
     said = CliRunner().invoke(commands, [*arguments, "--dry-run"], standalone_mode=False)
     assert said.exception is None
     assert said.output.startswith("rows     3,000 in 2 passes\n")

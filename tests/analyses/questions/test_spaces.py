@@ -143,7 +143,7 @@ def test_layers_that_are_not_there_are_named(add: Callable[..., Lake]) -> None:
         ({"interval": "x"}, "no interval 'x'"),
         ({"memory": None}, "None is no amount of memory"),
         ({"site": "mlp"}, "no mlp layers"),
-        ({"unit": "line"}, "no resid layers"),
+        ({"unit": "line"}, "no unit .line.; choose one of piece, word, example"),
     ],
     ids=str,
 )

@@ -22,7 +22,8 @@ from layerlake.store.errors import (
     NameNotFound,
     StorageFailed,
 )
-from layerlake.store.lake import load_rows, open_lake
+from layerlake.store.lake import open_lake
+from layerlake.store.stored_space import load_rows
 from layerlake.store.verify import verify
 from layerlake.store.writer import SetWriter
 
@@ -78,7 +79,7 @@ def test_word_rows_pool_their_pieces(lake, minilm, pooling):
     pieces = lake.space("harbour", "base", 2, unit="piece")
     words = lake.space("harbour", "base", 2, unit="word")
     assert report.n_rows == sum(len(text.split()) for text in TEXTS)
-    owner = load_rows(lake, "harbour", pieces.state.plan.contents["row_set"]).row_word
+    owner = load_rows(lake.location, "harbour", pieces.state.plan.contents["row_set"]).row_word
     everything = pieces.rows(range(pieces.shape[0]))
     reduce = {
         "mean": lambda block: block.astype("float64").mean(axis=0),
@@ -97,7 +98,7 @@ def test_a_sample_is_the_same_rows_of_everything(lake, minilm):
     )
     sample = lake.space("harbour", "s", 1)
     whole = lake.space("harbour", "base", 1)
-    rows = load_rows(lake, "harbour", sample.state.plan.contents["row_set"])
+    rows = load_rows(lake.location, "harbour", sample.state.plan.contents["row_set"])
     assert not rows.row_special.any()
     np.testing.assert_allclose(sample.rows(range(90)), whole.rows(rows.row_id), atol=1e-5)
 

@@ -13,7 +13,8 @@ from layerlake.engine.corpora.corpus import Corpus, corpus_from_texts
 from layerlake.engine.extraction.extract import extract
 from layerlake.engine.tokenization.tokenize import Tokenization
 from layerlake.store.errors import InvalidInput
-from layerlake.store.lake import Lake, load_rows, open_lake
+from layerlake.store.lake import Lake, open_lake
+from layerlake.store.stored_space import load_rows
 from layerlake.store.tables import table_paths
 
 torch = pytest.importorskip("torch")
@@ -81,7 +82,9 @@ def test_rows_of_every_packing(lake: Lake, model: Any, packing: str, unit: str) 
             [values[counts & (found.piece_word == word)].mean(axis=0) for word in words]
         )
         contents = lake.attributes(report.path)["contents"]
-        assert load_rows(lake, "asked", contents["row_set"]).row_id.tolist() == words.tolist()
+        assert (
+            load_rows(lake.location, "asked", contents["row_set"]).row_id.tolist() == words.tolist()
+        )
         for word in words.tolist():  # all pieces of a word from one input
             pieces = np.flatnonzero(counts & (found.piece_word == word))
             assert len(set(np.searchsorted(found.input_offsets, pieces, "right").tolist())) == 1

@@ -13,7 +13,8 @@ from layerlake.analyses.similarity.comparing.compare import rsa
 from layerlake.engine.extraction.extract import extract
 from layerlake.engine.models.loading import load_model
 from layerlake.engine.rows.seeded_draw import draw
-from layerlake.store.lake import Lake, load_rows, open_lake
+from layerlake.store.lake import Lake, open_lake
+from layerlake.store.stored_space import load_rows
 
 pytestmark = pytest.mark.data
 pytest.importorskip("torch")
@@ -58,7 +59,9 @@ def test_real_layers(lake: Lake) -> None:
     overall = {
         (r["variant"], r["layer"]): r["value"] for r in result.records if r["measure"] == "r_all"
     }
-    rows = load_rows(lake, "ewt", str(lake.sets("ewt", "base")[0].plan.contents["row_set"]))
+    rows = load_rows(
+        lake.location, "ewt", str(lake.sets("ewt", "base")[0].plan.contents["row_set"])
+    )
     plain = np.flatnonzero(~rows.row_special)
     index = plain[draw(rows.row_id[plain], ROWS, 0)]
     for (variant, layer), value in overall.items():
