@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from layerlake.cli.completion import corpora, files, sites
-from layerlake.cli.options import Decorator, unit_option
+from layerlake.cli.options import ANY_POOLING, Decorator, pooling_option, unit_option
 
 if TYPE_CHECKING:
     from layerlake.analyses.results.result import Result
@@ -36,7 +36,11 @@ SHARED: Final[dict[str, Decorator]] = {
         "example",
         default=None,
         help="What a row is: a piece of the tokenizer, a word, which models with different "
-        "tokenizers share, or a whole example  [default: piece, or the only one there is]",
+        "tokenizers share, or a whole example; words and examples are pooled from stored pieces "
+        "[default: piece; word where the models have different tokenizers]",
+    ),
+    "pooling": pooling_option(
+        ANY_POOLING, "a word or example (max: words only; cls: examples only) become its"
     ),
     "rows": click.option(
         "--rows",
@@ -49,7 +53,11 @@ SHARED: Final[dict[str, Decorator]] = {
         show_default=True,
         help="Random seed for sampling rows, and for resampling examples.",
     ),
-    "specials": click.option("--specials", is_flag=True, help="Include special pieces."),
+    "specials": click.option(
+        "--specials",
+        is_flag=True,
+        help="Include special pieces, as rows or in the mean of an example.",
+    ),
     "confidence": click.option(
         "--confidence",
         type=float,

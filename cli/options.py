@@ -48,6 +48,7 @@ class KnownChoice(click.Choice[str]):
 
 
 POOLING = KnownChoice("layerlake.store.schema", "POOLINGS")
+ANY_POOLING = KnownChoice("layerlake.store.schema", "ALL_POOLINGS")
 CODEC = KnownChoice("layerlake.store.schema", "CODECS")
 STORE_DTYPE = KnownChoice("layerlake.store.storage", "STORE_DTYPES")
 
@@ -72,14 +73,14 @@ def layers_option() -> Decorator:
     return click.option("--layers", metavar="LIST", help="0,8,16 or 0-4  [default: all]")
 
 
-def pooling_option() -> Decorator:
-    """Return the option that says how words were made of pieces."""
+def pooling_option(poolings: KnownChoice = POOLING, whose: str = "a word become its") -> Decorator:
+    """Return the option that says how rows are made of pieces."""
     return click.option(
         "--pooling",
-        type=POOLING,
+        type=poolings,
         default="mean",
         show_default=True,
-        help="How the pieces of a word become its row.",
+        help=f"How the pieces of {whose} row.",
     )
 
 

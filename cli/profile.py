@@ -16,7 +16,6 @@ from layerlake.cli.options import (
     json_option,
     lake_option,
     layers_option,
-    pooling_option,
 )
 
 _OPTIONS: Final[Sequence[Decorator]] = (
@@ -32,7 +31,7 @@ _OPTIONS: Final[Sequence[Decorator]] = (
     layers_option(),
     SHARED["site"],
     SHARED["unit"],
-    pooling_option(),
+    SHARED["pooling"],
     SHARED["rows"],
     SHARED["seed"],
     SHARED["specials"],

@@ -16,7 +16,6 @@ from layerlake.cli.options import (
     json_option,
     lake_option,
     layers_option,
-    pooling_option,
 )
 
 _OPTIONS: Final[Sequence[Decorator]] = (
@@ -46,7 +45,7 @@ _OPTIONS: Final[Sequence[Decorator]] = (
     click.option("--all-pairs", is_flag=True, help="Compare every space with every other one."),
     SHARED["site"],
     SHARED["unit"],
-    pooling_option(),
+    SHARED["pooling"],
     SHARED["rows"],
     SHARED["seed"],
     SHARED["specials"],

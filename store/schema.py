@@ -38,6 +38,8 @@ POOLINGS = ("mean", "first", "last", "max")
 """How the pieces of a word become its row."""
 EXAMPLE_POOLINGS = ("mean", "first", "last", "cls")
 """How the pieces of an example become its row."""
+ALL_POOLINGS = (*POOLINGS, "cls")
+"""How pieces become a row of any unit."""
 
 SECTIONS = ("corpora", "variants", "activations", "results")
 """The groups at the root of a lake."""

@@ -85,7 +85,7 @@ def check_pooling(unit: str | None, pooling: str | None) -> None:
     """Raise `InvalidInput` for a unit that there is not, or a pooling that it does not have."""
     if unit is not None:
         check_unit(unit)
-    known = POOLINGS[unit] if unit else (*schema.POOLINGS, "cls")
+    known = POOLINGS[unit] if unit else schema.ALL_POOLINGS
     if pooling is not None and pooling not in known:
         ways = f"choose one of {', '.join(known)}" if known else "leave the pooling out"
         raise InvalidInput(f"there is no pooling {pooling!r} of {unit or 'word'} rows; {ways}")

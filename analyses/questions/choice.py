@@ -126,15 +126,11 @@ def chosen_spaces(lake: Lake, choice: SpaceChoice, command: str) -> ChosenSpaces
         )
     rows = choice.rows_of(unit.name)
     optional = names if choice.variants is None else ()
-    kept = {name: states[name] for name in unit.variants}
-    held = sets_holding(lake, corpus, kept, rows, optional=optional)
-    notes = [*unit.notes]
-    if left_out := [name for name in unit.variants if name not in held]:
-        notes.append(f"{', '.join(left_out)}: left out, having no such layers of such rows")
+    held, left_out = sets_holding(lake, corpus, unit.of(states), rows, optional=optional)
     layers = present_layers(choice.layers, {name: sorted(own) for name, own in held.items()})
     keys = [(name, layer) for name in held for layer in layers if layer in held[name]]
     spaces = open_spaces(lake, held, choice.site, keys)
-    notes += pooling_notes(spaces)
+    notes = (*unit.notes, *left_out, *pooling_notes(spaces))
     return ChosenSpaces(
         corpus,
         unit.name,
@@ -142,5 +138,5 @@ def chosen_spaces(lake: Lake, choice: SpaceChoice, command: str) -> ChosenSpaces
         tuple(held),
         tuple(layers),
         spaces,
-        tuple(notes),
+        notes,
     )

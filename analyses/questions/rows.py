@@ -75,8 +75,8 @@ def _common_rows(sets: Sequence[RowSet], names: Sequence[str]) -> list[NDArray[n
         ):
             raise InvalidInput(
                 f"the pieces of {name} and of {names[0]} were cut by different tokenizers, or "
-                "packed otherwise, so that they are not the same stimuli; compare words with "
-                "--unit word"
+                "packed otherwise, so that they are not the same stimuli; compare words: the same "
+                "line with --unit word"
             )
     common = first.row_id
     for other in sets[1:]:

@@ -94,10 +94,10 @@ def sets_holding(
     choice: RowChoice,
     *,
     optional: Container[str] = (),
-) -> dict[str, dict[int, list[Source]]]:
-    """Return what every variant's layers can be read from, the sources to prefer last.
+) -> tuple[dict[str, dict[int, list[Source]]], list[str]]:
+    """Return what every variant's layers can be read from, the sources to prefer last, and notes.
 
-    Optional variants that have none are left out, unless none of them has any.
+    Optional variants that have none are left out, and named by a note, unless none of them has any.
 
     Rows that were written so come before rows pooled from pieces, and rows that most variants have
     before others: else two variants could share few of them though both hold the same sample.
@@ -128,7 +128,15 @@ def sets_holding(
                     found[name].setdefault(layer, []).append(source)
         elif name not in optional or not some_optional:
             raise _none_of(corpus, name, states[name], choice, refused[name])
-    return found
+    lacking = [name for name in sources if name not in found and not refused[name]]
+    notes = [
+        f"{name}: left out, since {refused[name][0]}"
+        for name in sources
+        if refused[name] and name not in found
+    ]
+    if lacking:
+        notes.insert(0, f"{', '.join(lacking)}: left out, having no such layers of such rows")
+    return found, notes
 
 
 def _sites(state: SetState) -> set[str]:
@@ -158,9 +166,11 @@ def _none_of(
         for state in states
         for site in _sites(state)
     }
+    units = sorted({str(state.plan.contents["unit"]) for state in states} - {choice.unit})
+    how = f" ({' or '.join(f'--unit {unit}' for unit in units)})" if units else ""
     return NameNotFound(
         f"{name} over {corpus} has no {choice.site} layers of {choice.kind}; it has "
-        f"{', '.join(sorted(kinds))}; ask for one of those, or name other variants"
+        f"{', '.join(sorted(kinds))}; ask for one of those{how}, or name other variants"
     )
 
 

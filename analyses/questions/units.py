@@ -26,6 +26,21 @@ class Unit:
     variants: tuple[str, ...]
     notes: tuple[str, ...] = ()
     """Which variants were left out, or why rows are words."""
+    row_sets: frozenset[str] | None = None
+    """Of pieces, those of one tokenization; None where it does not matter."""
+
+    def of(self, states: States) -> dict[str, list[SetState]]:
+        """Return the sets that count, of the variants that do."""
+        return {
+            name: [
+                state
+                for state in states[name]
+                if self.row_sets is None
+                or state.plan.contents["unit"] != "piece"
+                or state.plan.contents["row_set"] in self.row_sets
+            ]
+            for name in self.variants
+        }
 
 
 def anchor_of(names: Sequence[str], states: States, reference: str | None = None) -> str:
@@ -107,14 +122,13 @@ def unit_of(
                 "--unit"
             )
         return Unit(units[0] if units else "piece", names)
-    cut = Tokenizations(lake, corpus)
-    cuts = {
-        name: {cut.of(str(s.plan.contents["row_set"])) for s in _with(own, site, "piece")}
-        for name, own in states.items()
-    }
-    strangers = [name for name in names if cuts[name] and not cuts[name] & cuts[anchor]]
+    cuts, alike = _cuts(lake, corpus, states, site, anchor)
+    if not cuts[anchor]:
+        return Unit("piece", names)
+    strangers = [name for name in names if cuts[name] and not cuts[name] & alike]
     without = [name for name in names if not cuts[name] and _with(states[name], site, "word")]
-    kin = [name for name in names if name not in strangers]
+    kin = tuple(name for name in names if name not in strangers)
+    others: list[str] = []
     if named or not enough([name for name in kin if name not in without]):
         others = [*strangers, *without]
     elif strangers:
@@ -122,17 +136,38 @@ def unit_of(
             f"{', '.join(strangers)}: left out, having another tokenizer than {anchor}; words are "
             f"the same rows: {command} --unit word"
         )
-        return Unit("piece", tuple(kin), (note,))
-    else:
-        others = []
-    if not others or not cuts[anchor]:
-        return Unit("piece", names)
-    why = "another tokenizer" if strangers else "words alone, no pieces"
-    note = (
-        f"rows are words, since {', '.join(strangers or without)} has {why}, and "
-        f"{anchor} has pieces of its own; --unit word says the same"
+        return Unit("piece", kin, (note,), alike)
+    if not others:
+        return Unit("piece", names, (), alike)
+    listed = ", ".join(others)
+    why = (
+        f"{listed} and {anchor} have different tokenizers"
+        if strangers
+        else f"{listed} over {corpus} has no pieces"
     )
+    note = f"words are compared, not pieces, since {why}; --unit word is the same"
     return Unit("word", names, (note,))
+
+
+def _cuts(
+    lake: Lake, corpus: str, states: States, site: str, anchor: str
+) -> tuple[dict[str, set[str]], frozenset[str]]:
+    """Return the row sets of the pieces of every variant, and all those of one tokenization.
+
+    It is the tokenization of the anchor's that most variants share, of those the one with most
+    rows.
+    """
+    tokenizations = Tokenizations(lake, corpus)
+    pieces = {name: _with(own, site, "piece") for name, own in states.items()}
+    cuts = {name: {str(s.plan.contents["row_set"]) for s in own} for name, own in pieces.items()}
+    of = {row_set: tokenizations.of(row_set) for own in cuts.values() for row_set in own}
+    ranks: dict[str, tuple[int, int]] = {}
+    for state in pieces[anchor]:
+        one = of[str(state.plan.contents["row_set"])]
+        shared = sum(any(of[row_set] == one for row_set in own) for own in cuts.values())
+        ranks[str(one)] = max(ranks.get(str(one), (0, 0)), (shared, state.plan.layout.n_rows))
+    best = max(ranks, key=lambda one: (ranks[one], one), default=None)
+    return cuts, frozenset(row_set for row_set, one in of.items() if str(one) == best)
 
 
 def _with(states: Sequence[SetState], site: str, unit: str) -> list[SetState]:

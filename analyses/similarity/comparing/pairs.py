@@ -140,16 +140,14 @@ def pairs_of_lake(
         references = {v: r for v, r in references.items() if v in names and r in names}
     rows = choice.rows_of(unit.name)
     needed = set(references.values()) or {first}
-    held = sets_holding(
+    held, left_out = sets_holding(
         lake,
         corpus,
-        {name: states[name] for name in names},
+        unit.of(states),
         rows,
         optional=[name for name in names if name not in needed] if everyone else (),
     )
-    left_out = [name for name in names if name not in held]
-    if left_out:
-        notes.append(f"{', '.join(left_out)}: left out, having no such layers of such rows")
+    notes += left_out
     names = [name for name in names if name in held]
     references = {v: r for v, r in references.items() if v in held}
     numbers = {name: sorted(held[name]) for name in names}
