@@ -56,14 +56,17 @@ def profile(
     site
         Where in a block.
     unit, pooling
-        `piece`; `word`, and how its pieces were pooled: `mean`, `first`, `last` or `max`; or
-        `example`. By default pieces, or the only unit that there is.
+        `piece`; `word`, and how its pieces are pooled (`mean`, `first`, `last` or `max`); or `example`
+        (`mean`, `first`, `last` or `cls`). Words and examples that were not extracted as such are
+        pooled from stored pieces. By default pieces, where the variants named share a
+        tokenizer: others that do not are left out with a note, and where one was named, or there
+        is nothing else, rows are words. Where there are no pieces, the only unit that there is.
     rows, seed
         How many of the rows that all variants hold, drawn by identity: the same stimuli in every
         layer and variant, as `compare` draws them. `all` of them, or by default 5000, or all where
         there are fewer. Pieces of other tokenizers are other stimuli, and drawn apart.
     specials
-        Include special pieces.
+        Include special pieces, as rows, or among the pieces of an example.
     interval
         Of the anisotropy and the mean length: `cluster` (jackknife over groups of examples) or
         `none`.

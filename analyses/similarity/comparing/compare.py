@@ -88,15 +88,18 @@ def compare(
     site
         Where in a block.
     unit, pooling
-        `piece`; `word`, and how its pieces were pooled: `mean`, `first`, `last` or `max`; or
-        `example`. By default pieces, or the only unit that the reference has.
+        `piece`; `word`, and how its pieces are pooled (`mean`, `first`, `last` or `max`); or `example`
+        (`mean`, `first`, `last` or `cls`). Words and examples that were not extracted as such are
+        pooled from stored pieces. By default pieces, where the reference and every variant named share a
+        tokenizer: others that do not are left out with a note, and where one was named, or there
+        is nothing else, rows are words. Where there are no pieces, the only unit that there is.
     rows, seed
         How many of the rows that all variants hold, drawn by identity: the same stimuli in every
         layer and variant. `all` of them, or by default 5000, or all where there are fewer. A row
         without a direction (zero norm, or constant under `correlation`) in any layer or variant is
         left out of all, and counted in `n_dropped`. The seed is also that of the bootstrap.
     specials
-        Include special pieces.
+        Include special pieces, as rows, or among the pieces of an example.
     kernel
         Of `rsa`: `cosine`, `correlation`, `linear`, `sqeuclidean`, `euclidean` or `rbf`.
     score
