@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from layerlake.bench.examples import readers_of_examples
 from layerlake.bench.measuring import BenchResult, about, interleaved
+from layerlake.bench.words import BASELINE as WORD_BASELINE
+from layerlake.bench.words import readers_of_words
 from layerlake.store import schema
 from layerlake.store.errors import InvalidInput
 from layerlake.store.lake import open_lake
@@ -296,6 +298,12 @@ def run(
     operation `shuffled examples` divides the rows among seven layers and reads whole examples of
     all layers in a shuffled order; `layerlake, blocks` reads the same bytes from start to end.
 
+    `layer of words` and `scattered words` take the rows for pieces of words: pooled as they are
+    read (`layerlake, pooled`) and by hand, against the words in a set of their own, in float32 as
+    pooled ones are (the baseline). `gigabytes_per_second` is of words in float32. `peak_mib` is
+    the most that Python and numpy held while the layer was read in blocks (by hand, at once),
+    `stated_mib` what the space says of it: what it holds, what a read takes and one block.
+
     Raises
     ------
     InvalidInput, StorageFailed
@@ -335,6 +343,16 @@ def run(
                 {"operation": "shuffled examples", "codec": codec, **record}
                 for record in _timed(streams, rows, repeats, copies.sizes(codec))
             ]
+            file = copies.folder / "rows.npy"
+            of_words = readers_of_words(
+                Path(place) / "words", file, rows, codec, window_rows, scattered, seed
+            )
+            for operation, words in of_words.items():
+                moved = words.methods[WORD_BASELINE]()
+                timed = _timed(
+                    words.methods, moved, repeats, words.sizes, WORD_BASELINE, words.memory
+                )
+                records += [{"operation": operation, "codec": codec, **r} for r in timed]
     settings = {
         "rows": n_rows,
         "hidden": hidden,
@@ -351,17 +369,25 @@ def run(
 
 
 def _timed(
-    methods: Mapping[str, Method], moved: NDArray[Any], repeats: int, sizes: Mapping[str, float]
+    methods: Mapping[str, Method],
+    moved: NDArray[Any],
+    repeats: int,
+    sizes: Mapping[str, float],
+    baseline: str = BASELINE,
+    memory: Mapping[str, tuple[int, int | None]] | None = None,
 ) -> Iterator[dict[str, Any]]:
     timings = interleaved(methods, repeats)
     for name, timing in timings.items():
-        value_bytes = sizes.get(name, sizes[name.partition(",")[0]])
+        value_bytes = sizes.get(name) or sizes[name.partition(",")[0]]
+        peak, stated = (memory or {}).get(name, (None, None))
         yield {
             "method": name,
             "wall_seconds": timing.wall_seconds,
             "cpu_seconds": timing.cpu_seconds,
             "gigabytes_per_second": moved.nbytes / timing.wall_seconds / 1e9,
-            "baseline": BASELINE,
-            "ratio": timings[BASELINE].wall_seconds / timing.wall_seconds,
+            "baseline": baseline,
+            "ratio": timings[baseline].wall_seconds / timing.wall_seconds,
             "bytes_per_value": value_bytes,
+            "peak_mib": None if peak is None else peak / 2**20,
+            "stated_mib": None if stated is None else stated / 2**20,
         }

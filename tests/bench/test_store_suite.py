@@ -16,6 +16,11 @@ for package in ("tensorstore", "zarrs", "h5py", "safetensors", "torch"):
 
 READERS = ("layerlake", "layerlake, opened", "layerlake, verified")
 STREAMS = ("layerlake, blocks", "layerlake, examples")
+WORDS = (
+    *("layerlake, word set in float32", "layerlake, word set"),
+    *("layerlake, pooled", "layerlake, pooled (first)"),
+    *("layerlake, piece set in float32", "numpy, by hand"),
+)
 FILES = ("safetensors", "h5py", "h5py, chunked")
 ZARR = ("zarr-python", "zarrs", "tensorstore")
 PEERS = ("numpy", *FILES, *ZARR)
@@ -29,6 +34,8 @@ def test_every_method_of_every_operation_is_measured(tmp_path: Path) -> None:
         "read layer": ("numpy, mapped", *READERS, *PEERS),
         "scattered rows": READERS + PEERS,
         "shuffled examples": ("numpy", *STREAMS),
+        "layer of words": WORDS,
+        "scattered words": WORDS,
     }
     assert set(found) == {
         (operation, codec, name)
@@ -42,6 +49,12 @@ def test_every_method_of_every_operation_is_measured(tmp_path: Path) -> None:
         assert record["ratio"] == pytest.approx(ratio)
         if name.startswith(("numpy", *FILES)):
             assert record["bytes_per_value"] == pytest.approx(2, rel=0.2)
+    for (operation, _, name), record in found.items():
+        assert (record["peak_mib"] is None) == (operation != "layer of words")
+        said = operation == "layer of words" and name != "numpy, by hand"
+        assert (record["stated_mib"] is None) != said
+        if operation in ("layer of words", "scattered words"):
+            assert record["baseline"] == "layerlake, word set in float32"
     # The last chunk of 1024 rows is filled up, and every shard has an index.
     plain = found["write", "none", "layerlake"]["bytes_per_value"]
     assert plain == pytest.approx(2 * 3 * 1024 / 3000, abs=0.04)
@@ -75,6 +88,7 @@ def test_too_many_rows_and_missing_peers(monkeypatch: pytest.MonkeyPatch) -> Non
         "zarr-python",
         *READERS,
         *STREAMS,
+        *WORDS,
     }
 
 
