@@ -204,7 +204,7 @@ def _written(
         ("pieces", pieces, {"unit": "piece", "tokenization": "cut"}),
         ("words", words, {"unit": "word", "pooling": "mean"}),
     ):
-        layout = ActivationLayout(*rows.shape, pieces.dtype.name, codec, window_rows)
+        layout = ActivationLayout(len(rows), rows.shape[1], pieces.dtype.name, codec, window_rows)
         contents = {**made, "row_set": variant, "rows": "all", "codec": codec}
         plan = SetPlan("words", variant, contents, {}, {}, ("resid/0",), layout)
         with SetWriter(lake.location, plan) as writer:

@@ -392,7 +392,8 @@ def store(
 
     Also whole examples of seven layers in a shuffled order, against reading the same bytes from
     start to end; and words pooled from pieces as they are read, against the words in a set of their
-    own and numpy by hand. Takes about five times the layer in memory and twelve times on disk.
+    own and numpy by hand. Takes up to eighteen times the layer in memory, mapped files included,
+    and thirteen times on disk.
 
     \b
     Example:
