@@ -147,6 +147,8 @@ def readers_of_words(
     lake, bytes_of = _written(folder / codec, cut, pieces, words, codec, window_rows)
     sizes = {name: bytes_of[way.variant] for name, way in _WAYS.items()}
     sizes[BY_HAND] = file.stat().st_size / rows.size
+    for way in _WAYS.values():
+        way.read(way.open(lake), slice(0, 1))  # or what is imported for it would be counted
     # Before any space is kept: spaces share what tells which pieces words are made of.
     memory: dict[str, tuple[int, int | None]] = {
         name: _held(lake, way) for name, way in _WAYS.items()
