@@ -126,6 +126,8 @@ class StoredSpace(Space):
         self._require_committed(np.arange(self.layout.n_windows))
 
     def _require_committed(self, windows: NDArray[np.int64]) -> None:
+        if self.state.sealed:  # all were found committed when the state was read
+            return
         missing = windows[~self.state.committed[windows]]
         if len(missing):
             raise incomplete(self.state, missing)

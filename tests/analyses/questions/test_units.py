@@ -26,41 +26,15 @@ Add = Callable[..., Lake]
 
 
 @pytest.fixture(scope="module")
-def byte_level_gpt(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random GPT-2 of two blocks, its byte-level pieces learned from the texts."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import GPT2Config, GPT2Model, PreTrainedTokenizerFast
-
-    folder = tmp_path_factory.mktemp("gpt")
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=320,
-        special_tokens=["<|end|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    backend.train_from_iterator(TEXTS, trainer)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|end|>")
-    torch.manual_seed(0)
-    end = {"bos_token_id": 0, "eos_token_id": 0}
-    config = GPT2Config(vocab_size=320, n_positions=64, n_embd=16, n_layer=2, n_head=2, **end)
-    GPT2Model(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def models(small_bert: Path, byte_level_gpt: Path) -> dict[str, LoadedModel]:
+def models(small_bert: Path, byte_level_gpt: Callable[[list[str]], Path]) -> dict[str, LoadedModel]:
     """The small BERT, two random twins of it, and a stranger to their tokenizer."""
+    gpt = str(byte_level_gpt(TEXTS))
     return {
         "base": load_model(str(small_bert), device="cpu"),
         "twin": load_model(str(small_bert), randomize=1, device="cpu"),
         "other": load_model(str(small_bert), randomize=2, device="cpu"),
-        "gpt": load_model(str(byte_level_gpt), device="cpu"),
-        "gpt-random": load_model(str(byte_level_gpt), randomize=1, device="cpu"),
+        "gpt": load_model(gpt, device="cpu"),
+        "gpt-random": load_model(gpt, randomize=1, device="cpu"),
     }
 
 
