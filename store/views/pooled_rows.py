@@ -30,7 +30,7 @@ class PieceSpace(Protocol):
         ...
 
     def rows(self, index: NDArray[np.int64], /) -> Any:
-        """Return the rows at a rising index, arrays of any library."""
+        """Return the rows at a rising index, arrays of any library that nobody else uses."""
         ...
 
 
@@ -262,14 +262,22 @@ class PooledSpace(Space):
     def _parts(self, wanted: NDArray[np.int64]) -> Iterator[_Part]:
         """Yield the pieces of rows, some at a time."""
         groups = self.groups
+        one = self.unit == "word" and self.pooling in ("first", "last")
         if groups.offsets is None:
             slots, run = np.arange(len(wanted)), wanted
+        elif one:
+            slots = np.arange(len(wanted))
+            run = (
+                groups.offsets[wanted]
+                if self.pooling == "first"
+                else groups.offsets[wanted + 1] - 1
+            )
         else:
             n_runs = groups.offsets[wanted + 1] - groups.offsets[wanted]
             slots = np.repeat(np.arange(len(wanted)), n_runs)
             run = runs(groups.offsets[wanted], n_runs)
         begin, sizes = groups.starts[run], groups.counts[run]
-        if self.unit == "word" and self.pooling in ("first", "last"):
+        if one:
             begin = begin if self.pooling == "first" else begin + sizes - 1
             sizes = np.ones_like(sizes)
         ends = offsets_of(sizes)
@@ -307,7 +315,11 @@ class PooledSpace(Space):
 
 
 def _absorb(out: Any, part: _Part, values: Any, *, largest: bool) -> None:
-    """Add the pieces of a part to their rows, or take their largest values."""
+    """Add the pieces of a part to their rows, or take their largest values.
+
+    numpy adds one piece after the other in every case, so that a sum does not depend on where parts
+    are cut.
+    """
     xp, _device = _namespace(values)
     sizes, slots = part.sizes, part.slots
     starts = offsets_of(sizes)[:-1]
@@ -322,8 +334,9 @@ def _absorb(out: Any, part: _Part, values: Any, *, largest: bool) -> None:
             slots.tolist(), starts.tolist(), sizes.tolist(), part.opens.tolist(), strict=True
         ):
             some = values[start : start + size, :]
-            found = xp.max(some, axis=0) if largest else xp.sum(some, axis=0)
-            out[slot, :] = found if opens else merge(out[slot, :], found)
+            if not opens:
+                some[0, :] = merge(out[slot, :], some[0, :])
+            out[slot, :] = xp.max(some, axis=0) if largest else xp.sum(some, axis=0)
         return
     # Many rows of few pieces: the first piece of each, then the second of those that have one.
     head = 0 if part.opens[0] else 1
