@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from layerlake.store import schema
-from layerlake.store.errors import InvalidInput
+from layerlake.store.errors import InvalidInput, LakeCorrupt, LayerLakeError, NameNotFound
 from layerlake.store.location import Location
 from layerlake.store.row_sets import check_unit
 from layerlake.store.sets import SetState
@@ -99,8 +99,11 @@ def sources_of(
     *,
     specials: bool = False,
     needed: Sequence[str] | None = None,
-) -> tuple[list[Source], list[InvalidInput]]:
+) -> tuple[list[Source], list[LayerLakeError]]:
     """Return the sets that rows of a unit can be read from, and why sets of pieces cannot.
+
+    Where rows were written as they are asked for, tables of pieces that are missing or damaged are
+    a reason like any other.
 
     Parameters
     ----------
@@ -110,10 +113,18 @@ def sources_of(
         As `Lake.space`.
     needed
         Arrays, one of which a set of pieces must have; None for any.
+
+    Raises
+    ------
+    InvalidInput
+        No such unit or pooling.
+    NameNotFound, LakeCorrupt
+        A set of pieces lacks its tables, or they do not fit together, and no rows were written.
     """
     check_pooling(unit, pooling)
     found: list[Source] = []
-    refused: list[InvalidInput] = []
+    refused: list[LayerLakeError] = []
+    broken: list[LayerLakeError] = []
     for state in states:
         contents = state.plan.contents
         own = contents.get("unit")
@@ -131,5 +142,10 @@ def sources_of(
             except NoWholeRows as error:
                 refused.append(error)
                 continue
+            except (NameNotFound, LakeCorrupt) as error:
+                broken.append(error)
+                continue
             found.append(Source(state, Pooling(unit, way, specials, groups)))
-    return found, refused
+    if broken and not any(source.pooled is None for source in found):
+        raise broken[0]
+    return found, [*refused, *broken]

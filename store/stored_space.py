@@ -50,6 +50,15 @@ def incomplete(state: SetState, windows: NDArray[np.int64]) -> SetIncomplete:
     )
 
 
+def require_lake_at(location: Location) -> None:
+    """Raise `LakeNotFound` where a space was sent to a machine that does not see the lake."""
+    if not location.exists(schema.METADATA):
+        raise LakeNotFound(
+            f"there is no lake at {location.name} on {platform.node()}; put it where every machine "
+            "that reads it finds it under that name"
+        ) from None
+
+
 @dataclass(frozen=True, repr=False)
 class StoredSpace(Space):
     """The rows of one array of a set, in the dtype that they are stored in.
@@ -109,11 +118,7 @@ class StoredSpace(Space):
                 content: Path | bytes = path if path is not None else self.location.read(key)
                 source = ShardSource(content, key)
             except (KeyError, FileNotFoundError):
-                if not self.location.exists(schema.METADATA):
-                    raise LakeNotFound(
-                        f"there is no lake at {self.location.name} on {platform.node()}; put it "
-                        "where every machine that reads it finds it under that name"
-                    ) from None
+                require_lake_at(self.location)
                 raise LakeCorrupt(
                     f"{key} is missing though its window is committed; `layerlake verify "
                     f"--repair {self.state.plan.path}` reopens the set"

@@ -11,7 +11,7 @@ import numpy as np
 
 from layerlake.analyses.results.record import Key
 from layerlake.engine.settings import parse_layers
-from layerlake.store.errors import InvalidInput, NameNotFound, is_a
+from layerlake.store.errors import InvalidInput, LayerLakeError, NameNotFound, is_a
 from layerlake.store.lake import Lake, nearest
 from layerlake.store.sets import SetState
 from layerlake.store.sources import Source, sources_of
@@ -103,7 +103,7 @@ def sets_holding(
     before others: else two variants could share few of them though both hold the same sample.
     """
     sources: dict[str, list[Source]] = {}
-    refused: dict[str, list[InvalidInput]] = {}
+    refused: dict[str, list[LayerLakeError]] = {}
     for name, held in states.items():
         sited = [state for state in held if choice.site in _sites(state)]
         sources[name], refused[name] = sources_of(
@@ -155,8 +155,8 @@ def _none_of(
     name: str,
     states: Sequence[SetState],
     choice: RowChoice,
-    refused: Sequence[InvalidInput],
-) -> InvalidInput | NameNotFound:
+    refused: Sequence[LayerLakeError],
+) -> LayerLakeError:
     """Return the error for a variant that has no rows as they are asked for."""
     if refused:
         return refused[0]

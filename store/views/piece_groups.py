@@ -116,17 +116,33 @@ class _Held:
         self.input_example: Numbers = table["input_example"]
         self.word_offsets: Numbers = self._table(corpus, "word_offsets")["word_offsets"]
         self.rows_name = str(plan.contents.get("rows", ""))
-        if (
-            len(self.row_id) != plan.layout.n_rows
-            or (len(self.row_id) and int(self.row_id[-1]) >= len(self.word))
-            or (len(self.word) and int(self.word.max()) >= int(self.word_offsets[-1]))
-        ):
-            raise LakeCorrupt(
-                f"the row set or the tokenization of {plan.path} does not belong to it; "
-                "`layerlake verify` says what to do"
-            )
+        if not self._fit():
+            raise self._misfit()
         self.held: Bools = np.zeros(len(self.word), np.bool_)
         self.held[self.row_id] = True
+
+    def _fit(self) -> bool:
+        """Say whether rows, pieces, inputs, examples and words are of one set."""
+        n, rows, ends = len(self.word), self.row_id, self.input_offsets
+        return (
+            len(rows) == self.plan.layout.n_rows
+            and _rises(rows, 0, n - 1, least=1)
+            and len(self.special) == len(self.repeated) == n
+            and len(ends) == len(self.input_example) + 1
+            and (int(ends[0]), int(ends[-1])) == (0, n)
+            and _rises(ends, 0, n)
+            and _rises(self.input_example, 0, len(self.word_offsets) - 2)
+            and len(self.word_offsets) > 0
+            and int(self.word_offsets[0]) == 0
+            and _rises(self.word_offsets, 0, int(self.word_offsets[-1]))
+            and int(self.word.max(initial=-1)) < int(self.word_offsets[-1])
+        )
+
+    def _misfit(self) -> LakeCorrupt:
+        return LakeCorrupt(
+            f"the row set or the tokenization of {self.plan.path} does not belong to it; "
+            "`layerlake verify` says what to do"
+        )
 
     def _table(self, path: str, *names: str) -> dict[str, NDArray[Any]]:
         """Return columns of a table."""
@@ -135,7 +151,10 @@ class _Held:
                 f"{path}, which tells what the rows of {self.plan.path} are, is not in the lake; "
                 f"extract the variant again with: {self._line()}"
             )
-        return read_table(self.location, path, names=list(names))[0]
+        found = read_table(self.location, path, names=list(names))[0]
+        if not set(names) <= {*found, "repeated"}:
+            raise self._misfit()
+        return found
 
     def words(self) -> PieceGroups:
         """Return the words that are held whole."""
@@ -249,7 +268,7 @@ class _Held:
         return {"rows": self.rows_name, "unit": unit, "tokenization": None}
 
     def _refuse(self, unit: str, count: int, one: str) -> NoReturn:
-        some = f"{count:,} {unit}s" if count > 1 else f"a {unit}"
+        some = f"{count:,} {unit}s" if count > 1 else f"{'a' if unit == 'word' else 'an'} {unit}"
         line = self._line(*(["--unit word"] if unit == "word" else []))
         raise NoWholeRows(
             f"{self.plan.path} (rows {self.rows_name}) holds {some} in part, {one} for one, so that "
@@ -271,3 +290,11 @@ class _Held:
                 options = (*options, f"--{name} {about[name]}")
         words = ["layerlake extract", shlex.quote(source), shlex.quote(self.plan.corpus)]
         return " ".join([*words, "--as", shlex.quote(variant), *options])
+
+
+def _rises(values: Numbers, low: int, high: int, *, least: int = 0) -> bool:
+    """Say whether values rise from step to step, by `least` or more, within bounds."""
+    if not len(values):
+        return True
+    steps = np.diff(values)
+    return int(values[0]) >= low and int(values[-1]) <= high and not bool((steps < least).any())

@@ -8,11 +8,12 @@ from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from layerlake.store.errors import NameNotFound
 from layerlake.store.half import widened
 from layerlake.store.row_sets import RowSet, offsets_of, runs
 from layerlake.store.run_copies import RunCopies
 from layerlake.store.space import Space
-from layerlake.store.stored_space import StoredSpace
+from layerlake.store.stored_space import StoredSpace, require_lake_at
 from layerlake.store.views.piece_groups import PieceGroups, piece_groups
 
 PART_PIECES: Final = 1024
@@ -114,7 +115,11 @@ class PooledSpace(Space):
         if self._groups is None:
             unit, pooling, specials = self._how
             plan = self.state.plan
-            self._groups = piece_groups(self.location, plan, unit, pooling, specials=specials)
+            try:
+                self._groups = piece_groups(self.location, plan, unit, pooling, specials=specials)
+            except NameNotFound:
+                require_lake_at(self.location)
+                raise
         return self._groups
 
     @property
