@@ -19,23 +19,23 @@ _BEYOND: Final = 65536.0
 """What infinity and NaN become, or more; no finite value does."""
 
 
-def widened(values: NDArray[Any]) -> NDArray[Any]:
-    """Return float16 values in float32, the same to the last bit.
+def widened(values: NDArray[Any]) -> NDArray[np.float32]:
+    """Return float16 or float32 values in float32, the same to the last bit.
 
     Parameters
     ----------
     values
-        Of any shape. Those of another dtype are returned as they are.
+        Of any shape. Those of float32 are returned as they are.
 
     Examples
     --------
     >>> widened(np.array([1.5, -0.0], np.float16))
     array([ 1.5, -0. ], dtype=float32)
     """
-    if values.dtype != np.float16:
+    if values.dtype == np.float32:
         return values
     out = np.empty(values.shape, np.float32)
-    if not values.flags.c_contiguous or not _integers_are_quicker():
+    if values.dtype != np.float16 or not values.flags.c_contiguous or not _integers_are_quicker():
         out[...] = values
     else:
         _widen(values.reshape(-1), out.reshape(-1))

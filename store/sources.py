@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from layerlake.store import schema
+from layerlake.store.amounts import require
 from layerlake.store.errors import InvalidInput, LakeCorrupt, LayerLakeError, NameNotFound
 from layerlake.store.location import Location
 from layerlake.store.row_sets import check_unit
@@ -99,6 +100,7 @@ def sources_of(
     *,
     specials: bool = False,
     needed: Sequence[str] | None = None,
+    memory: int | None = None,
 ) -> tuple[list[Source], list[LayerLakeError]]:
     """Return the sets that rows of a unit can be read from, and why sets of pieces cannot.
 
@@ -113,11 +115,15 @@ def sources_of(
         As `Lake.space`.
     needed
         Arrays, one of which a set of pieces must have; None for any.
+    memory
+        Most bytes to find out in which pieces make up the rows; None for any.
 
     Raises
     ------
     InvalidInput
         No such unit or pooling.
+    MemoryRefused
+        Finding out which pieces make up the rows takes more than `memory`.
     NameNotFound, LakeCorrupt
         A set of pieces lacks its tables, or they do not fit together, and no rows were written.
     """
@@ -134,10 +140,21 @@ def sources_of(
             lacking = needed is not None and not set(needed) & set(state.plan.arrays)
             if lacking or not contents.get("tokenization"):
                 continue
-            from layerlake.store.views.piece_groups import NoWholeRows, piece_groups
+            from layerlake.store.views.piece_groups import (
+                NoWholeRows,
+                piece_groups,
+                table_bytes,
+            )
 
             way = pooling or "mean"
             try:
+                if memory is not None:
+                    require(
+                        table_bytes(location, state.plan),
+                        memory,
+                        f"finding the pieces of each {unit} of {state.plan.path}",
+                        "allow more memory, or extract such rows as such",
+                    )
                 groups = piece_groups(location, state.plan, unit, way, specials=specials)
             except NoWholeRows as error:
                 refused.append(error)

@@ -100,7 +100,7 @@ def profile(
     """
     require_lake(lake)
     question = ProfileQuestion(
-        SpaceChoice(corpus, variants, layers, site, unit, pooling, specials),
+        SpaceChoice(corpus, variants, layers, site, unit, pooling, specials, memory),
         RowDraw(rows, seed, specials),
         Resources.of(memory, device, scheduler, workers),
         interval,

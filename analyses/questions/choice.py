@@ -19,6 +19,7 @@ from layerlake.analyses.questions.spaces import (
 )
 from layerlake.analyses.questions.units import Unit, anchor_of, unit_of
 from layerlake.analyses.results.record import Key
+from layerlake.store.amounts import parse_bytes
 from layerlake.store.errors import is_a
 from layerlake.store.lake import Lake
 from layerlake.store.sources import check_pooling
@@ -45,6 +46,8 @@ class SpaceChoice:
     """How the pieces of a word, or of an example, are pooled."""
     specials: bool = False
     """Whether special pieces are pieces of an example."""
+    memory: int | str | None = None
+    """Most bytes to find out in which pieces make up rows; None for any."""
 
     def __post_init__(self) -> None:
         """Keep layers, which are read more than once; refuse units and poolings there are not."""
@@ -70,7 +73,8 @@ class SpaceChoice:
         """
         said = unit == "word" or (unit == "example" and self.pooling != "mean")
         pooling = self.pooling if said else None
-        return RowChoice(self.site, unit, pooling, self.specials)
+        allowed = None if self.memory is None else parse_bytes(self.memory)
+        return RowChoice(self.site, unit, pooling, self.specials, allowed)
 
 
 def filled(build: Callable[..., T], given: Mapping[str, Any]) -> T:

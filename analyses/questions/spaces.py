@@ -30,6 +30,8 @@ class RowChoice:
     """How the pieces of a row are pooled; None where nobody says."""
     specials: bool = False
     """Whether special pieces are pieces of an example."""
+    memory: int | None = None
+    """Most bytes to find out in which pieces make up rows; None for any."""
 
     @property
     def kind(self) -> str:
@@ -107,7 +109,12 @@ def sets_holding(
     for name, held in states.items():
         sited = [state for state in held if choice.site in _sites(state)]
         sources[name], refused[name] = sources_of(
-            lake.location, sited, choice.unit, choice.pooling, specials=choice.specials
+            lake.location,
+            sited,
+            choice.unit,
+            choice.pooling,
+            specials=choice.specials,
+            memory=choice.memory,
         )
         if choice.pooling is None:  # not: pooled in any way
             sources[name] = [

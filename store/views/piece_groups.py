@@ -21,6 +21,9 @@ from layerlake.store.row_sets import RowSet, rows_fingerprint
 from layerlake.store.sets import SetPlan
 from layerlake.store.tables import read_attributes, read_table
 
+TABLE_PIECE_BYTES: Final = 112
+"""Bytes for each piece of the corpus while its groups are made; most are given back."""
+
 _CUT: Final = ("piece_word", "special", "repeated", "input_offsets", "input_example")
 
 Bools = NDArray[np.bool_]
@@ -43,7 +46,7 @@ class PieceGroups:
     offsets: Numbers | None
     """(row + 1,): the runs of row i are [offsets[i], offsets[i + 1]); None where each has one."""
     n_missing: int
-    """Words, or examples, of the examples that were run that are no rows of any set of pieces."""
+    """Words, or examples, of the corpus that have no piece, or are whole in no input."""
 
     @property
     def n_bytes(self) -> int:
@@ -60,6 +63,13 @@ class PieceGroups:
 
 _known: WeakValueDictionary[tuple[str, ...], PieceGroups] = WeakValueDictionary()
 """Groups in use: the spaces of all layers and variants of one row set share them."""
+
+
+def table_bytes(location: Location, plan: SetPlan) -> int:
+    """Return the bytes that making the groups of a set takes for a moment."""
+    cut = short(str(plan.contents.get("tokenization")))
+    about = read_attributes(location, f"corpora/{plan.corpus}/tokenizations/{cut}")
+    return TABLE_PIECE_BYTES * int(about.get("n_pieces", plan.layout.n_rows))
 
 
 def piece_groups(
@@ -190,10 +200,11 @@ class _Held:
         )
         run = np.zeros(len(self.word_offsets) - 1, np.bool_)
         run[self.input_example] = True
-        missing = int((run[example] & (total == 0)).sum())
-        rows.settings["words_without_pieces"] = missing
+        missing = total == 0
+        # As an extraction counts them, which knows nothing of examples that were dropped.
+        rows.settings["words_without_pieces"] = int((run[example] & missing).sum())
         pieces = np.flatnonzero(ours & self.held)
-        return self._grouped(rows, pieces, self.word[pieces], missing)
+        return self._grouped(rows, pieces, self.word[pieces], int(missing.sum()))
 
     def examples(self, pooling: str, specials: bool) -> PieceGroups:
         """Return the examples whose pieces, as far as the pooling needs them, are held."""

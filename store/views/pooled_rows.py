@@ -12,14 +12,14 @@ from layerlake.store.errors import NameNotFound
 from layerlake.store.half import widened
 from layerlake.store.row_sets import RowSet, offsets_of, runs
 from layerlake.store.run_copies import RunCopies
-from layerlake.store.space import Space
+from layerlake.store.space import BLOCK_ROWS, Space
 from layerlake.store.stored_space import StoredSpace, require_lake_at
 from layerlake.store.views.piece_groups import PieceGroups, piece_groups
 
 PART_PIECES: Final = 1024
 """Pieces that are read at a time: about a chunk."""
-_INDEX_BYTES: Final = 96
-"""Bytes a row and piece of what tells which pieces are read."""
+_INDEX_BYTES: Final = 108
+"""Bytes for each row, and for each piece of a part, of what tells which pieces are read."""
 
 
 class PieceSpace(Protocol):
@@ -185,9 +185,11 @@ class PooledSpace(Space):
 
     @property
     def reading_bytes(self) -> int:
-        """Pieces of a part as they are stored, twice, and two of them in float32."""
-        part = PART_PIECES * (self.shape[1] * (2 * self.stored.dtype.itemsize + 8) + _INDEX_BYTES)
-        return part + self.stored.reading_bytes
+        """Pieces of a part as they are stored, twice, and two of them in float32; of a block, which
+        pieces its rows are made of."""
+        part = PART_PIECES * self.shape[1] * (2 * self.stored.dtype.itemsize + 8)
+        index = (PART_PIECES + min(BLOCK_ROWS, self.shape[0])) * _INDEX_BYTES
+        return part + index + self.stored.reading_bytes
 
     @property
     def file_bytes(self) -> int:

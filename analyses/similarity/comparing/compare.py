@@ -159,7 +159,7 @@ def compare(
     """
     require_lake(lake)
     comparison = Comparison(
-        SpaceChoice(corpus, variants, layers, site, unit, pooling, specials),
+        SpaceChoice(corpus, variants, layers, site, unit, pooling, specials, memory),
         PairChoice(reference, reference_layer, all_pairs),
         RowDraw(rows, seed, specials),
         Question(

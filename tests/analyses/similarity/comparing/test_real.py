@@ -38,9 +38,23 @@ def lake(data_folder: Path, tmp_path: Path) -> Lake:
         "truncated": load_model(folder, truncate=3, device="cpu"),
     }
     for variant, model in models.items():
-        extract(opened, model, corpus, variant=variant, corpus_name="ewt", rows="sample:3000")
+        extract(
+            opened,
+            model,
+            corpus,
+            variant=variant,
+            corpus_name="ewt",
+            rows="where example<500; sample:3000",
+        )
         corpus = "ewt"
-    extract(opened, base, "ewt", variant="wide", rows="sample:3000", store_dtype="float32")
+    extract(
+        opened,
+        base,
+        "ewt",
+        variant="wide",
+        rows="where example<500; sample:3000",
+        store_dtype="float32",
+    )
     return opened
 
 
