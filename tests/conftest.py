@@ -44,6 +44,7 @@ NOT_QUICK = {
     "figures": {"plot", "draw", "savefig"},
     "models that are built and loaded": {"load_model", "save_bert", "shore_bert", "tiny"},
     "copies of long runs of rows": {"copy_runs"},
+    "lakes of made-up pieces": {"made"},
 }
 """What `--quick` leaves out, and the names in the code of a test by which it is known."""
 
