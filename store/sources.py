@@ -56,20 +56,28 @@ class Source:
         )
 
     @property
+    def cut(self) -> str:
+        """Fingerprint of the tokenization that rows are pieces of, or are pooled from."""
+        return str(self.state.plan.contents.get("tokenization"))
+
+    @property
     def arrays(self) -> tuple[str, ...]:
         """`<site>/<layer>` of every array."""
         return self.state.plan.arrays
 
-    def preference(self, shared: int = 0) -> tuple[bool, bool, int, int, bool, bool, str]:
+    def preference(
+        self, shared: int = 0, cut: int = 0
+    ) -> tuple[bool, bool, int, int, int, bool, bool, str]:
         """Return what sources of one space are ordered by; the last one is taken.
 
-        `shared` counts the variants that have the same rows.
+        `shared` counts the variants that have the same rows; `cut` is higher for tokenizations to
+        prefer.
         """
         plan = self.state.plan
         by_mean = plan.contents.get("pooling") in (None, "mean")
         wide = plan.layout.dtype == "float32"
         written = self.pooled is None
-        return self.state.sealed, written, shared, self.n_rows, by_mean, wide, plan.set_id
+        return self.state.sealed, written, shared, self.n_rows, cut, by_mean, wide, plan.set_id
 
     def open(self, lake: Lake, site: str, layer: int) -> Space:
         """Return a space of the set, which holds it."""

@@ -17,7 +17,14 @@ from layerlake.analyses.questions.spaces import (
     present_layers,
     sets_holding,
 )
-from layerlake.analyses.questions.units import Unit, anchor_of, unit_of
+from layerlake.analyses.questions.units import (
+    States,
+    Unit,
+    anchor_of,
+    layers_left,
+    layers_lost,
+    unit_of,
+)
 from layerlake.analyses.results.record import Key
 from layerlake.store.amounts import parse_bytes
 from layerlake.store.errors import is_a
@@ -117,24 +124,36 @@ def chosen_spaces(lake: Lake, choice: SpaceChoice, command: str) -> ChosenSpaces
     corpus, names = all_names(lake, one, None, choice.variants)
     states = {name: lake.sets(corpus, name) for name in names}
     unit = Unit(choice.unit or "", tuple(names))
+    lost: list[str] = []
     if choice.unit is None:
+        anchor = anchor_of([(name,) for name in names], states)
+
+        def enough(there: States) -> bool:
+            """Say whether some sets of pieces have layers of the anchor: all that are asked for."""
+            own, all_own = (
+                layers_left({anchor: some[anchor]}, choice.site, choice.layers)[anchor]
+                for some in (there, states)
+            )
+            return bool(own) and (choice.layers is None or own == all_own)
+
         unit = unit_of(
             lake,
             corpus,
             states,
             choice.site,
-            anchor=anchor_of(names, states),
+            anchor=anchor,
             named=choice.variants is not None,
-            enough=bool,
+            enough=enough,
             command=command,
         )
+        lost = layers_lost(unit, states, choice.site, choice.layers)
     rows = choice.rows_of(unit.name)
     optional = names if choice.variants is None else ()
     held, left_out = sets_holding(lake, corpus, unit.of(states), rows, optional=optional)
     layers = present_layers(choice.layers, {name: sorted(own) for name, own in held.items()})
     keys = [(name, layer) for name in held for layer in layers if layer in held[name]]
     spaces = open_spaces(lake, held, choice.site, keys)
-    notes = (*unit.notes, *left_out, *pooling_notes(spaces))
+    notes = (*unit.notes, *lost, *left_out, *pooling_notes(spaces))
     return ChosenSpaces(
         corpus,
         unit.name,

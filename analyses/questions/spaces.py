@@ -102,7 +102,9 @@ def sets_holding(
     Optional variants that have none are left out, and named by a note, unless none of them has any.
 
     Rows that were written so come before rows pooled from pieces, and rows that most variants have
-    before others: else two variants could share few of them though both hold the same sample.
+    before others: else two variants could share few of them though both hold the same sample. Of
+    the same words, those of the tokenization that most variants have come first, then those of the
+    one that was there first: else words in the context of other inputs would be compared.
     """
     sources: dict[str, list[Source]] = {}
     refused: dict[str, list[LayerLakeError]] = {}
@@ -125,12 +127,15 @@ def sets_holding(
         for own in sources.values()
         for row_set in {source.row_set for source in own if source.state.sealed}
     )
+    cuts = _cuts_by_preference(sources)
     found: dict[str, dict[int, list[Source]]] = {}
     some_optional = any(own for name, own in sources.items() if name in optional)
     for name, own in sources.items():
         if own:
             found[name] = {}
-            for source in sorted(own, key=lambda one: one.preference(shared[one.row_set])):
+            for source in sorted(
+                own, key=lambda one: one.preference(shared[one.row_set], cuts.index(one.cut))
+            ):
                 for layer in _layers(source.state, choice.site):
                     found[name].setdefault(layer, []).append(source)
         elif name not in optional or not some_optional:
@@ -144,6 +149,19 @@ def sets_holding(
     if lacking:
         notes.insert(0, f"{', '.join(lacking)}: left out, having no such layers of such rows")
     return found, notes
+
+
+def _cuts_by_preference(sources: Mapping[str, Sequence[Source]]) -> list[str]:
+    """Return the tokenizations of sources, the one to prefer last."""
+    shared: Counter[str] = Counter()
+    begun: dict[str, str] = {}
+    for own in sources.values():
+        shared.update({source.cut for source in own if source.state.sealed})
+        for source in own:
+            when = str(source.state.plan.about.get("begun", ""))
+            begun[source.cut] = min(when, begun.get(source.cut, when))
+    latest_first = sorted(begun, key=lambda cut: (begun[cut], cut), reverse=True)
+    return sorted(latest_first, key=lambda cut: shared[cut])
 
 
 def _sites(state: SetState) -> set[str]:

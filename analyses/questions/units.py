@@ -43,20 +43,18 @@ class Unit:
         }
 
 
-def anchor_of(names: Sequence[str], states: States, reference: str | None = None) -> str:
-    """Return the variant whose tokenizer counts: the reference, `base`, or the first extracted.
+def anchor_of(groups: Sequence[Sequence[str]], states: States) -> str:
+    """Return the variant whose tokenizer counts: the first of the group that was there first.
 
-    So a variant that comes to a lake never takes the place of one that was there.
+    A group is what can be answered about alone, a variant and its reference say. So a variant that
+    comes to a lake never takes the place of one that was there, whatever its name.
     """
-    if reference is not None:
-        return reference
-    if "base" in names:
-        return "base"
+    return min(groups, key=lambda names: max(_begun(states[name]) for name in names))[0]
 
-    def begun(name: str) -> str:
-        return min((str(s.plan.about.get("begun", "")) for s in states[name]), default="~")
 
-    return min(names, key=begun)
+def _begun(states: Iterable[SetState]) -> str:
+    """Return when the first of some sets was begun; those that do not say come first of all."""
+    return min((str(s.plan.about.get("begun", "")) for s in states), default="~")
 
 
 class Tokenizations:
@@ -83,7 +81,7 @@ def unit_of(
     *,
     anchor: str,
     named: bool,
-    enough: Callable[[Sequence[str]], bool],
+    enough: Callable[[States], bool],
     command: str,
 ) -> Unit:
     """Return what a row is where nobody says.
@@ -97,7 +95,7 @@ def unit_of(
     named
         Whether people named the variants: then none is left out.
     enough
-        Whether some of the variants are enough to answer the question.
+        Whether some of the sets of pieces are enough to answer the question.
     command
         What people typed, for notes.
 
@@ -122,14 +120,17 @@ def unit_of(
                 "--unit"
             )
         return Unit(units[0] if units else "piece", names)
-    cuts, alike = _cuts(lake, corpus, states, site, anchor)
-    if not cuts[anchor]:
+    pieces = {name: _with(own, site, "piece") for name, own in states.items()}
+    if not pieces[anchor]:
         return Unit("piece", names)
+    alike = _alike(lake, corpus, pieces, anchor, enough, named=named)
+    cuts = {name: {str(s.plan.contents["row_set"]) for s in own} for name, own in pieces.items()}
     strangers = [name for name in names if cuts[name] and not cuts[name] & alike]
     without = [name for name in names if not cuts[name] and _with(states[name], site, "word")]
     kin = tuple(name for name in names if name not in strangers)
     others: list[str] = []
-    if named or not enough([name for name in kin if name not in without]):
+    whole = Unit("piece", names, row_sets=alike).of(pieces)
+    if named or not enough(whole):
         others = [*strangers, *without]
     elif strangers:
         note = (
@@ -149,25 +150,46 @@ def unit_of(
     return Unit("word", names, (note,))
 
 
-def _cuts(
-    lake: Lake, corpus: str, states: States, site: str, anchor: str
-) -> tuple[dict[str, set[str]], frozenset[str]]:
-    """Return the row sets of the pieces of every variant, and all those of one tokenization.
+def _alike(
+    lake: Lake,
+    corpus: str,
+    pieces: States,
+    anchor: str,
+    enough: Callable[[States], bool],
+    *,
+    named: bool,
+) -> frozenset[str]:
+    """Return the row sets of pieces of one tokenization that the anchor has.
 
-    It is the tokenization of the anchor's that most variants share, of those the one with most
-    rows.
+    Of several it is the one that was enough first, so that no set that comes to a lake changes what
+    is read; of variants that were named, the one that most share.
     """
     tokenizations = Tokenizations(lake, corpus)
-    pieces = {name: _with(own, site, "piece") for name, own in states.items()}
-    cuts = {name: {str(s.plan.contents["row_set"]) for s in own} for name, own in pieces.items()}
-    of = {row_set: tokenizations.of(row_set) for own in cuts.values() for row_set in own}
-    ranks: dict[str, tuple[int, int]] = {}
-    for state in pieces[anchor]:
-        one = of[str(state.plan.contents["row_set"])]
-        shared = sum(any(of[row_set] == one for row_set in own) for own in cuts.values())
-        ranks[str(one)] = max(ranks.get(str(one), (0, 0)), (shared, state.plan.layout.n_rows))
-    best = max(ranks, key=lambda one: (ranks[one], one), default=None)
-    return cuts, frozenset(row_set for row_set, one in of.items() if str(one) == best)
+    by_cut: dict[str, dict[str, list[SetState]]] = {}
+    row_sets: dict[str, set[str]] = {}
+    for name, own in pieces.items():
+        for state in own:
+            row_set = str(state.plan.contents["row_set"])
+            cut = str(tokenizations.of(row_set))
+            by_cut.setdefault(cut, {}).setdefault(name, []).append(state)
+            row_sets.setdefault(cut, set()).add(row_set)
+
+    def rank(cut: str) -> tuple[int, bool, bool, str, int, int, str]:
+        """Order tokenizations; the least is taken. Those that are not complete come last."""
+        sealed = {n: [s for s in own if s.sealed] for n, own in by_cut[cut].items()}
+        sealed = {name: own for name, own in sealed.items() if own}
+        since = None
+        for when in sorted({_begun(own) for own in sealed.values()}):
+            there = {name: own if _begun(own) <= when else [] for name, own in sealed.items()}
+            if enough({name: there.get(name, []) for name in pieces}):
+                since = when
+                break
+        most = max((s.plan.layout.n_rows for s in sealed.get(anchor, ())), default=0)
+        shared = len(sealed)
+        first = since or ""
+        return -shared * named, since is None, not most, first, -shared, -most, cut
+
+    return frozenset(row_sets[min((c for c in by_cut if anchor in by_cut[c]), key=rank)])
 
 
 def _with(states: Sequence[SetState], site: str, unit: str) -> list[SetState]:
@@ -181,14 +203,29 @@ def _layers(state: SetState, site: str) -> set[int]:
     return {int(layer) for where, _, layer in parts if where == site}
 
 
-def spaces_left(
-    states: States, site: str, layers: str | int | Iterable[int] | None, names: Sequence[str]
-) -> int:
-    """Count the spaces of pieces that some variants have at a site, of the layers asked for."""
-    count = 0
-    for name in names:
-        numbers: set[int] = set().union(
-            *(_layers(state, site) for state in _with(states[name], site, "piece"))
-        )
-        count += len(numbers if layers is None else numbers & {*parse_layers(layers, _MOST_LAYERS)})
-    return count
+def layers_left(
+    states: States, site: str, layers: str | int | Iterable[int] | None = None
+) -> dict[str, set[int]]:
+    """Return the layers of pieces that variants have at a site, of those asked for."""
+    wanted = None if layers is None else {*parse_layers(layers, _MOST_LAYERS)}
+    held = {
+        name: {n for state in _with(own, site, "piece") for n in _layers(state, site)}
+        for name, own in states.items()
+    }
+    return held if wanted is None else {name: own & wanted for name, own in held.items()}
+
+
+def layers_lost(
+    unit: Unit, states: States, site: str, layers: str | int | Iterable[int] | None
+) -> list[str]:
+    """Say which layers are not read, as only sets of another tokenization have them."""
+    if unit.name != "piece":
+        return []
+    asked = {name: states[name] for name in unit.variants}
+    every, kept = (layers_left(some, site, layers) for some in (asked, unit.of(states)))
+    return [
+        f"{name}: layers {', '.join(map(str, sorted(own - kept[name])))} left out, whose pieces are "
+        "cut or packed otherwise; ask for them alone with --layers"
+        for name, own in every.items()
+        if own - kept[name]
+    ]

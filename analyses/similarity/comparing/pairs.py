@@ -19,7 +19,14 @@ from layerlake.analyses.questions.spaces import (
     present_layers,
     sets_holding,
 )
-from layerlake.analyses.questions.units import Unit, anchor_of, spaces_left, unit_of
+from layerlake.analyses.questions.units import (
+    States,
+    Unit,
+    anchor_of,
+    layers_left,
+    layers_lost,
+    unit_of,
+)
 from layerlake.analyses.results.record import Key
 from layerlake.store.errors import InvalidInput, NameNotFound, is_a
 from layerlake.store.lake import Lake
@@ -116,26 +123,35 @@ def pairs_of_lake(
     states = {name: lake.sets(corpus, name) for name in names}
     unit = Unit(choice.unit or "", tuple(names))
     if choice.unit is None:
-        known = list(dict.fromkeys(references.values())) or names
 
-        def enough(kept: Sequence[str]) -> bool:
-            """Say whether some variants leave a pair to compare."""
-            if every_pair or reference_layer is not None:
-                left, all_there = (spaces_left(states, site, layers, n) for n in (kept, names))
-                return left > 1 or not all_there
-            return any(v in kept and r in kept for v, r in references.items() if v != r)
+        def enough(there: States) -> bool:
+            """Say whether some sets of pieces leave a pair to compare."""
+            left = layers_left(there, site, layers)
+            if every_pair:
+                return sum(map(len, left.values())) > 1
+            if reference_layer is None:
+                return any(left[v] & left[r] for v, r in references.items() if v != r)
+            one = {r: {reference_layer} & own for r, own in layers_left(there, site).items()}
+            return any(
+                one[r] and left[v] - (one[r] if v == r else set()) for v, r in references.items()
+            )
 
+        groups: list[tuple[str, ...]] = [(first,)]
+        if reference == OWN:
+            groups = [(r, v) for v, r in references.items()]
+        elif every_pair and reference is None:
+            groups = [(name,) for name in names]
         unit = unit_of(
             lake,
             corpus,
             states,
             site,
-            anchor=anchor_of(known, states, None if reference == OWN else reference),
+            anchor=anchor_of(groups, states),
             named=not everyone,
             enough=enough,
             command=command,
         )
-        notes += unit.notes
+        notes += [*unit.notes, *(layers_lost(unit, states, site, layers) if every_pair else ())]
         names = [name for name in names if name in unit.variants]
         references = {v: r for v, r in references.items() if v in names and r in names}
     rows = choice.rows_of(unit.name)

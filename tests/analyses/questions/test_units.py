@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from layerlake.engine.extraction.extract import extract
 from layerlake.engine.models.loading import LoadedModel, load_model
 from layerlake.store.errors import InvalidInput, NameNotFound
 from layerlake.store.lake import Lake, open_lake
+from layerlake.store.sets import SetState
 
 pytest.importorskip("torch")
 
@@ -109,7 +111,7 @@ def test_a_stranger_that_comes_to_a_lake_changes_no_number(
 
 
 @pytest.mark.parametrize("asked", ["all pairs", "profile"])
-@pytest.mark.parametrize("stranger", ["aaa", "zzz"])
+@pytest.mark.parametrize("stranger", ["aaa", "zzz", "base"])
 def test_without_a_base_the_first_that_came_stays_the_one_that_counts(
     add: Add, asked: str, stranger: str
 ) -> None:
@@ -184,6 +186,26 @@ def test_each_with_its_own_base(add: Add) -> None:
     }
 
 
+def test_a_derivative_of_a_model_that_was_there_first_changes_no_pair(add: Add) -> None:
+    lake = add("gpt", "base", "twin")
+    before = ll.rsa(lake, reference="own", rows=100)
+    assert before.labels("variant") == ["twin"]
+    lake = add("gpt-random")
+    after = ll.rsa(lake, reference="own", rows=100)
+    assert after.records == before.records
+    assert after.notes[-1].startswith("gpt, gpt-random: left out")
+
+
+def test_two_layers_of_the_reference_are_enough_to_compare(add: Add) -> None:
+    lake = add("base")
+    before = ll.rsa(lake, reference_layer=0, layers=1, rows=100)
+    lake = add("gpt")
+    assert ll.rsa(lake, reference_layer=0, layers=1, rows=100).records == before.records
+    words = ll.rsa(lake, reference_layer=1, layers=1, rows=100)
+    assert words.settings["unit"] == "word"
+    assert words.labels("variant") == ["gpt"]
+
+
 def test_an_answer_kept_before_a_stranger_came_says_that_it_is_left_out(add: Add) -> None:
     lake = add("base", "twin")
     ll.rsa(lake, rows=100)
@@ -209,8 +231,53 @@ def test_one_tokenizer_packed_in_two_ways(add: Add) -> None:
     assert ll.rsa(lake, rows=100).records == pieces.records
     add("other", packing="window(16,8)")
     found = ll.rsa(lake, rows=100)
-    assert found.settings["unit"] == "piece"
-    assert found.labels("variant") in (["twin"], ["other"])
+    assert found.records == pieces.records
+    assert found.notes[-1].startswith("other: left out")
+    named = ll.rsa(lake, rows=100, variants="other")
+    assert named.settings["unit"] == "piece"
+    assert named.labels("variant") == ["other"]
+
+
+def test_sets_that_are_being_written_change_nothing(
+    add: Add, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = add("base", "twin")
+    before = ll.rsa(lake, rows=100)
+    complete = {path for name in ("base", "twin") for path in lake.set_paths("shore", name)}
+    add("base", "twin", packing="window(16,8)")
+    read = Lake.sets
+
+    def sets(self: Lake, corpus: str, variant: str) -> list[SetState]:
+        return [
+            state if state.plan.path in complete else dataclasses.replace(state, sealed=False)
+            for state in read(self, corpus, variant)
+        ]
+
+    monkeypatch.setattr(Lake, "sets", sets)
+    assert ll.rsa(lake, rows=100).records == before.records
+
+
+def test_words_are_read_from_the_packing_that_the_variants_share(add: Add) -> None:
+    lake = add("base", "twin")
+    before = ll.rsa(lake, rows=100, unit="word")
+    for size in (16, 20, 24):
+        add("base", packing=f"window({size},8)")
+        assert ll.rsa(lake, rows=100, unit="word").records == before.records
+
+
+def test_layers_that_only_another_packing_has_are_named(add: Add) -> None:
+    lake = add("base", layers="0")
+    before = ll.profile(lake, rows=100)
+    add("base", packing="window(16,8)")
+    after = ll.profile(lake, rows=100)
+    assert after.records == before.records
+    (note,) = set(after.notes) - set(before.notes)
+    assert note == (
+        "base: layers 1, 2, 3 left out, whose pieces are cut or packed otherwise; ask for them alone "
+        "with --layers"
+    )
+    assert ll.profile(lake, rows=100, layers="1,2").settings["layers"] == [1, 2]
+    assert ll.profile(lake, rows=100, layers="0-3").settings["layers"] == [0, 1, 2, 3]
 
 
 def test_words_in_part_are_refused_with_the_line_that_mends_it(add: Add) -> None:
