@@ -14,7 +14,7 @@ from layerlake.analyses.profiles.profile_sums import Profile
 from layerlake.analyses.profiles.question import LakeProfile
 from layerlake.analyses.profiles.space_profile import groups_of, plan_pass, profile_selected
 from layerlake.analyses.questions.rows import Rows, draw_rows
-from layerlake.analyses.questions.units import Tokenizations
+from layerlake.analyses.questions.units import cut_of
 from layerlake.analyses.results.profile import ProfileResult
 from layerlake.analyses.results.profile_measures import SHARES
 from layerlake.analyses.results.record import Counts, Key, gathered_notes
@@ -142,9 +142,8 @@ class ProfilePasses:
     def _groups(self) -> list[dict[Key, Space]]:
         """Group the spaces whose rows can be the same stimuli."""
         groups: dict[str | None, dict[Key, Space]] = {}
-        tokenizations = Tokenizations(self.lake, self.chosen.corpus)
         for key, space in self.chosen.spaces.items():
-            cut = tokenizations.of(space.row_set) if self.chosen.unit == "piece" else None
+            cut = cut_of(space.state) if self.chosen.unit == "piece" else None
             groups.setdefault(cut, {})[key] = space
         if len(groups) > 1:
             first, *others = ([*dict.fromkeys(v for v, _ in group)] for group in groups.values())

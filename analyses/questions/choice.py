@@ -137,7 +137,6 @@ def chosen_spaces(lake: Lake, choice: SpaceChoice, command: str) -> ChosenSpaces
             return bool(own) and (choice.layers is None or own == all_own)
 
         unit = unit_of(
-            lake,
             corpus,
             states,
             choice.site,

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from layerlake.engine.settings import parse_layers
 from layerlake.store.errors import InvalidInput
-from layerlake.store.identity import short
-from layerlake.store.lake import Lake
 from layerlake.store.sets import SetState
 
 _MOST_LAYERS = 100_000
@@ -26,8 +24,8 @@ class Unit:
     variants: tuple[str, ...]
     notes: tuple[str, ...] = ()
     """Which variants were left out, or why rows are words."""
-    row_sets: frozenset[str] | None = None
-    """Of pieces, those of one tokenization; None where it does not matter."""
+    cut: str | None = None
+    """The tokenization of pieces; None where it does not matter."""
 
     def of(self, states: States) -> dict[str, list[SetState]]:
         """Return the sets that count, of the variants that do."""
@@ -35,9 +33,9 @@ class Unit:
             name: [
                 state
                 for state in states[name]
-                if self.row_sets is None
+                if self.cut is None
                 or state.plan.contents["unit"] != "piece"
-                or state.plan.contents["row_set"] in self.row_sets
+                or cut_of(state) == self.cut
             ]
             for name in self.variants
         }
@@ -57,24 +55,12 @@ def _begun(states: Iterable[SetState]) -> str:
     return min((str(s.plan.about.get("begun", "")) for s in states), default="~")
 
 
-class Tokenizations:
-    """Which tokenization the pieces of a row set are of, each looked up once."""
-
-    def __init__(self, lake: Lake, corpus: str) -> None:
-        """Take the lake and the corpus; nothing is read."""
-        self._lake, self._place = lake, f"corpora/{corpus}/rows"
-        self._known: dict[str, str | None] = {}
-
-    def of(self, row_set: str) -> str | None:
-        """Return the tokenization of a row set by its fingerprint; None for other rows."""
-        if row_set not in self._known:
-            about = self._lake.attributes(f"{self._place}/{short(row_set)}")
-            self._known[row_set] = about["settings"].get("tokenization")
-        return self._known[row_set]
+def cut_of(state: SetState) -> str:
+    """Return the fingerprint of the tokenization that the rows of a set are pieces of."""
+    return str(state.plan.contents.get("tokenization"))
 
 
 def unit_of(
-    lake: Lake,
     corpus: str,
     states: States,
     site: str,
@@ -88,7 +74,7 @@ def unit_of(
 
     Parameters
     ----------
-    lake, corpus, states, site
+    corpus, states, site
         What is asked about; `states` has the variants in order.
     anchor
         The variant whose tokenizer counts (`anchor_of`).
@@ -123,23 +109,22 @@ def unit_of(
     pieces = {name: _with(own, site, "piece") for name, own in states.items()}
     if not pieces[anchor]:
         return Unit("piece", names)
-    alike = _alike(lake, corpus, pieces, anchor, enough, named=named)
-    cuts = {name: {str(s.plan.contents["row_set"]) for s in own} for name, own in pieces.items()}
-    strangers = [name for name in names if cuts[name] and not cuts[name] & alike]
-    without = [name for name in names if not cuts[name] and _with(states[name], site, "word")]
+    cut = _cut_of_anchor(pieces, anchor, enough, named=named)
+    alike = Unit("piece", names, cut=cut).of(pieces)
+    strangers = [name for name in names if pieces[name] and not alike[name]]
+    without = [name for name in names if not pieces[name] and _with(states[name], site, "word")]
     kin = tuple(name for name in names if name not in strangers)
     others: list[str] = []
-    whole = Unit("piece", names, row_sets=alike).of(pieces)
-    if named or not enough(whole):
+    if named or not enough(alike):
         others = [*strangers, *without]
     elif strangers:
         note = (
             f"{', '.join(strangers)}: left out, having another tokenizer than {anchor}; words are "
             f"the same rows: {command} --unit word"
         )
-        return Unit("piece", kin, (note,), alike)
+        return Unit("piece", kin, (note,), cut)
     if not others:
-        return Unit("piece", names, (), alike)
+        return Unit("piece", names, (), cut)
     listed = ", ".join(others)
     why = (
         f"{listed} and {anchor} have different tokenizers"
@@ -150,29 +135,18 @@ def unit_of(
     return Unit("word", names, (note,))
 
 
-def _alike(
-    lake: Lake,
-    corpus: str,
-    pieces: States,
-    anchor: str,
-    enough: Callable[[States], bool],
-    *,
-    named: bool,
-) -> frozenset[str]:
-    """Return the row sets of pieces of one tokenization that the anchor has.
+def _cut_of_anchor(
+    pieces: States, anchor: str, enough: Callable[[States], bool], *, named: bool
+) -> str:
+    """Return the tokenization of pieces that are read, one that the anchor has.
 
     Of several it is the one that was enough first, so that no set that comes to a lake changes what
     is read; of variants that were named, the one that most share.
     """
-    tokenizations = Tokenizations(lake, corpus)
     by_cut: dict[str, dict[str, list[SetState]]] = {}
-    row_sets: dict[str, set[str]] = {}
     for name, own in pieces.items():
         for state in own:
-            row_set = str(state.plan.contents["row_set"])
-            cut = str(tokenizations.of(row_set))
-            by_cut.setdefault(cut, {}).setdefault(name, []).append(state)
-            row_sets.setdefault(cut, set()).add(row_set)
+            by_cut.setdefault(cut_of(state), {}).setdefault(name, []).append(state)
 
     def rank(cut: str) -> tuple[int, bool, bool, str, int, int, str]:
         """Order tokenizations; the least is taken. Those that are not complete come last."""
@@ -189,7 +163,7 @@ def _alike(
         first = since or ""
         return -shared * named, since is None, not most, first, -shared, -most, cut
 
-    return frozenset(row_sets[min((c for c in by_cut if anchor in by_cut[c]), key=rank)])
+    return min((cut for cut, own in by_cut.items() if anchor in own), key=rank)
 
 
 def _with(states: Sequence[SetState], site: str, unit: str) -> list[SetState]:

@@ -23,6 +23,8 @@ from layerlake.store.tables import read_attributes, read_table
 
 TABLE_PIECE_BYTES: Final = 112
 """Bytes for each piece of the corpus while its groups are made; most are given back."""
+TABLE_WORD_BYTES: Final = 32
+"""Bytes for each word of it, which may have no piece where inputs are cut, and each example."""
 
 _CUT: Final = ("piece_word", "special", "repeated", "input_offsets", "input_example")
 
@@ -68,8 +70,12 @@ _known: WeakValueDictionary[tuple[str, ...], PieceGroups] = WeakValueDictionary(
 def table_bytes(location: Location, plan: SetPlan) -> int:
     """Return the bytes that making the groups of a set takes for a moment."""
     cut = short(str(plan.contents.get("tokenization")))
-    about = read_attributes(location, f"corpora/{plan.corpus}/tokenizations/{cut}")
-    return TABLE_PIECE_BYTES * int(about.get("n_pieces", plan.layout.n_rows))
+    corpus = f"corpora/{plan.corpus}"
+    of_corpus = read_attributes(location, corpus)
+    n_words = int(of_corpus.get("n_words", 0)) + int(of_corpus.get("n_examples", 0))
+    about = read_attributes(location, f"{corpus}/tokenizations/{cut}")
+    n_pieces = int(about.get("n_pieces", plan.layout.n_rows))
+    return TABLE_PIECE_BYTES * n_pieces + TABLE_WORD_BYTES * n_words
 
 
 def piece_groups(

@@ -142,7 +142,6 @@ def pairs_of_lake(
         elif every_pair and reference is None:
             groups = [(name,) for name in names]
         unit = unit_of(
-            lake,
             corpus,
             states,
             site,

@@ -17,6 +17,7 @@ from layerlake.cli.main import main
 from layerlake.engine.extraction.extract import extract
 from layerlake.engine.models.loading import LoadedModel, load_model
 from layerlake.store.errors import InvalidInput, NameNotFound
+from layerlake.store.identity import short
 from layerlake.store.lake import Lake, open_lake
 from layerlake.store.sets import SetState
 
@@ -359,3 +360,31 @@ def test_the_forecast_counts_words_in_float32_and_what_makes_them(add: Add) -> N
     assert compared[1].bytes_read == 2 * compared[0].bytes_read
     assert compared[1].bytes_held > compared[0].bytes_held
     assert json.dumps(compared[1].to_dict())
+
+
+def test_a_set_whose_rows_are_gone_blocks_no_other(add: Add) -> None:
+    lake = add("base", "twin")
+    before = ll.rsa(lake, rows=100)
+    (kept,) = lake.set_paths("shore", "base")
+    add("base", rows="sample:300@0")
+    (spare,) = (s for s in lake.sets("shore", "base") if s.plan.path != kept)
+    lake.location.remove(f"corpora/shore/rows/{short(spare.plan.contents['row_set'])}")
+    assert ll.rsa(lake, rows=100).records == before.records
+
+
+def test_where_all_but_one_have_words_alone_words_are_compared(add: Add) -> None:
+    add("twin", unit="word")
+    lake = add("base")
+    found = ll.rsa(lake, rows=100)
+    assert found.labels("variant") == ["twin"]
+    assert (
+        "words are compared, not pieces, since twin over shore has no pieces; --unit word is the same"
+    ) in found.notes
+
+
+def test_words_that_were_written_come_before_words_that_more_variants_have(add: Add) -> None:
+    add("base", "twin")
+    lake = add("base", unit="word", rows="sample:50@0")
+    found = ll.rsa(lake, unit="word")
+    assert {r["n"] for r in found.records} == {50}
+    assert found.notes[-1].startswith("twin: words are pooled (mean) from stored pieces")

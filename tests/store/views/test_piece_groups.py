@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from layerlake.store.row_sets import rows_fingerprint
 from layerlake.store.schema import ActivationLayout
 from layerlake.store.sets import SetPlan
 from layerlake.store.stored_space import StoredSpace
+from layerlake.store.views.piece_groups import piece_groups, table_bytes
 from layerlake.store.views.pooled_rows import PooledSpace
 from layerlake.store.writer import SetWriter
 
@@ -398,6 +401,26 @@ class TestTables:
         for unit, pooling in ways:
             with pytest.raises(LakeCorrupt, match="does not belong to it; `layerlake verify`"):
                 found.lake.space("c", "base", 0, unit=unit, pooling=pooling)
+
+
+@pytest.mark.parametrize(("n_words", "n_pieces"), [(1, 1), (2, 6), (60, 1)])
+@pytest.mark.parametrize("unit", ["word", "example"])
+def test_finding_pieces_takes_no_more_than_it_says(
+    make_lake: Any, make_cut: Any, unit: str, n_words: int, n_pieces: int
+) -> None:
+    size = 4000
+    word = [n_words * example for example in range(size) for _ in range(n_pieces)]
+    none = [False] * len(word)
+    cut = make_cut(word, none, none, [n_pieces] * size, range(size))
+    found = make_lake([n_words] * size, cut)
+    plan = found.add("base", hidden=1)
+    piece_groups(found.lake.location, plan, unit, "mean")  # what is imported is no part of it
+    gc.collect()
+    tracemalloc.start()
+    groups = piece_groups(found.lake.location, plan, unit, "mean")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert groups.n_bytes < peak <= table_bytes(found.lake.location, plan) + 50_000
 
 
 def write_pieces(lake: Any, name: str, changes: dict[str, Any]) -> None:
