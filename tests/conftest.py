@@ -358,7 +358,12 @@ def lake_with(tmp_path: Path) -> Callable[..., Any]:
             )
             some = next(iter(layers.values()))
             layout = ActivationLayout(n_rows, some.shape[1], str(some.dtype), "none")
-            contents = {"row_set": rows.fingerprint, "rows": "all", "unit": "piece"}
+            contents = {
+                "row_set": rows.fingerprint,
+                "rows": "all",
+                "unit": "piece",
+                "tokenization": tokenization,
+            }
             arrays = {f"resid/{layer}": values for layer, values in layers.items()}
             plan = SetPlan(corpus, name, contents, {}, {}, tuple(arrays), layout)
             with SetWriter(lake.location, plan) as writer:
