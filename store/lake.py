@@ -307,6 +307,11 @@ class Lake:
         self.check_corpus(corpus)
         if not is_a(variant, str):
             raise InvalidInput(f"{variant!r} names no variant; give one of those of `layerlake ls`")
+        if specials and unit != "example":
+            raise InvalidInput(
+                f"specials are among the pieces of an example, and the unit is {unit!r}; leave them "
+                "out, or give the unit example"
+            )
         states = self.sets(corpus, variant)
         if not states:
             known = table_paths(self.location, f"activations/{corpus}")
@@ -320,12 +325,17 @@ class Lake:
         )
         sources = [s for s in sources if row_set in (None, s.row_set)]
         holding = [s for s in sources if name in s.arrays]
+        if pooling is None and any(s.pooled for s in holding):
+            # Rows pooled otherwise are not what a mean can be had of.
+            holding = [s for s in holding if s.by_mean]
         if not holding:
             if refused:
                 raise refused[0]
             present = sorted({a for s in sources for a in s.arrays}, key=_array_order)
             rows = f" with {unit} rows" if unit else ""
             rows += f" pooled by {pooling}" if pooling else ""
+            if pooling and unit is None:
+                rows += " (name the unit, word or example, to pool stored pieces)"
             raise NameNotFound(
                 f"{variant} over {corpus} has no {site} layer {layer}{rows}; it has "
                 f"{', '.join(present) or 'nothing of that kind'}"

@@ -65,6 +65,13 @@ class Source:
         """`<site>/<layer>` of every array."""
         return self.state.plan.arrays
 
+    @property
+    def by_mean(self) -> bool:
+        """Whether rows are means of pieces, or not made of pieces."""
+        if self.pooled is not None:
+            return self.pooled.name == "mean"
+        return self.state.plan.contents.get("pooling") in (None, "mean")
+
     def preference(
         self, shared: int = 0, cut: int = 0
     ) -> tuple[bool, bool, int, int, int, bool, bool, str]:
@@ -74,10 +81,9 @@ class Source:
         prefer.
         """
         plan = self.state.plan
-        by_mean = plan.contents.get("pooling") in (None, "mean")
         wide = plan.layout.dtype == "float32"
         written = self.pooled is None
-        return self.state.sealed, written, shared, self.n_rows, cut, by_mean, wide, plan.set_id
+        return self.state.sealed, written, shared, self.n_rows, cut, self.by_mean, wide, plan.set_id
 
     def open(self, lake: Lake, site: str, layer: int) -> Space:
         """Return a space of the set, which holds it."""
@@ -161,7 +167,7 @@ def sources_of(
                         table_bytes(location, state.plan),
                         memory,
                         f"finding the pieces of each {unit} of {state.plan.path}",
-                        "allow more memory, or extract such rows as such",
+                        f"allow more memory, or extract {unit}s as such",
                     )
                 groups = piece_groups(location, state.plan, unit, way, specials=specials)
             except NoWholeRows as error:

@@ -127,6 +127,11 @@ class Space(ABC):
 
     @property
     @abstractmethod
+    def table_bytes(self) -> int:
+        """Bytes that finding out what rows are made of takes for a moment, anew in each process."""
+
+    @property
+    @abstractmethod
     def reading_bytes(self) -> int:
         """Bytes that a read takes for a moment, beside the rows that it returns."""
 

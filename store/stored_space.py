@@ -77,9 +77,10 @@ class StoredSpace(Space):
 
     def __repr__(self) -> str:
         rows, hidden = self.shape
+        way = f" ({self.pooling} of pieces)" if self.pooling not in (None, "mean") else ""
         return (
             f"<Space {self.corpus}/{self.variant} {self.site} layer {self.layer}: "
-            f"{rows:,} {self.unit} rows x {hidden} {self.dtype}, {self.state.progress}>"
+            f"{rows:,} {self.unit} rows{way} x {hidden} {self.dtype}, {self.state.progress}>"
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -227,6 +228,11 @@ class StoredSpace(Space):
     @property
     def held_bytes(self) -> int:
         """None: shards are opened, not held."""
+        return 0
+
+    @property
+    def table_bytes(self) -> int:
+        """None: rows are what was written."""
         return 0
 
     @property

@@ -193,6 +193,11 @@ def _read_array(location: Location, path: str) -> NDArray[Any]:
     import zarr
 
     node = zarr.open_array(location.zarr_store(), path=path, mode="r")
+    # Zarr takes the fill value for a chunk that is missing; of a table every chunk is written.
+    for place in itertools.product(*map(range, node.cdata_shape)):
+        key = f"{path}/{node.metadata.encode_chunk_key(place)}"
+        if not location.exists(key):
+            raise FileNotFoundError(f"{key} is missing")
     return np.asarray(node[...])
 
 

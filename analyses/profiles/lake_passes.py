@@ -114,6 +114,7 @@ class ProfilePasses:
         shares = []
         for group in self._groups():
             rows = draw_rows(group.values(), self.question.draw)
+            self.notes += [note for note in rows.notes if note not in self.notes]
             keys, whole = tuple(group), self._selected([*group], rows)
             start = 0
             while start < len(keys):

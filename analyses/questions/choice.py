@@ -27,7 +27,7 @@ from layerlake.analyses.questions.units import (
 )
 from layerlake.analyses.results.record import Key
 from layerlake.store.amounts import parse_bytes
-from layerlake.store.errors import is_a
+from layerlake.store.errors import InvalidInput, is_a
 from layerlake.store.lake import Lake
 from layerlake.store.sources import check_pooling
 from layerlake.store.space import Space
@@ -77,7 +77,17 @@ class SpaceChoice:
 
         Examples come as they were brought, or as the mean of their pieces, where nobody asks for
         another pooling.
+
+        Raises
+        ------
+        InvalidInput
+            Pieces are to be pooled.
         """
+        if unit == "piece" and self.pooling != "mean":
+            raise InvalidInput(
+                f"pooling {self.pooling!r} is of words or examples, and rows are pieces; name the "
+                "unit: --unit word or --unit example"
+            )
         said = unit == "word" or (unit == "example" and self.pooling != "mean")
         pooling = self.pooling if said else None
         allowed = None if self.memory is None else parse_bytes(self.memory)
@@ -134,7 +144,7 @@ def chosen_spaces(lake: Lake, choice: SpaceChoice, command: str) -> ChosenSpaces
                 layers_left({anchor: some[anchor]}, choice.site, choice.layers)[anchor]
                 for some in (there, states)
             )
-            return bool(own) and (choice.layers is None or own == all_own)
+            return not all_own or (bool(own) and (choice.layers is None or own == all_own))
 
         unit = unit_of(
             corpus,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,8 @@ from layerlake.store.space import Space
 
 DEFAULT_ROWS = 5000
 """Rows that are compared where nobody says how many."""
+_MOST_SHARED = 0.9
+"""Share of the rows of the largest set; nothing is said where all variants have more of them."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Rows:
     """By the path of each set: (row,) ascending indices into it."""
     example: NDArray[np.int64]
     """(row,): the example that each row comes from."""
+    notes: tuple[str, ...] = ()
+    """Which variants hold fewer rows than others, so that fewer are compared."""
 
     def of(self, space: Space) -> NDArray[np.int64]:
         """Return the rows of a space."""
@@ -50,7 +54,8 @@ class Rows:
 
     def some(self, kept: NDArray[np.int64]) -> Rows:
         """Return the rows at some positions."""
-        return Rows({path: rows[kept] for path, rows in self.index.items()}, self.example[kept])
+        index = {path: rows[kept] for path, rows in self.index.items()}
+        return Rows(index, self.example[kept], self.notes)
 
 
 def _number_of_rows(rows: int | str | None) -> int | str | None:
@@ -102,6 +107,11 @@ def draw_rows(spaces: Iterable[Space], chosen: RowDraw) -> Rows:
     if not chosen.specials:
         plain = ~row_sets[0].row_special[common[0]]
         common = [part[plain] for part in common]
+    counts = {
+        space.variant: rows.n_rows if chosen.specials else int((~rows.row_special).sum())
+        for space, rows in zip(by_path.values(), row_sets, strict=True)
+    }
+    shared = _shared(counts, len(common[0]))
     rows = chosen.rows
     if rows is None:
         rows = min(DEFAULT_ROWS, len(common[0]))
@@ -109,11 +119,24 @@ def draw_rows(spaces: Iterable[Space], chosen: RowDraw) -> Rows:
         if int(rows) > len(common[0]):
             raise InvalidInput(
                 f"{rows} rows asked for, but the variants share {len(common[0])}; give fewer with "
-                "--rows, or --rows all"
+                "--rows, or --rows all" + "".join(f" ({note})" for note in shared)
             )
         from layerlake.engine.rows.seeded_draw import draw
 
         drawn = draw(row_sets[0].row_id[common[0]], int(rows), chosen.seed)
         common = [part[drawn] for part in common]
     example = row_sets[0].row_example[common[0]]
-    return Rows(dict(zip(by_path, common, strict=True)), example)
+    return Rows(dict(zip(by_path, common, strict=True)), example, shared)
+
+
+def _shared(counts: Mapping[str, int], n_shared: int) -> tuple[str, ...]:
+    """Say which variants hold fewer rows than others, where that leaves fewer to compare."""
+    most = max(counts.values())
+    fewer = [f"{name} holds {count:,}" for name, count in counts.items() if count < most]
+    if n_shared > _MOST_SHARED * most or not fewer:
+        return ()
+    note = (
+        f"all variants share {n_shared:,} of {most:,} rows, since {', '.join(fewer)}; "
+        "name variants with --variant to leave some out"
+    )
+    return (note,)

@@ -69,6 +69,7 @@ def unit_of(
     named: bool,
     enough: Callable[[States], bool],
     command: str,
+    only_pieces: bool = False,
 ) -> Unit:
     """Return what a row is where nobody says.
 
@@ -84,6 +85,8 @@ def unit_of(
         Whether some of the sets of pieces are enough to answer the question.
     command
         What people typed, for notes.
+    only_pieces
+        Whether people said that rows are pieces: then they never are words.
 
     Returns
     -------
@@ -99,7 +102,7 @@ def unit_of(
     """
     names = tuple(states)
     units = sorted({str(state.plan.contents["unit"]) for state in states[anchor]})
-    if "piece" not in units:
+    if "piece" not in units and not only_pieces:
         if len(units) > 1:
             raise InvalidInput(
                 f"{anchor} over {corpus} has rows of the units {', '.join(units)}; choose one with "
@@ -115,11 +118,13 @@ def unit_of(
     without = [name for name in names if not pieces[name] and _with(states[name], site, "word")]
     kin = tuple(name for name in names if name not in strangers)
     others: list[str] = []
+    if only_pieces and (named or not enough(alike)):
+        return Unit("piece", names)
     if named or not enough(alike):
         others = [*strangers, *without]
     elif strangers:
         note = (
-            f"{', '.join(strangers)}: left out, having another tokenizer than {anchor}; words are "
+            f"{', '.join(strangers)}: left out, having another tokenizer or packing than {anchor}; words are "
             f"the same rows: {command} --unit word"
         )
         return Unit("piece", kin, (note,), cut)
@@ -127,7 +132,7 @@ def unit_of(
         return Unit("piece", names, (), cut)
     listed = ", ".join(others)
     why = (
-        f"{listed} and {anchor} have different tokenizers"
+        f"{listed} and {anchor} have different tokenizers or packings"
         if strangers
         else f"{listed} over {corpus} has no pieces"
     )

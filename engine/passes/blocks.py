@@ -64,6 +64,11 @@ class MakesRows(Protocol):
         ...
 
     @property
+    def table_bytes(self) -> int:
+        """Bytes that finding out what its rows are made of takes for a moment."""
+        ...
+
+    @property
     def row_set(self) -> str:
         """What names the rows."""
         ...

@@ -173,9 +173,14 @@ def held_bytes(spaces: Iterable[SpaceLike]) -> int:
 
 
 def making_bytes(spaces: Iterable[SpaceLike]) -> int:
-    """Return the bytes that making rows takes beside them, of spaces read one after another."""
+    """Return the bytes that making rows takes beside them, of spaces read one after another.
+
+    Workers in other processes find out anew what the rows are made of.
+    """
     makers = [space for space in spaces if isinstance(space, MakesRows)]
-    return held_bytes(makers) + max((space.reading_bytes for space in makers), default=0)
+    reading = max((space.reading_bytes for space in makers), default=0)
+    finding = max((space.table_bytes for space in makers), default=0)
+    return max(held_bytes(makers) + reading, finding)
 
 
 def _check_rows(

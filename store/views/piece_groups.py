@@ -73,8 +73,10 @@ def table_bytes(location: Location, plan: SetPlan) -> int:
     corpus = f"corpora/{plan.corpus}"
     of_corpus = read_attributes(location, corpus)
     n_words = int(of_corpus.get("n_words", 0)) + int(of_corpus.get("n_examples", 0))
-    about = read_attributes(location, f"{corpus}/tokenizations/{cut}")
-    n_pieces = int(about.get("n_pieces", plan.layout.n_rows))
+    n_pieces = plan.layout.n_rows
+    if location.exists(f"{corpus}/tokenizations/{cut}/{schema.METADATA}"):
+        about = read_attributes(location, f"{corpus}/tokenizations/{cut}")
+        n_pieces = int(about.get("n_pieces", n_pieces))
     return TABLE_PIECE_BYTES * n_pieces + TABLE_WORD_BYTES * n_words
 
 
@@ -103,6 +105,7 @@ def piece_groups(
     corpus = f"corpora/{plan.corpus}"
     kind = ("word",) if unit == "word" else ("example", pooling, str(specials))
     key = (
+        location.name,
         str(read_attributes(location, corpus)["fingerprint"]),
         str(plan.contents.get("row_set")),
         *kind,
@@ -299,14 +302,36 @@ class _Held:
             about = read_attributes(self.location, f"variants/{variant}")
         except (NameNotFound, LakeCorrupt):
             about = {}
-        source = str(about["source"]) if about.get("config") else "MODEL"
-        if about.get("revision"):
-            source += f"@{about['revision']}"
+        # Of a folder the lake knows the name alone, of a hub model all that it takes to load it.
+        source = str(about.get("source", ""))
+        source = f"{source}@{about['revision']}" if about.get("revision") else "MODEL"
         for name in ("randomize", "truncate"):
             if about.get(name) is not None:
                 options = (*options, f"--{name} {about[name]}")
         words = ["layerlake extract", shlex.quote(source), shlex.quote(self.plan.corpus)]
-        return " ".join([*words, "--as", shlex.quote(variant), *options])
+        return " ".join([*words, "--as", shlex.quote(variant), *options, *self._inputs()])
+
+    def _inputs(self) -> list[str]:
+        """Return the options that say what the set was extracted of, where they are no defaults."""
+        contents = self.plan.contents
+        said = []
+        parts = [array.rpartition("/") for array in self.plan.arrays]
+        sites = list(dict.fromkeys(site for site, _, _ in parts))
+        layers = sorted({int(layer) for _, _, layer in parts})
+        if sites != ["resid"]:
+            said.append(f"--sites {shlex.quote(','.join(sites))}")
+        if layers != list(range(len(layers))):
+            said.append(f"--layers {','.join(map(str, layers))}")
+        cut = short(str(contents.get("tokenization")))
+        path = f"corpora/{self.plan.corpus}/tokenizations/{cut}"
+        try:
+            how = read_attributes(self.location, path).get("settings", {})
+        except (NameNotFound, LakeCorrupt):
+            how = {}
+        for name, usual in (("packing", "single"), ("long", "refuse"), ("bos", "auto")):
+            if how.get(name) not in (None, usual):
+                said.append(f"--{name} {shlex.quote(str(how[name]))}")
+        return [*said, "--chat"] if how.get("chat") else said
 
 
 def _rises(values: Numbers, low: int, high: int, *, least: int = 0) -> bool:

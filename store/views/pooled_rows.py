@@ -14,7 +14,7 @@ from layerlake.store.row_sets import RowSet, offsets_of, runs
 from layerlake.store.run_copies import RunCopies
 from layerlake.store.space import BLOCK_ROWS, Space
 from layerlake.store.stored_space import StoredSpace, require_lake_at
-from layerlake.store.views.piece_groups import PieceGroups, piece_groups
+from layerlake.store.views.piece_groups import PieceGroups, piece_groups, table_bytes
 
 PART_PIECES: Final = 1024
 """Pieces that are read at a time: about a chunk."""
@@ -98,9 +98,10 @@ class PooledSpace(Space):
 
     def __repr__(self) -> str:
         rows, hidden = self.shape
+        special = ", specials among them" if self._how[2] else ""
         return (
             f"<Space {self.corpus}/{self.variant} {self.site} layer {self.layer}: "
-            f"{rows:,} {self.unit} rows ({self.pooling} of stored pieces) x {hidden} {self.dtype}, "
+            f"{rows:,} {self.unit} rows ({self.pooling} of stored pieces{special}) x {hidden} {self.dtype}, "
             f"{self.state.progress}>"
         )
 
@@ -182,6 +183,11 @@ class PooledSpace(Space):
     def held_bytes(self) -> int:
         """What tells which pieces rows are made of."""
         return self.groups.n_bytes
+
+    @property
+    def table_bytes(self) -> int:
+        """What finding out which pieces rows are made of takes."""
+        return table_bytes(self.location, self.state.plan)
 
     @property
     def reading_bytes(self) -> int:

@@ -297,7 +297,7 @@ def test_pieces_of_another_tokenizer_are_not_compared(
     with pytest.raises(SystemExit, match="0"):
         main(["extract", str(cased), str(text), "--as", "cased", "--lake", str(lake)])
     capsys.readouterr()
-    assert "--unit word" in refused("rsa", "--rows", "all", "--unit", "piece")
+    assert "--unit word" in refused("rsa", "--variant", "cased", "--unit", "piece")
 
 
 def test_activations_that_are_no_numbers(

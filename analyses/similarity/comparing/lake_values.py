@@ -51,7 +51,7 @@ def computed(
     notes += _difference_notes(differences)
     more, of_seeds = work.records_of_seeds(shared, records, values, n_lost)
     records += difference_records(shared, differences, n_lost) + more
-    notes += of_seeds
+    notes += [*of_seeds, *comparison.rows().notes]
     if n_lost:
         notes.append(
             f"{n_lost} rows have no direction in one of the spaces and are left out of all"

@@ -122,7 +122,7 @@ def pairs_of_lake(
         first = next(iter(references.values()), names[0])
     states = {name: lake.sets(corpus, name) for name in names}
     unit = Unit(choice.unit or "", tuple(names))
-    if choice.unit is None:
+    if choice.unit in (None, "piece"):
 
         def enough(there: States) -> bool:
             """Say whether some sets of pieces leave a pair to compare."""
@@ -149,10 +149,12 @@ def pairs_of_lake(
             named=not everyone,
             enough=enough,
             command=command,
+            only_pieces=choice.unit is not None,
         )
         notes += [*unit.notes, *(layers_lost(unit, states, site, layers) if every_pair else ())]
         names = [name for name in names if name in unit.variants]
         references = {v: r for v, r in references.items() if v in names and r in names}
+        first = first if first in names else names[0]
     rows = choice.rows_of(unit.name)
     needed = set(references.values()) or {first}
     held, left_out = sets_holding(

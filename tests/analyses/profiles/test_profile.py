@@ -85,7 +85,7 @@ def test_pieces_of_other_tokenizers_are_drawn_apart_and_named(lake):
     assert kin.labels("variant") == ["base", "near"]
     assert kin.notes == (
         (
-            "foreign: left out, having another tokenizer than base; words are the same rows: "
+            "foreign: left out, having another tokenizer or packing than base; words are the same rows: "
             "layerlake profile --unit word"
         ),
     )
@@ -243,7 +243,7 @@ def test_what_is_refused(lake):
         ({"layers": "9"}, (InvalidInput, NameNotFound), "layer 9"),
         ({"corpus": "wik"}, NameNotFound, "did you mean wiki"),
         ({"site": "mlp_out"}, NameNotFound, "has no mlp_out layers"),
-        ({"unit": "word"}, NameNotFound, "of word rows pooled by mean"),
+        ({"unit": "word"}, NameNotFound, "which tells what the rows of activations/wiki/base"),
         ({"interval": "rows"}, InvalidInput, "no interval 'rows' of a profile; choose cluster"),
         ({"confidence": 95}, InvalidInput, "confidence is 95; give a number between 0 and 1"),
         ({"memory": "20kB"}, MemoryRefused, "profiling 500 rows of base layer 0"),

@@ -107,7 +107,7 @@ def test_a_stranger_that_comes_to_a_lake_changes_no_number(
     line = LINES.get(asked, "layerlake rsa --unit word")
     assert after.notes == (
         *before.notes,
-        f"{stranger}: left out, having another tokenizer than base; words are the same rows: {line}",
+        f"{stranger}: left out, having another tokenizer or packing than base; words are the same rows: {line}",
     )
 
 
@@ -123,7 +123,7 @@ def test_without_a_base_the_first_that_came_stays_the_one_that_counts(
     add("gpt", variant=stranger)
     after = ASKED[asked](lake)
     assert after.records == before.records
-    assert f"{stranger}: left out, having another tokenizer than one" in after.notes[-1]
+    assert f"{stranger}: left out, having another tokenizer or packing than one" in after.notes[-1]
 
 
 def test_the_line_that_is_given_compares_them(add: Add) -> None:
@@ -146,7 +146,7 @@ def test_where_a_stranger_is_named_words_are_compared(add: Add, asked: str) -> N
     found = ll.compare(lake, variants=["twin", "gpt"], rows=100, **measure, **layer)
     assert found.settings["unit"] == "word"
     assert found.notes[-2] == (
-        "words are compared, not pieces, since gpt and base have different tokenizers; "
+        "words are compared, not pieces, since gpt and base have different tokenizers or packings; "
         "--unit word is the same"
     )
     same = ll.compare(lake, variants=["twin", "gpt"], rows=100, unit="word", **measure, **layer)
@@ -155,7 +155,7 @@ def test_where_a_stranger_is_named_words_are_compared(add: Add, asked: str) -> N
         return  # the other layers of the reference are something to compare
     as_reference = ll.compare(lake, reference="gpt", rows=100, **measure)
     assert as_reference.settings["unit"] == "word"
-    assert "base, twin and gpt have different tokenizers" in as_reference.notes[-2]
+    assert "base, twin and gpt have different tokenizers or packings" in as_reference.notes[-2]
 
 
 def test_where_strangers_are_all_there_is_words_are_compared(add: Add) -> None:
@@ -179,7 +179,9 @@ def test_each_with_its_own_base(add: Add) -> None:
     lake = add("gpt", "gpt-random")
     after = ll.rsa(lake, reference="own", rows=100)
     assert after.records == before.records
-    assert after.notes[-1].startswith("gpt, gpt-random: left out, having another tokenizer than ba")
+    assert after.notes[-1].startswith(
+        "gpt, gpt-random: left out, having another tokenizer or packing than ba"
+    )
     words = ll.rsa(lake, reference="own", rows=100, unit="word")
     assert {(r["reference"], r["variant"]) for r in words.records} == {
         ("base", "twin"),
@@ -219,8 +221,13 @@ def test_an_answer_kept_before_a_stranger_came_says_that_it_is_left_out(add: Add
 
 def test_pieces_that_are_asked_for_are_pieces(add: Add) -> None:
     lake = add("base", "twin", "gpt")
+    kin = ll.rsa(lake, unit="piece", rows=100)
+    assert kin.labels("variant") == ["twin"]
+    assert "gpt: left out" in kin.notes[-1]
     with pytest.raises(InvalidInput, match="pieces of gpt and of base were cut by different tok"):
-        ll.rsa(lake, unit="piece", rows=100)
+        ll.rsa(lake, unit="piece", rows=100, variants=["twin", "gpt"])
+    with pytest.raises(InvalidInput, match="name the unit: --unit word or --unit example"):
+        ll.rsa(lake, rows=100, pooling="first")
     apart = ll.profile(lake, unit="piece", rows=100)
     assert apart.labels("variant") == ["base", "gpt", "twin"]
 
@@ -304,6 +311,23 @@ def test_one_that_nobody_named_and_that_holds_words_in_part_is_left_out(add: Add
     assert any(
         note.startswith("twin: left out, since activations/shore/twin/") for note in found.notes
     )
+
+
+def test_a_variant_with_few_rows_is_named(add: Add) -> None:
+    add("base", "twin")
+    lake = add("other", rows="sample:40@0")
+    found = ll.rsa(lake)
+    assert {record["n"] for record in found.records} == {40}
+    assert any(
+        note.startswith("all variants share 40 of ")
+        and note.endswith("since other holds 40; name variants with --variant to leave some out")
+        for note in found.notes
+    )
+    assert not any("share" in note for note in ll.rsa(lake, variants="twin").notes)
+    profiled = ll.profile(lake)
+    assert any(note.startswith("all variants share 40 of ") for note in profiled.notes)
+    with pytest.raises(InvalidInput, match=r"the variants share 40; .* \(all variants share 40 of"):
+        ll.rsa(lake, rows=100)
 
 
 def test_rows_of_other_models_are_whole_examples(add: Add) -> None:

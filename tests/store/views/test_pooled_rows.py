@@ -367,13 +367,13 @@ class TestSpace:
         assert held_bytes([*spaces, layer]) == spaces[0].held_bytes
         others = opened(made, "nouns", WAYS[0])
         assert held_bytes([*spaces, others]) == spaces[0].held_bytes + others.held_bytes
-        assert making_bytes([*spaces, others]) == held_bytes([*spaces, others]) + max(
-            space.reading_bytes for space in [*spaces, others]
-        )
+        every = [*spaces, others]
+        reading = held_bytes(every) + max(space.reading_bytes for space in every)
+        assert making_bytes(every) == max(reading, *(space.table_bytes for space in every))
 
     def test_the_page_of_a_space_says_what_it_is(self, made: Any):
         space = opened(made, "base", ("example", "mean", True))
-        assert "example rows (mean of stored pieces)" in repr(space)
+        assert "example rows (mean of stored pieces, specials among them)" in repr(space)
         assert space.path.endswith("resid/0 (examples, mean with specials)")
         assert "example" in space._repr_html_()
 
