@@ -47,6 +47,10 @@ class InvalidInput(LayerLakeError, ValueError):
     kind = "invalid-input"
 
 
+class NoWholeRows(InvalidInput):
+    """A set of pieces cannot serve rows of a unit: it holds some in part, or none."""
+
+
 class NameNotFound(LayerLakeError, LookupError):
     """A name that the lake does not hold."""
 

@@ -157,6 +157,12 @@ class LocalLocation(Location):
         except FileNotFoundError:
             raise KeyError(key) from None
 
+    def written(self, key: str) -> int:
+        try:
+            return self._path(key).stat().st_mtime_ns
+        except OSError:
+            return 0
+
     def size(self, key: str) -> int:
         path = self._path(key)
         try:

@@ -36,6 +36,10 @@ class MemoryLocation(Location):
     def size(self, key: str) -> int:
         return len(self.files[key])
 
+    def written(self, key: str) -> int:
+        with self._guard:  # files keep the order in which they came
+            return [*self.files].index(key) if key in self.files else 0
+
     def children(self, key: str) -> list[str]:
         prefix = f"{key}/" if key else ""
         with self._guard:

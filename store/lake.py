@@ -325,9 +325,6 @@ class Lake:
         )
         sources = [s for s in sources if row_set in (None, s.row_set)]
         holding = [s for s in sources if name in s.arrays]
-        if pooling is None and any(s.pooled for s in holding):
-            # Rows pooled otherwise are not what a mean can be had of.
-            holding = [s for s in holding if s.by_mean]
         if not holding:
             if refused:
                 raise refused[0]

@@ -80,6 +80,10 @@ class Location(ABC):
         """Return the path of a file where the storage is a folder, else None."""
         return None
 
+    def written(self, key: str) -> int:
+        """Return when a file was written, in nanoseconds; 0 where the storage does not tell."""
+        return 0
+
     def nodes(self, path: str) -> list[str]:
         """Return the sorted names of what lies below a group."""
         return [name for name in self.children(path) if name != METADATA]

@@ -78,6 +78,8 @@ class SetState:
     tombstone: bool
     commits: NDArray[np.uint64] = field(repr=False)
     """(window, array, chunk); 0 where nothing is committed."""
+    begun: int = field(default=0, repr=False, compare=False)
+    """When it was begun, in nanoseconds; 0 where the storage does not tell."""
 
     @property
     def committed(self) -> NDArray[np.bool_]:
@@ -193,7 +195,8 @@ def read_state(location: Location, path: str) -> SetState:
     commits = read_manifest(location, plan) if sealed else None
     if commits is None:
         commits = read_commits(location, plan)
-    state = SetState(plan, sealed, bool(attributes.get("tombstone")), commits)
+    begun = location.written(f"{path}/commits/{schema.METADATA}")
+    state = SetState(plan, sealed, bool(attributes.get("tombstone")), commits, begun)
     if sealed and not state.committed.all():
         raise LakeCorrupt(
             f"{path} is sealed but misses windows; `layerlake verify --repair {path}` reopens it"

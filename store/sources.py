@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Final
 
 from layerlake.store import schema
 from layerlake.store.amounts import require
-from layerlake.store.errors import InvalidInput, LakeCorrupt, LayerLakeError, NameNotFound
+from layerlake.store.errors import (
+    InvalidInput,
+    LakeCorrupt,
+    LayerLakeError,
+    NameNotFound,
+    NoWholeRows,
+)
 from layerlake.store.location import Location
 from layerlake.store.row_sets import check_unit
 from layerlake.store.sets import SetState
@@ -155,7 +161,6 @@ def sources_of(
             if lacking or not contents.get("tokenization"):
                 continue
             from layerlake.store.views.piece_groups import (
-                NoWholeRows,
                 piece_groups,
                 table_bytes,
             )

@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import replace
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -96,9 +94,7 @@ class SetWriter:
             with contextlib.suppress(
                 FileNotFoundError
             ):  # others removed the last set beside it just now
-                now = datetime.now(UTC).isoformat(timespec="microseconds")
-                fresh = replace(self.plan, about={**self.plan.about, "begun": now})
-                self.location.publish(path, _set_files(fresh))
+                self.location.publish(path, _set_files(self.plan))
                 break
         else:
             raise LakeBusy(

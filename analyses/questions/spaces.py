@@ -154,11 +154,11 @@ def sets_holding(
 def _cuts_by_preference(sources: Mapping[str, Sequence[Source]]) -> list[str]:
     """Return the tokenizations of sources, the one to prefer last."""
     shared: Counter[str] = Counter()
-    begun: dict[str, str] = {}
+    begun: dict[str, int] = {}
     for own in sources.values():
         shared.update({source.cut for source in own if source.state.sealed})
         for source in own:
-            when = str(source.state.plan.about.get("begun", ""))
+            when = source.state.begun
             begun[source.cut] = min(when, begun.get(source.cut, when))
     latest_first = sorted(begun, key=lambda cut: (begun[cut], cut), reverse=True)
     return sorted(latest_first, key=lambda cut: shared[cut])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -50,9 +51,9 @@ def anchor_of(groups: Sequence[Sequence[str]], states: States) -> str:
     return min(groups, key=lambda names: max(_begun(states[name]) for name in names))[0]
 
 
-def _begun(states: Iterable[SetState]) -> str:
-    """Return when the first of some sets was begun; those that do not say come first of all."""
-    return min((str(s.plan.about.get("begun", "")) for s in states), default="~")
+def _begun(states: Iterable[SetState]) -> float:
+    """Return when the first of some sets was begun; of none, never."""
+    return min((state.begun for state in states), default=math.inf)
 
 
 def cut_of(state: SetState) -> str:
@@ -153,7 +154,7 @@ def _cut_of_anchor(
         for state in own:
             by_cut.setdefault(cut_of(state), {}).setdefault(name, []).append(state)
 
-    def rank(cut: str) -> tuple[int, bool, bool, str, int, int, str]:
+    def rank(cut: str) -> tuple[int, bool, bool, float, int, int, str]:
         """Order tokenizations; the least is taken. Those that are not complete come last."""
         sealed = {n: [s for s in own if s.sealed] for n, own in by_cut[cut].items()}
         sealed = {name: own for name, own in sealed.items() if own}
@@ -165,7 +166,7 @@ def _cut_of_anchor(
                 break
         most = max((s.plan.layout.n_rows for s in sealed.get(anchor, ())), default=0)
         shared = len(sealed)
-        first = since or ""
+        first = math.inf if since is None else since
         return -shared * named, since is None, not most, first, -shared, -most, cut
 
     return min((cut for cut, own in by_cut.items() if anchor in own), key=rank)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.store import schema
-from layerlake.store.errors import InvalidInput, LakeCorrupt, NameNotFound
+from layerlake.store.errors import LakeCorrupt, NameNotFound, NoWholeRows
 from layerlake.store.identity import short
 from layerlake.store.location import Location
 from layerlake.store.row_sets import RowSet, rows_fingerprint
@@ -32,10 +32,6 @@ Bools = NDArray[np.bool_]
 Numbers = NDArray[np.int64]
 
 
-class NoWholeRows(InvalidInput):
-    """A set of pieces that cannot serve rows of a unit: it holds some in part, or none."""
-
-
 @dataclass(frozen=True, eq=False)
 class PieceGroups:
     """Rows of a unit, and the stored pieces that each is made of."""
@@ -49,6 +45,8 @@ class PieceGroups:
     """(row + 1,): the runs of row i are [offsets[i], offsets[i + 1]); None where each has one."""
     n_missing: int
     """Words, or examples, of the corpus that have no piece, or are whole in no input."""
+    table_bytes: int
+    """What finding them out took for a moment."""
 
     @property
     def n_bytes(self) -> int:
@@ -282,7 +280,8 @@ class _Held:
         counts = np.diff(np.append(first, len(places)))
         opening = np.flatnonzero(np.append(True, np.diff(owner[first]) != 0))
         offsets = None if len(opening) == len(first) else np.append(opening, len(first))
-        return PieceGroups(rows, places[first], counts, offsets, n_missing)
+        taken = table_bytes(self.location, self.plan)
+        return PieceGroups(rows, places[first], counts, offsets, n_missing, taken)
 
     def _settings(self, unit: str) -> dict[str, Any]:
         return {"rows": self.rows_name, "unit": unit, "tokenization": None}

@@ -14,7 +14,7 @@ from layerlake.store.row_sets import RowSet, offsets_of, runs
 from layerlake.store.run_copies import RunCopies
 from layerlake.store.space import BLOCK_ROWS, Space
 from layerlake.store.stored_space import StoredSpace, require_lake_at
-from layerlake.store.views.piece_groups import PieceGroups, piece_groups, table_bytes
+from layerlake.store.views.piece_groups import PieceGroups, piece_groups
 
 PART_PIECES: Final = 1024
 """Pieces that are read at a time: about a chunk."""
@@ -187,7 +187,7 @@ class PooledSpace(Space):
     @property
     def table_bytes(self) -> int:
         """What finding out which pieces rows are made of takes."""
-        return table_bytes(self.location, self.state.plan)
+        return self.groups.table_bytes
 
     @property
     def reading_bytes(self) -> int:

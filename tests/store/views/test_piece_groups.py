@@ -173,9 +173,9 @@ class TestWords:
     def test_words_that_were_extracted_come_first(self, made: Any):
         made.add("base", n_layers=2)
         made.add("base", "where tag=NOUN", unit="word", pooling="first")
-        # Where nobody says how, words are means, whatever else was extracted.
-        mean = made.lake.space("c", "base", 0, unit="word")
-        assert (type(mean), mean.pooling) == (PooledSpace, "mean")
+        stored = made.lake.space("c", "base", 0, unit="word")
+        assert isinstance(stored, StoredSpace)
+        assert (stored.pooling, stored.shape[0]) == ("first", 3)
         assert isinstance(
             made.lake.space("c", "base", 0, unit="word", pooling="first"), StoredSpace
         )

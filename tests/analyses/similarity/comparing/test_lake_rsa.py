@@ -79,8 +79,11 @@ def test_too_few_rows_with_a_direction_are_refused(lake):
 
 
 def test_different_tokenizers_are_not_compared_by_piece(lake):
-    with pytest.raises(InvalidInput, match="--unit word"):
-        rsa(lake[0], rows=100)
+    kin = rsa(lake[0], rows=100)
+    assert kin.labels("variant") == ["near"]
+    assert kin.notes[-1].endswith("words are the same rows: layerlake rsa --unit word")
+    with pytest.raises(InvalidInput, match="the same line with --unit word"):
+        rsa(lake[0], rows=100, variants=["near", "foreign"], unit="piece")
 
 
 def test_what_is_refused(lake):
