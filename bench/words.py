@@ -25,7 +25,7 @@ BY_HAND = "numpy, by hand"
 """`np.load` memory-mapped, a cast to float32, `np.add.reduceat` and a division."""
 
 SHARES = (0.83, 0.1, 0.04, 0.015, 0.01, 0.005)
-"""Of words that have 1, 2, ... 6 pieces; they have 1.3 on average."""
+"""Share of words with 1, 2, ... 6 pieces: 1.3 pieces a word on average."""
 
 LONGEST = 34
 """Words of the longest example; its input has 25 pieces on average, specials at both ends."""

@@ -110,25 +110,28 @@ def rows_fingerprint(unit: str, tokenization: str | None, ids: NDArray[np.int64]
     return digest.hexdigest()
 
 
-def all_examples(n_examples: int) -> RowSet:
-    """Return the row set that has a row an example."""
-    ids = np.arange(n_examples, dtype=np.int64)
+def example_rows(ids: NDArray[np.int64], rows: str = "all") -> RowSet:
+    """Return the row set of some examples, chosen as `rows` says."""
     return RowSet(
         unit="example",
         row_id=ids,
         row_example=ids,
-        row_word=np.full(n_examples, -1, np.int64),
-        row_position=np.zeros(n_examples, np.int32),
-        row_special=np.zeros(n_examples, np.bool_),
-        settings={"rows": "all", "unit": "example", "tokenization": None},
+        row_word=np.full(len(ids), -1, np.int64),
+        row_position=np.zeros(len(ids), np.int32),
+        row_special=np.zeros(len(ids), np.bool_),
+        settings={"rows": rows, "unit": "example", "tokenization": None},
         fingerprint=rows_fingerprint("example", None, ids),
     )
 
 
-def all_words(word_offsets: NDArray[np.int64]) -> RowSet:
-    """Return the row set of every word; those of example e are [offsets[e], offsets[e + 1])."""
-    ids = np.arange(int(word_offsets[-1]), dtype=np.int64)
-    example = np.repeat(np.arange(len(word_offsets) - 1, dtype=np.int64), np.diff(word_offsets))
+def all_examples(n_examples: int) -> RowSet:
+    """Return the row set that has a row an example."""
+    return example_rows(np.arange(n_examples, dtype=np.int64))
+
+
+def word_rows(ids: NDArray[np.int64], word_offsets: NDArray[np.int64], rows: str = "all") -> RowSet:
+    """Return the row set of some words; those of example e are [offsets[e], offsets[e + 1])."""
+    example = np.searchsorted(word_offsets, ids, side="right") - 1
     return RowSet(
         unit="word",
         row_id=ids,
@@ -136,9 +139,14 @@ def all_words(word_offsets: NDArray[np.int64]) -> RowSet:
         row_word=ids,
         row_position=(ids - word_offsets[example]).astype(np.int32),
         row_special=np.zeros(len(ids), np.bool_),
-        settings={"rows": "all", "unit": "word", "tokenization": None},
+        settings={"rows": rows, "unit": "word", "tokenization": None},
         fingerprint=rows_fingerprint("word", None, ids),
     )
+
+
+def all_words(word_offsets: NDArray[np.int64]) -> RowSet:
+    """Return the row set of every word; those of example e are [offsets[e], offsets[e + 1])."""
+    return word_rows(np.arange(int(word_offsets[-1]), dtype=np.int64), word_offsets)
 
 
 def offsets_of(counts: NDArray[np.int64]) -> NDArray[np.int64]:

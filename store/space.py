@@ -77,7 +77,7 @@ class Space(ABC):
     @property
     @abstractmethod
     def path(self) -> str:
-        """What is read, in the lake."""
+        """Path of the array in the lake; of pooled rows, followed by how they are pooled."""
 
     @property
     @abstractmethod
@@ -279,9 +279,9 @@ class Space(ABC):
 
         Returns
         -------
-        dask array of shape (rows, hidden), of the space's dtype. Its tasks carry the space, not its rows:
-        they may run in other processes and on other machines that see the lake. A task holds one
-        block.
+        dask array of shape (rows, hidden), of the space's dtype. Its tasks carry the space, not its
+        rows: they may run in other processes and on other machines that see the lake. A task holds
+        one block.
 
         Raises
         ------

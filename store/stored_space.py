@@ -267,23 +267,7 @@ class StoredSpace(Space):
     def copy_runs(
         self, copies: RunCopies, outs: Sequence[NDArray[Any]], *, mapped: bool = False
     ) -> None:
-        """Copy runs of consecutive rows into arrays, each group of rows decoded at most once.
-
-        Parameters
-        ----------
-        copies
-            Of `plan_copies`, with this space's `copy_step` and bytes of a row.
-        outs
-            Contiguous arrays of shape (n, hidden) and the stored dtype, by the numbers in the plan.
-        mapped
-            Whether to map plain files, which is quicker for short runs; their pages then stay in
-            memory, at most the whole files.
-
-        Raises
-        ------
-        SetIncomplete, LakeCorrupt, LakeNotFound, StorageFailed
-            As `rows`.
-        """
+        """Copy runs of consecutive rows into arrays; see `Space.copy_runs`."""
         if not self.state.sealed:
             numbers = np.array([group for group, _ in copies.groups], np.int64)
             self._require_committed(np.unique(numbers * copies.step // self.layout.window_rows))

@@ -125,8 +125,8 @@ def unit_of(
         others = [*strangers, *without]
     elif strangers:
         note = (
-            f"{', '.join(strangers)}: left out, having another tokenizer or packing than {anchor}; words are "
-            f"the same rows: {command} --unit word"
+            f"{', '.join(strangers)}: left out, having another tokenizer or packing than {anchor}; "
+            f"words are the same rows: {command} --unit word"
         )
         return Unit("piece", kin, (note,), cut)
     if not others:

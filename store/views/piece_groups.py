@@ -17,7 +17,7 @@ from layerlake.store import schema
 from layerlake.store.errors import LakeCorrupt, NameNotFound, NoWholeRows
 from layerlake.store.identity import short
 from layerlake.store.location import Location
-from layerlake.store.row_sets import RowSet, rows_fingerprint
+from layerlake.store.row_sets import RowSet, example_rows, word_rows
 from layerlake.store.sets import SetPlan
 from layerlake.store.tables import read_attributes, read_table
 
@@ -195,16 +195,7 @@ class _Held:
                     else f"extract the words with: {self._line('--unit word')}"
                 )
             )
-        rows = RowSet(
-            unit="word",
-            row_id=words,
-            row_example=example[words],
-            row_word=words,
-            row_position=(words - self.word_offsets[example[words]]).astype(np.int32),
-            row_special=np.zeros(len(words), np.bool_),
-            settings=self._settings("word"),
-            fingerprint=rows_fingerprint("word", None, words),
-        )
+        rows = word_rows(words, self.word_offsets, self.rows_name)
         run = np.zeros(len(self.word_offsets) - 1, np.bool_)
         run[self.input_example] = True
         missing = total == 0
@@ -235,16 +226,7 @@ class _Held:
                     else f"whole example; extract them with: {self._line()}"
                 )
             )
-        rows = RowSet(
-            unit="example",
-            row_id=ids,
-            row_example=ids,
-            row_word=np.full(len(ids), -1, np.int64),
-            row_position=np.zeros(len(ids), np.int32),
-            row_special=np.zeros(len(ids), np.bool_),
-            settings=self._settings("example"),
-            fingerprint=rows_fingerprint("example", None, ids),
-        )
+        rows = example_rows(ids, self.rows_name)
         pieces = np.flatnonzero(needed & self.held)
         return self._grouped(rows, pieces, example[pieces], int((total == 0).sum()))
 
@@ -282,9 +264,6 @@ class _Held:
         offsets = None if len(opening) == len(first) else np.append(opening, len(first))
         taken = table_bytes(self.location, self.plan)
         return PieceGroups(rows, places[first], counts, offsets, n_missing, taken)
-
-    def _settings(self, unit: str) -> dict[str, Any]:
-        return {"rows": self.rows_name, "unit": unit, "tokenization": None}
 
     def _refuse(self, unit: str, count: int, one: str) -> NoReturn:
         some = f"{count:,} {unit}s" if count > 1 else f"{'a' if unit == 'word' else 'an'} {unit}"

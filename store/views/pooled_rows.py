@@ -101,8 +101,8 @@ class PooledSpace(Space):
         special = ", specials among them" if self._how[2] else ""
         return (
             f"<Space {self.corpus}/{self.variant} {self.site} layer {self.layer}: "
-            f"{rows:,} {self.unit} rows ({self.pooling} of stored pieces{special}) x {hidden} {self.dtype}, "
-            f"{self.state.progress}>"
+            f"{rows:,} {self.unit} rows ({self.pooling} of stored pieces{special}) x {hidden} "
+            f"{self.dtype}, {self.state.progress}>"
         )
 
     def over(self, pieces: PieceSpace) -> PooledSpace:
@@ -269,8 +269,9 @@ class PooledSpace(Space):
         groups = self.groups
         if groups.offsets is None:
             return groups.counts[wanted]
-        ends = offsets_of(groups.counts)[groups.offsets]
-        return ends[wanted + 1] - ends[wanted]
+        n_runs = groups.offsets[wanted + 1] - groups.offsets[wanted]
+        counts = groups.counts[runs(groups.offsets[wanted], n_runs)]
+        return np.add.reduceat(counts, offsets_of(n_runs)[:-1])
 
     def _parts(self, wanted: NDArray[np.int64]) -> Iterator[_Part]:
         """Yield the pieces of rows, some at a time."""

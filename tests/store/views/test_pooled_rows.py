@@ -638,7 +638,7 @@ def large(make_lake: Callable[..., Any]) -> Any:
 
 
 class TestMemory:
-    """What is held is what is said."""
+    """A read holds no more memory than the space states."""
 
     SLACK = 64 * 2**10
 
