@@ -20,6 +20,7 @@ from layerlake.cli.options import (
     unit_option,
 )
 from layerlake.cli.reading_options import reading_options
+from layerlake.cli.scored import say_notes
 
 if TYPE_CHECKING:
     from layerlake.engine.extraction.run import ExtractionReport
@@ -198,6 +199,7 @@ def _say_dry(report: ExtractionReport) -> None:
         f"about {report.seconds:.0f} s, holding {report.peak_bytes / 1e6:,.1f} MB of "
         "windows beside the model; nothing was written"
     )
+    say_notes(report.notes)
 
 
 def _say(report: ExtractionReport) -> None:
@@ -211,3 +213,4 @@ def _say(report: ExtractionReport) -> None:
     if report.same_weights:
         said += f"; the same weights as {', '.join(report.same_weights)}"
     click.echo(said)
+    say_notes(report.notes)

@@ -15,6 +15,7 @@ from layerlake.analyses.finetuning.data import Data, Sources, listed, read_dev
 from layerlake.analyses.results.destinations import check_place
 from layerlake.engine.corpora.hub import is_hub_name
 from layerlake.engine.corpora.reading import Reading
+from layerlake.engine.models.batching_check import batching_notes
 from layerlake.engine.models.checkpoints import require_transformers
 from layerlake.engine.models.lineage_record import Lineage, read_lineage
 from layerlake.engine.progress import Progress, automatic, check_progress
@@ -149,6 +150,7 @@ def evaluate(
     encode = (loaded.tokenizer, loaded.max_positions, found.recipe, found.inventory)
     every = [found.task.encode(one.corpus, *encode, one.name) for one in sources]
     placed = found.model.to(team.device)
+    batching = placed.batching(loaded)
     scores: dict[str, dict[str, float]] = {}
     began = time.perf_counter()
     for examples, file, target in zip(every, files, targets, strict=True):
@@ -162,6 +164,7 @@ def evaluate(
                 team,
                 loaded.pad_id,
                 budget,
+                batching,
                 stage.advance,
             )
         scores[examples.named] = {key: float(value) for key, value in answers.scores().items()}
@@ -169,6 +172,7 @@ def evaluate(
             _write(answers, target, file)
     seconds = time.perf_counter() - began
     notes = [note for examples in every for note in examples.notes]
+    notes += batching_notes(loaded.architecture, batching)
     notes += _seen_in_training(read_lineage(folder), sources)
     return EvaluationReport(
         model=str(folder),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from typing import Any, Final
 
 import torch
@@ -16,7 +17,7 @@ from layerlake.analyses.finetuning.checkpoint import (
 )
 from layerlake.analyses.finetuning.data import Data
 from layerlake.analyses.finetuning.forecast import TrainingForecast, forecast_training
-from layerlake.analyses.finetuning.heads.task_model import TaskModel, check_shape, task_model
+from layerlake.analyses.finetuning.heads.task_model import check_shape, task_model
 from layerlake.analyses.finetuning.report import FinetuneReport
 from layerlake.analyses.finetuning.run_files import LOG_FILE, bytes_written, training_folder
 from layerlake.analyses.finetuning.run_record import (
@@ -34,6 +35,7 @@ from layerlake.analyses.finetuning.training.trainer import Trainer
 from layerlake.analyses.runs.event_log import EventLog
 from layerlake.analyses.runs.team import Team
 from layerlake.engine.memory import MemoryPlan, require
+from layerlake.engine.models.batching_check import PADDED, batching_notes
 from layerlake.engine.models.checkpoints import locate
 from layerlake.engine.models.lineage_record import Lineage, check_lineage, read_lineage
 from layerlake.engine.models.loading import load_model
@@ -141,7 +143,7 @@ class Run:
             memory=plan.parts,
             disk=bytes_written(trainer.model, keeps_best=settings.keep == "best"),
             seconds=seconds,
-            notes=_notes(trainer, dev),
+            notes=self._notes(trainer, dev),
         )
 
     def _found(self) -> FinetuneReport | None:
@@ -211,6 +213,7 @@ class Run:
         team.lead(lambda: self.folder.require_space(disk))
         with self._enough_memory(trainer):
             model.to(team.device)
+            trainer = replace(trainer, batching=model.batching(loaded))
             plan = training_plan(
                 trainer, dev, [data.corpus for data in (record.train, *record.dev)]
             )
@@ -222,6 +225,12 @@ class Run:
             "lower --token-budget, freeze some layers with --freeze, or allow more --memory",
         )
         return trainer, dev, plan
+
+    def _notes(self, trainer: Trainer, dev: list[Examples]) -> tuple[str, ...]:
+        """Return what a person should know of the model and the data."""
+        notes = [*trainer.examples.notes, *(note for each in dev for note in each.notes)]
+        notes += batching_notes(self.record.loaded.architecture, trainer.batching)
+        return tuple(dict.fromkeys(notes))
 
     @contextmanager
     def _enough_memory(self, trainer: Trainer) -> Iterator[None]:
@@ -263,7 +272,7 @@ class Run:
                 trainer, optimiser, dev, self.folder, self.identity, log, stage,
                 keeps_best=settings.keep == "best", save_steps=settings.save_steps,
             ).run(progressed)  # fmt: skip
-        return self._finish(trainer, progressed, log, began, list(_notes(trainer, dev)))
+        return self._finish(trainer, progressed, log, began, list(self._notes(trainer, dev)))
 
     def _finish(
         self, trainer: Trainer, progressed: Progressed, log: EventLog, began: int, notes: list[str]
@@ -274,7 +283,7 @@ class Run:
             epoch = progressed.best
             load_best(self.folder.work, trainer.model, epoch)
             self.team.gather(None)
-        lineage = self._lineage(trainer.model, trainer.n_steps, progressed, epoch, notes)
+        lineage = self._lineage(trainer, progressed, epoch, notes)
 
         def write() -> FinetuneReport:
             write_checkpoint(
@@ -300,18 +309,13 @@ class Run:
         return self.team.lead(write)
 
     def _lineage(
-        self,
-        model: TaskModel,
-        n_steps: int,
-        progressed: Progressed,
-        epoch: int,
-        notes: list[str],
+        self, trainer: Trainer, progressed: Progressed, epoch: int, notes: list[str]
     ) -> Lineage:
         scores = next(
             (dict(past["scores"]) for past in progressed.history if past["epoch"] == epoch), {}
         )
         training = self.record.training() | {
-            "n_steps": n_steps,
+            "n_steps": trainer.n_steps,
             "scores": scores,
             "versions": versions(self.team),
             "finished": {
@@ -324,8 +328,10 @@ class Run:
                 "notes": notes,
             },
         }
+        if trainer.batching != PADDED:
+            training["batching"] = trainer.batching
         return Lineage(
-            weights_digest=weights_digest(model.encoder),
+            weights_digest=weights_digest(trainer.model.encoder),
             parent=self.record.parent(),
             truncate=self.record.shape.truncate,
             training=training,
@@ -347,12 +353,6 @@ class Run:
             parent=lineage.parent,
             notes=tuple(finished["notes"]),
         )
-
-
-def _notes(trainer: Trainer, dev: list[Examples]) -> tuple[str, ...]:
-    """Return what a person should know of the data."""
-    notes = [*trainer.examples.notes, *(note for each in dev for note in each.notes)]
-    return tuple(dict.fromkeys(notes))
 
 
 def _free_bytes(device: torch.device) -> int:

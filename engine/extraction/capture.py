@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.engine.models.architectures import anatomy
+from layerlake.engine.models.batching_check import runs_over_tokens
 from layerlake.engine.models.sites import Place, find_places, find_tap
 from layerlake.store.errors import InvalidInput
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from layerlake.engine.models.loading import LoadedModel
 
 
-class NotReached(RuntimeError):
+class NotReached(InvalidInput):
     """A place that was asked for did not run."""
 
 
@@ -235,6 +236,18 @@ class Capture:
         return hook
 
 
+def trial_runs(
+    model: LoadedModel, places: Iterable[Place]
+) -> Callable[[Mapping[str, Any]], dict[Place, torch.Tensor]]:
+    """Return what runs a few pieces through a model and gives its places, as copies."""
+
+    def run(inputs: Mapping[str, Any]) -> dict[Place, torch.Tensor]:
+        with Capture(model, places) as capture:
+            return {place: values.clone() for place, values in capture.run(inputs).items()}
+
+    return run
+
+
 def resolve_places(
     model: LoadedModel,
     sites: Sequence[str],
@@ -266,7 +279,8 @@ def resolve_places(
     with Capture(model, places) as capture:
         try:
             # A model without blocks has nothing that could run behind its embeddings.
-            taken = capture.run(given, stop=model.n_layers == 0)
+            with runs_over_tokens(model):
+                taken = capture.run(given, stop=model.n_layers == 0)
         except NotReached as error:
             raise InvalidInput(f"{error}; name modules that run whenever the model does") from error
     return {place: int(taken[place].shape[-1]) for place in places}
@@ -299,7 +313,8 @@ def _outer_layer(model: LoadedModel, path: str, inputs: Mapping[str, Any]) -> in
             hooks.callback(block.register_forward_hook(count).remove)
         module = model.module.get_submodule(path)
         hooks.callback(module.register_forward_hook(lambda *_: seen.append(done)).remove)
-        capture.run(inputs, stop=False)
+        with runs_over_tokens(model):
+            capture.run(inputs, stop=False)
     if seen not in ([0], [model.n_layers]):
         when = "does not run" if not seen else f"runs {len(seen)} times"
         when = "runs between blocks" if len(seen) == 1 else when

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +25,12 @@ from layerlake.engine.catalogue import (
 from layerlake.engine.corpora.corpus import Corpus
 from layerlake.engine.corpora.reading import Reading
 from layerlake.engine.extraction.request import ExtractionRequest
+from layerlake.engine.models.batching_check import ALONE, PADDED, batching_of
 from layerlake.engine.models.sites import Place, split_sites
 from layerlake.engine.progress import Progress, silent
 from layerlake.engine.rows.choose import choose_rows
 from layerlake.engine.settings import parse_layers
-from layerlake.engine.tokenization.batching import plan_digest, plan_window
+from layerlake.engine.tokenization.batching import MAX_WASTE, plan_digest, plan_window
 from layerlake.engine.tokenization.tokenize import Tokenization
 from layerlake.store import schema
 from layerlake.store.errors import InvalidInput
@@ -55,6 +57,8 @@ class ExtractionPlan:
     """Site and layer of every array, in the order of the set's."""
     pooling: str
     token_budget: int
+    batching: str = PADDED
+    """How inputs go through the model together; see `engine.models.batching_check`."""
     auto_dtype: bool = False
     """Whether the first window may change the stored dtype to float32."""
 
@@ -99,7 +103,9 @@ class ExtractionPlan:
         """Return the batches of a window, each an array of inputs."""
         inputs = self.inputs_of(window)
         offsets = self.tokenization.input_offsets
-        plan = plan_window(offsets[inputs + 1] - offsets[inputs], self.token_budget)
+        budget = 1 if self.batching == ALONE else self.token_budget
+        waste = MAX_WASTE if self.batching == PADDED else 0.0
+        plan = plan_window(offsets[inputs + 1] - offsets[inputs], budget, max_waste=waste)
         return [inputs[batch] for batch in plan]
 
 
@@ -176,7 +182,7 @@ def plan_extraction(
     """
     import torch
 
-    from layerlake.engine.extraction.capture import withheld_inputs
+    from layerlake.engine.extraction.capture import trial_runs, withheld_inputs
 
     schema.check_name(variant, "variant")
     asked = split_sites(request.places.sites)
@@ -234,6 +240,7 @@ def plan_extraction(
         places,
         rows.pooling,
         request.token_budget,
+        batching_of(model, partial(trial_runs, places=places)),
         auto_dtype,
     )
     recipe = {
@@ -245,6 +252,8 @@ def plan_extraction(
         "batch_plan": plan_digest(draft.batches(w) for w in range(layout.n_windows)),
         "torch": torch.__version__,
     }
+    if draft.batching != PADDED:
+        recipe["batching"] = draft.batching
     if withheld := withheld_inputs(model.module):
         recipe["withheld"] = sorted(withheld)
     versions = {

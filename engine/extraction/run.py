@@ -25,6 +25,7 @@ from layerlake.engine.extraction.storage_error import (
 )
 from layerlake.engine.extraction.window_runner import WindowRunner
 from layerlake.engine.memory import require
+from layerlake.engine.models.batching_check import batching_notes
 from layerlake.engine.progress import Progress, silent
 from layerlake.store.lake import Lake
 from layerlake.store.sets import read_state
@@ -63,6 +64,8 @@ class ExtractionReport:
     """Of sets in float16, by array: 1 - RSA between rows as computed and as stored, on 2048 rows."""
     same_weights: tuple[str, ...]
     """Other variants of the lake with the same weights."""
+    notes: tuple[str, ...] = ()
+    """What to know of the rows, a sentence each."""
 
 
 def run_extraction(
@@ -213,6 +216,7 @@ def _report(
         about.get("float32_because"),
         about.get("storage_reliability"),
         tuple(same_weights(lake, plan.set_plan.variant, model.weights_digest)),
+        tuple(batching_notes(model.architecture, plan.batching)),
     )
 
 

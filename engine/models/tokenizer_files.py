@@ -39,7 +39,13 @@ def read_tokenizer(checkpoint: Checkpoint) -> Any:
 
 def check_vocabulary(source: str, module: Any, tokenizer: Any) -> None:
     """Refuse a tokenizer with more ids than the model embeds."""
-    rows = module.get_input_embeddings().weight.shape[0]
+    try:
+        rows = module.get_input_embeddings().weight.shape[0]
+    except (AttributeError, NotImplementedError, TypeError) as error:
+        raise InvalidInput(
+            f"the model {source} ({type(module).__name__}) has no table of token embeddings; "
+            "LayerLake needs a model whose only input is text"
+        ) from error
     needed = 1 + max(tokenizer.get_vocab().values(), default=-1)
     if needed > rows:
         raise InvalidInput(

@@ -17,12 +17,14 @@ MAX_WASTE = 0.08
 """Largest share of padding in a batch."""
 
 
-def plan_window(lengths: NDArray[np.int64], token_budget: int) -> list[NDArray[np.int64]]:
+def plan_window(
+    lengths: NDArray[np.int64], token_budget: int, *, max_waste: float = MAX_WASTE
+) -> list[NDArray[np.int64]]:
     """Divide the inputs of a window into batches of nearly equal lengths.
 
     Inputs are taken from short to long (ties by position); a batch ends where one more input would
-    bring it above the budget, or its share of padding above `MAX_WASTE`. So the whole plan runs at
-    most 1 / (1 - `MAX_WASTE`) times the real pieces. A pure function: the same lengths and budget
+    bring it above the budget, or its share of padding above `max_waste`. So the whole plan runs at
+    most 1 / (1 - `max_waste`) times the real pieces. A pure function: the same lengths and budget
     give the same batches for ever, which lets a resumed extraction repeat them.
 
     Parameters
@@ -31,6 +33,8 @@ def plan_window(lengths: NDArray[np.int64], token_budget: int) -> list[NDArray[n
         Pieces of each input, at least 1, shape (input,).
     token_budget
         Most pieces of a batch, padding included; a longer input is a batch of its own.
+    max_waste
+        Largest share of padding in a batch; 0 for batches of one length.
 
     Returns
     -------
@@ -51,7 +55,7 @@ def plan_window(lengths: NDArray[np.int64], token_budget: int) -> list[NDArray[n
     for index, length in enumerate(lengths[order].tolist()):
         padded = (index - bounds[-1] + 1) * length
         over_budget = padded > token_budget
-        too_wasteful = padded - real - length > MAX_WASTE * padded
+        too_wasteful = padded - real - length > max_waste * padded
         if index > bounds[-1] and (over_budget or too_wasteful):
             bounds.append(index)
             real = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from layerlake.engine.models.architectures import (
     first_present,
     truncate_blocks,
 )
+from layerlake.engine.models.batching_check import Inputs, Run, batching_of
 from layerlake.engine.models.loading import LoadedModel
 from layerlake.engine.settings import whole_number
 from layerlake.store.errors import InvalidInput
@@ -83,6 +85,37 @@ class TaskModel(nn.Module):
             for part in self._frozen:
                 part.training = False
         return self
+
+    def batching(self, loaded: LoadedModel) -> str:
+        """Return how inputs may go through the encoder together; errors as `batching_of`.
+
+        Parameters
+        ----------
+        loaded
+            What the encoder was loaded as.
+        """
+
+        def runner(tried: LoadedModel) -> Run:
+            encoder: Any = tried.module
+            device = next(encoder.parameters()).device
+
+            def run(inputs: Inputs) -> dict[str, torch.Tensor]:
+                given = {
+                    name: torch.as_tensor(inputs[name], device=device) for name in self._accepted
+                }
+                modes = {part: part.training for part in encoder.modules()}
+                encoder.eval()
+                try:
+                    with torch.inference_mode():
+                        output = encoder(**given, **self._options).last_hidden_state
+                finally:
+                    for part, mode in modes.items():
+                        part.training = mode
+                return {"output": output}
+
+            return run
+
+        return batching_of(dataclasses.replace(loaded, module=self.encoder), runner)
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Return what the head makes of a batch."""

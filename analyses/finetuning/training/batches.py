@@ -12,6 +12,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from layerlake.engine.models.batching_check import ALONE, PADDED
+
 OVERHEAD_PIECES: Final = {"cpu": 96, "cuda": 4096}
 """What running one more micro-batch costs, in pieces that could be computed in that time."""
 
@@ -36,7 +38,7 @@ def batches_of_epoch(n: int, batch: int, seed: int, epoch: int) -> list[NDArray[
 
 
 def micro_batches(
-    lengths: NDArray[np.int64], most_pieces: int, overhead: int
+    lengths: NDArray[np.int64], most_pieces: int, overhead: int, batching: str = PADDED
 ) -> list[NDArray[np.int64]]:
     """Divide inputs into micro-batches at the least cost: padded pieces, and the overhead of each.
 
@@ -48,12 +50,15 @@ def micro_batches(
         Most pieces of a micro-batch, padding included; a longer input is one of its own.
     overhead
         What one more micro-batch costs, in pieces.
+    batching
+        How inputs go through the model together; see `engine.models.batching_check`.
 
     Returns
     -------
     Indices into `lengths`, from short inputs to long ones, an array a micro-batch.
     """
     order = np.argsort(lengths, kind="stable").astype(np.int64)
+    most_pieces = 1 if batching == ALONE else most_pieces
     ordered = lengths[order].tolist()
     n = len(ordered)
     cost = [0.0] * (n + 1)  # of the first i inputs, divided at best
@@ -63,7 +68,7 @@ def micro_batches(
         best, at = cost[stop - 1] + longest + overhead, stop - 1
         for start in range(stop - 2, -1, -1):
             padded = (stop - start) * longest
-            if padded > most_pieces:
+            if padded > most_pieces or (batching != PADDED and ordered[start] != longest):
                 break
             total = cost[start] + padded + overhead
             if total < best:

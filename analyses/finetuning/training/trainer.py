@@ -29,6 +29,7 @@ from layerlake.analyses.finetuning.training.batches import (
 )
 from layerlake.analyses.finetuning.training.optimiser import Optimiser
 from layerlake.analyses.runs.team import Team
+from layerlake.engine.models.batching_check import PADDED
 from layerlake.store.errors import TrainingDiverged
 
 _NAMED = 4
@@ -67,6 +68,8 @@ class Trainer:
     pad_id: int
     most_pieces: int
     """Of a micro-batch, padding included."""
+    batching: str = PADDED
+    """How inputs go through the model together; see `engine.models.batching_check`."""
 
     @property
     def steps_of_epoch(self) -> int:
@@ -169,7 +172,7 @@ class Trainer:
     def _share(self, lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         """Return the micro-batches of this process."""
         overhead = OVERHEAD_PIECES[self.team.device.type]
-        parts = micro_batches(lengths, self.most_pieces, overhead)
+        parts = micro_batches(lengths, self.most_pieces, overhead, self.batching)
         while len(parts) < min(self.team.size, len(lengths)):
             longest = max(range(len(parts)), key=lambda number: len(parts[number]))
             part = parts.pop(longest)
@@ -192,6 +195,7 @@ class Trainer:
             self.team,
             self.pad_id,
             self.most_pieces,
+            self.batching,
             on_inputs,
         )
 
@@ -205,13 +209,14 @@ def answer(
     team: Team,
     pad_id: int,
     most_pieces: int,
+    batching: str = PADDED,
     on_inputs: Callable[[int], None] = lambda n: None,
 ) -> Answers:
     """Let a model answer all examples, without dropout.
 
     Parameters
     ----------
-    model, task, recipe, team, pad_id, most_pieces
+    model, task, recipe, team, pad_id, most_pieces, batching
         As `Trainer`.
     examples
         What is asked.
@@ -234,7 +239,7 @@ def answer(
     with torch.inference_mode():
         for start in range(0, len(order), _SORTED_AT_ONCE):
             some = order[start : start + _SORTED_AT_ONCE]
-            for part in micro_batches(lengths[some], most_pieces, overhead):
+            for part in micro_batches(lengths[some], most_pieces, overhead, batching):
                 laid = task.lay(examples, mine[some[part]], pad_id).to(team.device)
                 with precision(team.device, recipe):
                     outputs = model(laid)
