@@ -28,6 +28,8 @@ FORMS: Final = (
 INFLUENCED: Final = ("cca", "cca-r2", "procrustes", "netrep-1", "bures")
 """Forms that take a decomposition of every pair and have a derivative: the influence of clusters
 costs a pass of products, leaving out groups of them would cost a decomposition for each."""
+METHOD_VERSIONS: Final = {"mutual-knn": 2, "cknna": 2}
+"""Measures whose numbers are computed otherwise than they once were, and the count of the ways."""
 TILED: Final = ("rbf-cka", "debiased-rbf-cka", "mutual-knn", "cknna")
 """Measures that need every pair of rows."""
 MEASURES: Final = ("rsa", *FORMS, *TILED, "netrep-ALPHA")

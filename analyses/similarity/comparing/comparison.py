@@ -16,7 +16,7 @@ from layerlake.analyses.similarity.comparing.pairs import (
     pairs_among,
     pairs_of_lake,
 )
-from layerlake.analyses.similarity.question import Question, check_question
+from layerlake.analyses.similarity.question import METHOD_VERSIONS, Question, check_question
 from layerlake.engine.passes.resources import Resources
 from layerlake.store.errors import InvalidInput
 from layerlake.store.lake import Lake
@@ -106,6 +106,8 @@ class LakeComparison:
             del question["kernel"], question["score"]
         if not any(measure in ("mutual-knn", "cknna") for measure in self.question.measures):
             del question["neighbours"]
+        if methods := {m: v for m, v in METHOD_VERSIONS.items() if m in self.question.measures}:
+            question["methods"] = methods
         if self.question.interval != "bootstrap":
             del question["resamples"]
         return {

@@ -156,7 +156,15 @@ def _state(job: TiledJob, work: Workload) -> int:
         plan = plan_bootstrap(pairs, work.cluster_sizes, job.question.resamples, 1)
         first += sum(plan.parts.get(name, 0) for name in ("cluster sums", "resample sums"))
     if NEIGHBOURS in job.tasks:
-        first += spaces * n_rows * (job.question.neighbours * (value + 8) + value)
+        from layerlake.analyses.similarity.tiles.neighbour_ties import (
+            kept_neighbours,
+            ties_state_bytes,
+        )
+
+        kept = kept_neighbours(job.question.neighbours, n_rows)
+        first += spaces * n_rows * (kept * (value + 8) + value)
+        found = "cknna" in job.question.measures
+        later = ties_state_bytes(spaces, len(pairs), n_rows, cknna=found)
     if CKA in job.tasks:
         from layerlake.analyses.similarity.tiles.kernel_cka import GROUPS
 
@@ -167,7 +175,7 @@ def _state(job: TiledJob, work: Workload) -> int:
 
         first += MOST_CELLS * spaces * (8 + 2 * value)
     if "spearman" in job.tasks:
-        later = sums
+        later = max(later, sums)
     if "kendall" in job.tasks:
         from layerlake.analyses.similarity.tiles.kendall import BINS
 
@@ -200,7 +208,7 @@ def _held(job: TiledJob, work: Workload, likely: bool, panel_rows: int) -> int:
     spaces, clusters, pairs, n_rows = work.n_spaces, work.n_clusters, work.pairs, work.n_rows
     precision = job.question.precision
     value = 8 if precision == "float64" else 4
-    first = later = 0
+    first = later = tied = 0
     if SUMS in job.tasks:
         intervals = job.clustered
         first += sums_memory(spaces, pairs, clusters, intervals=intervals, precision=precision)(
@@ -213,10 +221,15 @@ def _held(job: TiledJob, work: Workload, likely: bool, panel_rows: int) -> int:
         plan = plan_bootstrap(pairs, work.cluster_sizes, count, panel_rows, value_bytes=value)
         first += plan.needed
     if NEIGHBOURS in job.tasks:
+        from layerlake.analyses.similarity.tiles.neighbour_ties import kept_neighbours, ties_bytes
         from layerlake.analyses.similarity.tiles.neighbours import neighbour_bytes
 
-        k = job.question.neighbours
+        k = kept_neighbours(job.question.neighbours, n_rows)
         first += neighbour_bytes(spaces, n_rows, k, panel_rows, value_bytes=value, likely=likely)
+        if not likely:
+            ranked = spaces * n_rows * (k * (value + 8) + 32)
+            found = "cknna" in job.question.measures
+            tied = ranked + ties_bytes(spaces, len(pairs), n_rows, panel_rows, cknna=found)
     if CKA in job.tasks:
         from layerlake.analyses.similarity.tiles.kernel_cka import GROUPS, cka_memory
 
@@ -242,7 +255,7 @@ def _held(job: TiledJob, work: Workload, likely: bool, panel_rows: int) -> int:
 
         later = joint_bytes(spaces, len(pairs), panel_rows, value_bytes=value, likely=likely)
         later += deletion_bytes(len(pairs), clusters, bins=BINS) if job.clustered else 0
-    return max(first, later)
+    return max(first, later, tied)
 
 
 def _ended(job: TiledJob, work: Workload) -> int:
@@ -252,10 +265,12 @@ def _ended(job: TiledJob, work: Workload) -> int:
     ended = 0
     if NEIGHBOURS in job.tasks:
         from layerlake.analyses.similarity.tiles.neighbour_agreement import agreement_bytes
+        from layerlake.analyses.similarity.tiles.neighbour_ties import kept_neighbours
         from layerlake.analyses.similarity.tiles.neighbours import neighbours_found_bytes
 
-        k, found = job.question.neighbours, "cknna" in job.question.measures
-        held = n_rows * k * spaces * (value + 8)
+        k = kept_neighbours(job.question.neighbours, n_rows)
+        found = "cknna" in job.question.measures
+        held = n_rows * spaces * (k * (value + 8) + 32)
         ended = max(
             neighbours_found_bytes(spaces, n_rows, k, value_bytes=value),
             held + agreement_bytes(n_rows, k, cknna=found),

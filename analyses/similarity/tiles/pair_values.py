@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +55,11 @@ from layerlake.engine.passes.selected_rows import SelectedRows
 
 if TYPE_CHECKING:
     from layerlake.analyses.similarity.tiles.histograms import Histogram
+    from layerlake.analyses.similarity.tiles.neighbour_ties import Ranked, WeighedSums
     from layerlake.analyses.similarity.tiles.resampled_clusters import Resamples
+
+MOST_CERTAIN: Final = 0.9995
+"""Share of certain neighbours up to which a note speaks of ties."""
 
 Valued = dict[Pair, tuple[list[Estimate], list[str]]]
 """Estimates and notes of each pair."""
@@ -106,11 +110,12 @@ def tiled_values(
 
         accumulators[BOOTSTRAP] = cluster_bootstrap(pairs, sizes, question.resamples, question.seed)
     if NEIGHBOURS in job.tasks:
+        from layerlake.analyses.similarity.tiles.neighbour_ties import kept_neighbours
         from layerlake.analyses.similarity.tiles.neighbours import NearestNeighbours
 
         check_neighbours(question, tiles.n_rows)  # rows may have been dropped
         accumulators[NEIGHBOURS] = NearestNeighbours(
-            selected.names, tiles.n_rows, question.neighbours
+            selected.names, tiles.n_rows, kept_neighbours(question.neighbours, tiles.n_rows)
         )
     if CKA in job.tasks:
         from layerlake.analyses.similarity.tiles.kernel_cka import GROUPS, TileCka
@@ -305,13 +310,21 @@ class _Work:
         """Add how far spaces agree on the neighbours of rows."""
         from layerlake.analyses.similarity.tiles.neighbour_agreement import (
             cknna,
+            cknna_of_sums,
             mean_interval,
             overlaps,
         )
+        from layerlake.analyses.similarity.tiles.neighbour_ties import Ranked, tie_tolerance
 
-        question = self.job.question
+        question, k = self.job.question, self.job.question.neighbours
         scales = [(kernel.scale, kernel.constant) for kernel in self.tiles.kernels]
+        ranked = [
+            Ranked.of(one, k, tie_tolerance(question.precision, scale))
+            for one, (scale, _) in zip(found, scales, strict=True)
+        ]
         asked = [measure for measure in question.measures if measure in NEIGHBOUR_MEASURES]
+        defined = [pair for pair in self.pairs if not self._same(*pair)]
+        weighed = self._weighed(ranked, defined, scales)
         for s, t in self.pairs:
             estimates, notes = [], []
             constant = self._same(s, t)
@@ -322,13 +335,19 @@ class _Work:
                 self._add((s, t), [Estimate(m, math.nan) for m in asked], notes)
                 continue
             if "mutual-knn" in question.measures:
-                shares = overlaps(found[s], found[t])
+                shares = overlaps(ranked[s], ranked[t])
+                if (s, t) in weighed:
+                    again = ranked[s].open | ranked[t].open
+                    shares[again] = weighed[s, t].shared[again] / k
                 ends = None
                 if self.job.clustered:
                     ends = mean_interval(shares, self.tiles.clusters, question.confidence)
                 estimates.append(Estimate("mutual-knn", float(shares.mean()), *ends_of(ends)))
             if "cknna" in question.measures:
-                value = cknna(found[s], found[t], (scales[s], scales[t]))
+                if (s, t) in weighed:
+                    value = cknna_of_sums(weighed[s, t], weighed[s, s], weighed[t, t])
+                else:
+                    value = cknna(ranked[s], ranked[t], (scales[s], scales[t]))
                 if math.isnan(value):
                     notes.append(
                         f"cknna is not defined: the neighbours of {self.names[s]} or "
@@ -337,7 +356,42 @@ class _Work:
                 estimates.append(Estimate("cknna", value))
                 if self.job.clustered:
                     notes.append("cknna has no interval")
+            notes += _tied(ranked, (s, t), self.names, knn="mutual-knn" in question.measures)
             self._add((s, t), estimates, notes)
+
+    def _weighed(
+        self,
+        ranked: list[Ranked],
+        pairs: Sequence[Pair],
+        scales: Sequence[tuple[float, float]],
+    ) -> dict[Pair, WeighedSums]:
+        """Count the ties that go on beyond the neighbours kept, and weigh both spaces of a pair.
+
+        Pairs without such ties are left out. The counts are put into `ranked`.
+        """
+        from layerlake.analyses.similarity.tiles.neighbour_ties import (
+            TieCounts,
+            WeighedNeighbours,
+        )
+
+        touched = [pair for pair in pairs if any(ranked[u].open.any() for u in pair)]
+        if not touched:
+            return {}
+        cknna = "cknna" in self.job.question.measures
+        rows = np.logical_or.reduce([ranked[u].open for pair in touched for u in pair])
+        wanted = frozenset(
+            p for p, (lo, hi) in enumerate(self.tiles.plan.panels) if rows[lo:hi].any()
+        )
+        some = replace(self.tiles, wanted=wanted)
+        (counts,) = run_tiles(some, [TieCounts(ranked)], self.resources, _unheard)
+        for known, count in zip(ranked, counts, strict=True):
+            known.tied = np.where(known.open, count, known.tied)
+        own = [(u, u) for u in sorted({u for pair in touched for u in pair})] if cknna else []
+        every = list(dict.fromkeys([*touched, *own]))
+        sums = WeighedNeighbours(ranked, every, scales if cknna else None)
+        # Sums of kernels are over all rows.
+        (found,) = run_tiles(self.tiles if cknna else some, [sums], self.resources, _unheard)
+        return dict(zip(every, found, strict=True))
 
     def add_cka(self, found: dict[Pair, Any]) -> None:
         """Add the CKA of kernels without features."""
@@ -365,6 +419,23 @@ class _Work:
                     ends = jackknife(number, without, question.confidence)
                 estimates.append(Estimate(measure, number, *ends_of(ends)))
             self._add(pair, estimates, notes)
+
+
+def _tied(ranked: Sequence[Ranked], pair: Pair, names: Sequence[str], *, knn: bool) -> list[str]:
+    """Say how far ties bound what two spaces can agree on, where they do."""
+    certain = {u: ranked[u].certainty() for u in pair}
+    most = math.sqrt(math.prod(certain[u] for u in pair))
+    if most > MOST_CERTAIN:
+        return []
+    whose = " and ".join(names[u] for u, share in certain.items() if share <= MOST_CERTAIN)
+    said = (
+        f"rows of {whose} are equally near at the {ranked[pair[0]].k}th place; ties count by chance"
+    )
+    return [said + (f", so mutual-knn is at most {most:.3f}" if knn else "")]
+
+
+def _unheard(_rows: int) -> None:
+    """Take a report of rows that are gone through once more, which is no progress."""
 
 
 def _undefined(measure: str, kernel: str, name: str) -> str:

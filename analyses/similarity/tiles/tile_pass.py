@@ -102,6 +102,8 @@ class TilePass:
     squares: tuple[float, ...]
     """Of each space: the mean of |u|^2 of its prepared rows, in the units of a tile with features.
     The rounding of products is a share of it."""
+    wanted: frozenset[int] | None = None
+    """Panels whose rows are wanted: tiles that hold none of them are left out. None for all."""
     _kept: dict[int, tuple[Array, ...]] = field(default_factory=dict, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -139,23 +141,30 @@ class TilePass:
         bounds, clusters = self.plan.panels, self.clusters
         room = _Room(max(hi - lo for lo, hi in bounds), self.source.precision)
         for p in range(len(bounds)) if panels is None else panels:
+            met = self._met(p)
+            if not met:
+                continue
             own = self._panel(p)
             left = own
             for q in range(p, len(bounds)):
-                panel = own if q == p else self._panel(q)
-                yield Tile(
-                    bounds[p],
-                    bounds[q],
-                    tuple(
-                        kernel.form(
-                            left[s], panel[s], diagonal=p == q, out=room.tile(s, left[s], panel[s])
-                        )
-                        for s, kernel in enumerate(self.kernels)
-                    ),
-                    clusters[slice(*bounds[p])],
-                    clusters[slice(*bounds[q])],
-                )
-                del panel
+                if q in met:
+                    panel = own if q == p else self._panel(q)
+                    yield Tile(
+                        bounds[p],
+                        bounds[q],
+                        tuple(
+                            kernel.form(
+                                left[s],
+                                panel[s],
+                                diagonal=p == q,
+                                out=room.tile(s, left[s], panel[s]),
+                            )
+                            for s, kernel in enumerate(self.kernels)
+                        ),
+                        clusters[slice(*bounds[p])],
+                        clusters[slice(*bounds[q])],
+                    )
+                    del panel
                 if q == p < len(bounds) - 1:
                     left = tuple(
                         part if kernel.kernel.function else kernel.turned(part, room.left(s, part))
@@ -163,6 +172,11 @@ class TilePass:
                     )
                 own = ()  # or a panel that is not kept would lie in memory beside the next ones
             del left
+
+    def _met(self, p: int) -> set[int]:
+        """Return the panels that meet a row panel in tiles."""
+        met = set(range(p, len(self.plan.panels)))
+        return met if self.wanted is None or p in self.wanted else met & self.wanted
 
     def _panel(self, p: int) -> tuple[Array, ...]:
         """Return a panel of every space, from memory where it is kept."""

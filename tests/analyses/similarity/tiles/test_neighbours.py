@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from layerlake.analyses.similarity.tiles.neighbour_agreement import cknna, mean_interval, overlaps
+from layerlake.analyses.similarity.tiles.neighbour_ties import Ranked, kept_neighbours
 from layerlake.analyses.similarity.tiles.neighbours import (
     NearestNeighbours,
     Neighbours,
@@ -129,10 +130,16 @@ def test_neighbours_may_have_to_come_from_other_clusters(library: str, side: int
         run_pass(tiles, [search(90, 61, between=True)])
 
 
+def ranked(found: list[Neighbours], k: int, tolerance: float = 1e-12) -> list[Ranked]:
+    """Rank neighbours that include ties at the k-th place."""
+    return [Ranked.of(one, k, tolerance) for one in found]
+
+
 def test_overlaps_are_the_published_mutual_neighbours() -> None:
     n, k = 100, 7
     matrices = cosines(n, 2)
-    found = run_pass(cut_tiles(matrices, np.arange(n), 40), [search(n, k)])[0]
+    kept = kept_neighbours(k, n)
+    found = ranked(run_pass(cut_tiles(matrices, np.arange(n), 40), [search(n, kept)])[0], k)
     masks = []
     for matrix in matrices[:2]:
         mask = np.zeros((n, n))
@@ -168,7 +175,8 @@ def test_cknna_is_the_published_one(topk: int) -> None:
     matrices = cosines(80, 3, np.float64)
     # Tiles hold kernels up to a factor and a constant.
     entries = [matrices[0] / 2 - 0.4, matrices[1] + 3.5, matrices[2]]
-    found = run_pass(cut_tiles(entries, np.arange(80), 30), [search(80, topk)])[0]
+    kept = kept_neighbours(topk, 80)
+    found = ranked(run_pass(cut_tiles(entries, np.arange(80), 30), [search(80, kept)])[0], topk)
     value = cknna(found[0], found[1], ((2.0, 0.4), (1.0, -3.5)))
     assert value == pytest.approx(published_cknna(matrices[0], matrices[1], topk))
     assert cknna(found[0], found[0], ((2.0, 0.4), (2.0, 0.4))) == pytest.approx(1)
@@ -176,9 +184,9 @@ def test_cknna_is_the_published_one(topk: int) -> None:
 
 def test_cknna_that_is_not_defined_has_no_number() -> None:
     flat = [np.zeros((20, 20), np.float32)] * 3
-    found = run_pass(cut_tiles(flat, np.arange(20), 9), [search(20, 3)])[0]
+    found = ranked(run_pass(cut_tiles(flat, np.arange(20), 9), [search(20, 19)])[0], 3)
     assert math.isnan(cknna(found[0], found[1]))
-    one = run_pass(cut_tiles(flat, np.arange(20), 9), [search(20, 1)])[0]
+    one = ranked(run_pass(cut_tiles(flat, np.arange(20), 9), [search(20, 19)])[0], 1)
     with pytest.raises(InvalidInput, match="20 rows with 1 neighbours"):
         cknna(one[0], one[1])
 
@@ -241,7 +249,7 @@ def test_memory_stays_within_what_was_said(tied: bool) -> None:
 
 def test_a_comparison_leaves_the_neighbours_as_they_were() -> None:
     tiles = cut_tiles(cosines(60, 3), np.arange(60), 25)
-    one, other, _third = run_pass(tiles, [search(60, 8)])[0]
+    one, other, _third = ranked(run_pass(tiles, [search(60, 16)])[0], 8)
     before = one.index.copy()
     first = cknna(one, other)
     assert cknna(one, other) == first

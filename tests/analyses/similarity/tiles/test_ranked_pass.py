@@ -13,7 +13,6 @@ from scipy.stats import kendalltau, spearmanr
 
 from layerlake.analyses.similarity.tiles.histograms import KernelHistograms
 from layerlake.analyses.similarity.tiles.kendall import JointHistograms, QuantileBins, tau_of
-from layerlake.analyses.similarity.tiles.neighbour_agreement import overlaps
 from layerlake.analyses.similarity.tiles.neighbours import NearestNeighbours
 from layerlake.analyses.similarity.tiles.planning import plan_tiles
 from layerlake.analyses.similarity.tiles.spearman import Ranked, RankTable, spearman_bound
@@ -123,5 +122,7 @@ def test_rows_are_compared_as_in_dense_float64(kernel: str) -> None:
         mask = np.zeros((260, 260), bool)
         mask[np.arange(260)[:, None], np.array(lists)] = True
         masks.append(mask)
-    expected = (masks[0] & masks[1]).sum(axis=1) / 8
-    np.testing.assert_allclose(overlaps(near[0], near[1]), expected)
+    found = [np.zeros((260, 260), bool) for _ in near]
+    for mask, neighbours in zip(found, near, strict=True):
+        mask[np.arange(260)[:, None], neighbours.index] = True
+    np.testing.assert_array_equal(found, masks)
