@@ -8,21 +8,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from layerlake.analyses.figures.captions import axis_title, caption
 from layerlake.analyses.figures.files import check_figure, write_figure
 from layerlake.analyses.figures.panels import (
     DASHES,
     add_legend,
     beside_width,
+    label_outer,
     looks_of,
     measures_to_draw,
     panels,
 )
-from layerlake.analyses.results.measures import CEILINGS, known_measure, title_of
+from layerlake.analyses.results.measures import CEILINGS, known_measure
 from layerlake.analyses.results.record import Record, Records
 from layerlake.store.errors import InvalidInput
 
 MOST_STRONG: Final = 8
 """Curves whose bands may be as dark as that of one; those of more would cover each other."""
+
+MOST_UPRIGHT: Final = 32
+"""Letters of an upright label that stand on one line; a longer one breaks before its bracket."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +48,14 @@ def layer_curves(
     result: Records,
     measure: str | Iterable[str] | None = None,
     *,
+    zoom: bool = False,
     ax: Any = None,
     file: str | Path | None = None,
 ) -> Any:
     """Draw measures over layers: a panel each, a line and a band (the interval) a variant.
 
-    Noise ceilings are hatched bands behind the curves that they are of.
+    Noise ceilings are hatched bands behind the curves that they are of. The axis of a similarity
+    goes from 0 to 1, from the lowest value where that is below 0; that of an angle from 0 to pi / 2.
 
     Where layers were compared across, the pairs of one layer are drawn; all with one layer of the
     reference, where it has no other.
@@ -57,6 +64,8 @@ def layer_curves(
     ----------
     measure
         One or several; by default all, but of r_all and r_between (and the like) the first.
+    zoom
+        Whether axes take the range of the data instead.
     ax
         matplotlib axes to draw one measure on; new ones where not given.
     file
@@ -85,8 +94,8 @@ def layer_curves(
             f"{', '.join(chosen)} has no number for two variants at a layer; there is nothing to "
             "draw over layers, but kind='matrix' shows layers against layers"
         )
-    titles = {name: title_of(name, result.measures) for name in chosen}
-    return _drawn(curves, titles, _title(records, chosen, at_layer), ax, target, records)
+    title = _title(records, chosen, at_layer)
+    return _drawn(result, curves, title, ax, target, records, zoom=zoom)
 
 
 def curves_of_spaces(
@@ -116,27 +125,30 @@ def curves_of_spaces(
         raise InvalidInput(
             f"{', '.join(chosen)} is defined for no space; there is nothing to draw over layers"
         )
-    titles = {name: title_of(name, result.measures) for name in chosen}
     corpora, variants = result.labels("corpus"), result.labels("variant")
     title = result.kind.capitalize()
     title += f" of {variants[0]}" if len(variants) == 1 else ""
-    title += f", {corpora[0]}" if len(corpora) == 1 else ""
-    return _drawn(curves, titles, title, ax, target)
+    title += f", corpus {corpora[0]}" if len(corpora) == 1 else ""
+    return _drawn(result, curves, title, ax, target, result.records, zoom=True)
 
 
 def _drawn(
+    result: Records,
     curves: Mapping[str, Sequence[_Curve]],
-    titles: Mapping[str, str],
     title: str,
     ax: Any,
     target: Path | None,
-    ceilings: Iterable[Record] = (),
+    records: Sequence[Record],
+    *,
+    zoom: bool,
 ) -> Any:
     """Draw the curves of each measure in a panel of its own, and noise ceilings where there are."""
     chosen = list(curves)
     names = list(dict.fromkeys(curve.name for drawn in curves.values() for curve in drawn))
-    size = (6.4, 4.0) if len(chosen) == 1 else (4.2, 3.4)
-    axes = panels(len(chosen), size, ax, beside_width(names))
+    size = (4.8, 3.4) if len(chosen) == 1 else (3.4, 3.0)
+    ranges = {name: None if zoom else _range_of(name, curves[name]) for name in chosen}
+    alike = None not in ranges.values() and len(set(ranges.values())) == 1
+    axes = panels(len(chosen), size, ax, beside_width(names), share=(True, alike))
     from matplotlib.ticker import MaxNLocator
 
     looks = looks_of(list(dict.fromkeys(c.variant for drawn in curves.values() for c in drawn)))
@@ -164,24 +176,42 @@ def _drawn(
                     alpha=strength,
                     linewidth=0,
                 )
-        bands = _ceilings(ceilings) if name in ("r_all", "cosine") else {}
+        bands = _ceilings(records) if name in ("r_all", "cosine") else {}
         for (_corpus, variant), (layers, lows, highs) in bands.items():
             colour = looks[variant].colour if variant in looks else "0.6"
             panel.fill_between(
                 layers, lows, highs, facecolor="none", edgecolor=colour, hatch="///", linewidth=0
             )
         panel.set_xlabel("layer")
-        panel.set_ylabel(titles[name] + (" (hatched: noise ceiling)" if bands else ""))
+        label = axis_title(name, result)
+        label = label.replace(" (", "\n(", 1) if len(label) > MOST_UPRIGHT else label
+        panel.set_ylabel(label + ("\nhatched: noise ceiling" if bands else ""))
+        if (reach := ranges[name]) is not None:
+            panel.set_ylim(reach[0] - 0.02 * (reach[1] - reach[0]), reach[1] * 1.02)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.grid(alpha=0.25, linewidth=0.5)
+    banded = any(not math.isnan(low) for drawn in curves.values() for c in drawn for low in c.lows)
+    shown = [record for record in records if record["measure"] in chosen]
+    title = f"{title}\n{caption(result, shown, bands=banded)}"
     if len(axes) == 1:
-        axes[0].set_title(title)
+        axes[0].set_title(title, fontsize="medium")
     else:
-        axes[0].figure.suptitle(title)
+        axes[0].figure.suptitle(title, fontsize="medium")
+        label_outer(axes)
     add_legend(axes, names, own=ax is None)
     if target is not None:
         write_figure(axes[0].figure, target)
     return axes[0].figure
+
+
+def _range_of(measure: str, curves: Sequence[_Curve]) -> tuple[float, float] | None:
+    """Return the range that a measure is shown in, None for that of the data."""
+    known = known_measure(measure)
+    if known is None or known.kind not in ("similarity", "angle"):
+        return None
+    ends = (end for curve in curves for end in (*curve.values, *curve.lows))
+    lowest = min((end for end in ends if not math.isnan(end)), default=0.0)
+    return (min(0.0, math.floor(10 * lowest) / 10), known.highest)
 
 
 def _of_one_layer(records: Iterable[Record]) -> tuple[list[Record], int | None]:
@@ -257,4 +287,4 @@ def _title(records: Sequence[Record], measures: Sequence[str], at_layer: int | N
     title += references[0] if len(references) == 1 else "each reference"
     if at_layer is not None:
         title += f", layer {at_layer}"
-    return f"{title}, {corpora[0]}" if len(corpora) == 1 else title
+    return f"{title}, corpus {corpora[0]}" if len(corpora) == 1 else title

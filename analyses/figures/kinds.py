@@ -13,8 +13,8 @@ from layerlake.analyses.results.record import Records
 from layerlake.store.errors import InvalidInput
 
 KINDS: Final[dict[str, tuple[Callable[..., Any], tuple[str, ...]]]] = {
-    "curves": (layer_curves, ()),
-    "matrix": (heat_maps, ("corpus", "site")),
+    "curves": (layer_curves, ("zoom",)),
+    "matrix": (heat_maps, ("corpus", "site", "zoom")),
     "map": (space_maps, ("corpus", "site", "distance")),
 }
 """What draws each kind, and which options it takes beside the common ones."""

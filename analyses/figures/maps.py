@@ -10,7 +10,11 @@ from typing import Any, Final
 import numpy as np
 
 from layerlake.analyses.figures.files import check_figure, write_figure
-from layerlake.analyses.figures.matrices import matrices_to_draw, title_of_panel
+from layerlake.analyses.figures.matrices import (
+    caption_of_panel,
+    matrices_to_draw,
+    title_of_panel,
+)
 from layerlake.analyses.figures.panels import add_legend, beside_width, looks_of, panels
 from layerlake.analyses.results.record import Records
 from layerlake.analyses.results.similarity_measures import measure_named
@@ -37,8 +41,9 @@ def space_maps(
 ) -> Any:
     """Draw a two-dimensional map of spaces: a panel for each measure, corpus and site.
 
-    Distances on the map are as near to those of the measure as classical scaling can have them;
-    the axes say which part of the spread they show. A line joins the layers of a variant, from an
+    Classical multidimensional scaling (MDS) places the spaces such that distances on the map are as
+    near to those of the measure as two dimensions allow; the axes say which part of the spread they
+    show. A line joins the layers of a variant, from an
     open marker at the lowest.
 
     Parameters
@@ -67,9 +72,10 @@ def space_maps(
         about = measure_named(str(matrix.name))
         how = {"angle": "arccos ", "chord": "chord of "}[distance]
         how = how if about.kind == "similarity" else ""
-        title = f"{title_of_panel(matrix, result)}: {how}{about.title}"
+        title = f"MDS by {how}{about.title}, {title_of_panel(matrix, result)}"
+        title += f"\n{caption_of_panel(matrix, result)}"
         if drawn.left_out:
-            title += f"\nwithout {_listed(drawn.left_out)}, which has no number"
+            title += f"\nwithout {_listed(drawn.left_out)} (undefined)"
         panel.set_title(title, fontsize="medium")
     add_legend(axes, names, own=ax is None)
     if target is not None:
@@ -110,8 +116,8 @@ def _map(panel: Any, drawn: SpaceMap, names: Sequence[str]) -> None:
         if len(places) > 1 and (every or len(members) <= MOST_WITH_ENDS):
             numbered = places if every else [places[0], places[-1]]
             _number(panel, drawn, numbered, look.colour, written)
-    panel.set_xlabel(f"first axis ({100 * drawn.shares[0]:.0f} % of the spread)")
-    panel.set_ylabel(f"second axis ({100 * drawn.shares[1]:.0f} %)")
+    panel.set_xlabel(f"MDS axis 1 ({100 * drawn.shares[0]:.0f} % of the spread)")
+    panel.set_ylabel(f"MDS axis 2 ({100 * drawn.shares[1]:.0f} %)")
     panel.set_aspect("equal", adjustable="datalim")
     panel.tick_params(labelsize="x-small")
     panel.grid(alpha=0.25, linewidth=0.5)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from layerlake.analyses.figures.captions import axis_title, caption
 from layerlake.analyses.figures.files import check_figure, write_figure
 from layerlake.analyses.figures.panels import measures_to_draw, panels
 from layerlake.analyses.results.measures import DIFFERENCE
@@ -47,13 +48,15 @@ def heat_maps(
     *,
     corpus: str | None = None,
     site: str | None = None,
+    zoom: bool = False,
     ax: Any = None,
     file: str | Path | None = None,
 ) -> Any:
     """Draw all pairs of spaces as a heat map: a panel for each measure, corpus and site.
 
     Spaces of a variant lie side by side, its layers ascending; lines part the variants. What was
-    not compared or is not defined is grey.
+    not compared or is not defined is grey. Colours of similarities go from 0 to 1 (from -1 where one
+    is below 0), those of angles from 0 to pi / 2.
 
     Parameters
     ----------
@@ -61,6 +64,8 @@ def heat_maps(
         One or several; by default all, but of r_all and r_between (and the like) the first.
     corpus, site
         Of several, the one to draw.
+    zoom
+        Whether colours take the range of the data instead.
     ax, file
         As `layer_curves`, which says too what is returned and raised.
     """
@@ -74,12 +79,13 @@ def heat_maps(
     )
     axes = panels(len(matrices), size, ax, layout="compressed")
     scales = {
-        name: _scale(name, [matrix.to_numpy() for matrix in matrices if matrix.name == name])
+        name: _scale(name, [matrix.to_numpy() for matrix in matrices if matrix.name == name], zoom)
         for name in {str(matrix.name) for matrix in matrices}
     }
     for panel, matrix, layout in zip(axes, matrices, layouts, strict=True):
         scale = scales[str(matrix.name)]
-        _heat_map(panel, matrix, layout, scale, title_of_panel(matrix, result))
+        title = f"{title_of_panel(matrix, result)}\n{caption_of_panel(matrix, result)}"
+        _heat_map(panel, matrix, layout, scale, title, axis_title(str(matrix.name), result))
     if target is not None:
         write_figure(axes[0].figure, target)
     return axes[0].figure
@@ -119,10 +125,17 @@ def matrices_to_draw(
 
 def title_of_panel(matrix: xr.DataArray, result: Records) -> str:
     """Name the corpus, and the site where there are several."""
-    about = str(matrix.attrs["corpus"])
+    about = f"corpus {matrix.attrs['corpus']}"
     if len(result.labels("site")) > 1:
-        about += f", {matrix.attrs['site']}"
+        about += f", site {matrix.attrs['site']}"
     return about
+
+
+def caption_of_panel(matrix: xr.DataArray, result: Records) -> str:
+    """Say how many rows the pairs of a panel were compared over."""
+    about = (matrix.name, matrix.attrs["corpus"], matrix.attrs["site"])
+    held = (r for r in result.records if (r["measure"], r["corpus"], r["site"]) == about)
+    return caption(result, held)
 
 
 @dataclass(frozen=True)
@@ -189,7 +202,7 @@ class _Scale:
     """Of a colour map of matplotlib."""
 
 
-def _scale(measure: str, matrices: Iterable[NDArray[np.float64]]) -> _Scale:
+def _scale(measure: str, matrices: Iterable[NDArray[np.float64]], zoom: bool) -> _Scale:
     """Return the colours of a measure: bright is alike, white is 0 where there are signs."""
     about = measure_named(measure)
     values = np.concatenate([matrix.ravel() for matrix in matrices])
@@ -198,18 +211,20 @@ def _scale(measure: str, matrices: Iterable[NDArray[np.float64]]) -> _Scale:
         return _Scale(0.0, 1.0, "viridis")
     lowest, highest = float(known.min()), float(known.max())
     if about.kind != "similarity":
-        return _Scale(0.0, highest if highest > 0 else 1.0, "viridis_r")
+        end = highest if zoom or math.isinf(about.highest) else about.highest
+        return _Scale(0.0, end if end > 0 else 1.0, "viridis_r")
     if lowest < SIGNED:
-        end = max(-lowest, highest)
+        end = max(-lowest, highest) if zoom else 1.0
         return _Scale(-end, end, "RdBu_r")
-    return _Scale(min(lowest, 0.999), 1.0, "viridis")
+    return _Scale(min(lowest, 0.999) if zoom else 0.0, 1.0, "viridis")
 
 
-def _heat_map(panel: Any, matrix: xr.DataArray, layout: _Layout, scale: _Scale, title: str) -> None:
+def _heat_map(
+    panel: Any, matrix: xr.DataArray, layout: _Layout, scale: _Scale, title: str, about: str
+) -> None:
     import matplotlib as mpl
 
     values = matrix.to_numpy()
-    about = measure_named(str(matrix.name))
     image = panel.imshow(
         values,
         cmap=mpl.colormaps[scale.name].with_extremes(bad=NO_NUMBER),
@@ -219,7 +234,7 @@ def _heat_map(panel: Any, matrix: xr.DataArray, layout: _Layout, scale: _Scale, 
         aspect="equal",
     )
     bar = panel.figure.colorbar(image, ax=panel, fraction=0.046, pad=0.02)
-    bar.set_label(about.title, fontsize="small")
+    bar.set_label(about, fontsize="small")
     bar.ax.tick_params(labelsize="x-small")
     bar.outline.set_visible(False)
     _label(panel, matrix, layout)

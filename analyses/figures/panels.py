@@ -102,6 +102,7 @@ def panels(
     beside: float = 0.0,
     *,
     layout: Literal["constrained", "compressed"] = "constrained",
+    share: tuple[bool, bool] = (False, False),
 ) -> list[Any]:
     """Return axes: new ones of a size (width, height) in inches, or the one that was given.
 
@@ -111,6 +112,8 @@ def panels(
         Inches left at the right, for a legend.
     layout
         Of matplotlib; `compressed` where panels are of a fixed aspect.
+    share
+        Whether panels share their horizontal, and their vertical axis.
 
     Raises
     ------
@@ -136,10 +139,24 @@ def panels(
     rows = math.ceil(number / MOST_PANELS_A_ROW)
     columns = math.ceil(number / rows)
     figure = InlineFigure(figsize=(columns * size[0] + beside, rows * size[1]), layout=layout)
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    across, upright = share
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=across, sharey=upright).ravel()
     for unused in axes[number:]:
         unused.remove()
     return list(axes[:number])
+
+
+def label_outer(axes: Sequence[Any]) -> None:
+    """Leave the label of a shared horizontal axis, and its numbers, to the lowest panels.
+
+    A panel is the lowest of its column, too, where the last row is not full.
+    """
+    columns = axes[0].get_subplotspec().get_gridspec().ncols
+    for k, panel in enumerate(axes):
+        lowest = k + columns >= len(axes)
+        panel.tick_params(labelbottom=lowest)
+        if not lowest:
+            panel.set_xlabel("")
 
 
 def beside_width(names: Sequence[str]) -> float:

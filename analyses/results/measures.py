@@ -134,7 +134,7 @@ def _between(name: str, whole: Measure | None) -> Measure | None:
     """Return a measure of two spaces over pairs of rows from different clusters."""
     if whole is None or whole.kind == "quantity":
         return None
-    return replace(whole, name=name, title=f"{whole.title} between clusters", beside=whole.name)
+    return replace(whole, name=name, title=f"{whole.title} between examples", beside=whole.name)
 
 
 def _declared(name: str) -> Measure | None:

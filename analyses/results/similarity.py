@@ -185,7 +185,8 @@ class SimilarityResult(Result):
         file
             Where to write the figure: .png, .svg or .pdf.
         options
-            `corpus` and `site` of a matrix or a map; `distance` of a map.
+            `corpus` and `site` of a matrix or a map; `zoom=True` of curves or a matrix, for the
+            range of the data instead of 0 to 1; `distance` of a map.
 
         Raises
         ------

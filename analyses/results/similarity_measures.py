@@ -17,7 +17,7 @@ from layerlake.store.errors import InvalidInput
 
 _SIMILARITIES: Final = (
     ("r_all", "RSA", -1.0),
-    ("r_between", "RSA between clusters", -1.0),
+    ("r_between", "RSA between examples", -1.0),
     (CEILINGS[0], "noise ceiling, lower end", -1.0),
     (CEILINGS[1], "noise ceiling, upper end", -1.0),
     ("cosine", "RSA (cosine)", -1.0),

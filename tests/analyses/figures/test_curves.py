@@ -66,7 +66,9 @@ def test_each_variant_has_a_line_and_a_band(axes: Any) -> None:
     assert (heights.min(), heights.max()) == pytest.approx((0.6, 1.1))
     assert axes.get_xlabel() == "layer"
     assert axes.get_ylabel() == "RSA"
-    assert axes.get_title() == "Similarity to base, wiki"
+    assert axes.get_title() == (
+        "Similarity to base, corpus wiki\n500 tokens of 100 examples; band: interval"
+    )
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["twin", "cut"]
 
 
@@ -88,13 +90,73 @@ def test_each_measure_has_a_panel(record: Callable[..., dict[str, Any]]) -> None
     assert [panel.get_ylabel() for panel in figure.axes] == [
         "RSA", "Procrustes angle (radians)", "linear CKA", "mean canonical correlation"
     ]  # fmt: skip
-    assert figure.get_suptitle() == "Comparison with base, wörter"
+    assert figure.get_suptitle().startswith("Comparison with base, corpus wörter\n")
     assert [len(panel.get_lines()) for panel in figure.axes] == [2, 2, 2, 2]
     (between,) = result.plot(measure="r_between").axes
-    assert between.get_ylabel() == "RSA between clusters"
-    assert between.get_title() == "Similarity to base, wörter"
+    assert between.get_ylabel() == "RSA between examples"
+    assert between.get_title().startswith("Similarity to base, corpus wörter\n")
     with pytest.raises(InvalidInput, match="nothing to draw of svcca; the result holds r_all"):
         result.plot(measure=["cka", "svcca"])
+
+
+def test_similarities_are_drawn_from_0_to_1_unless_zoomed(axes: Any) -> None:
+    result = result_of(("twin", "wiki", False))
+    layer_curves(result, "r_all", ax=axes)
+    assert axes.get_ylim() == pytest.approx((-0.02, 1.02))
+    layer_curves(result, "r_all", ax=axes.figure.subplots(), zoom=True)
+    assert axes.figure.axes[-1].get_ylim()[0] > 0.6
+
+
+def test_a_similarity_below_0_lowers_the_axis_to_the_next_tenth(axes: Any) -> None:
+    layer_curves(result_of(("twin", "wiki", True)), "r_between", ax=axes)  # lows of -0.1
+    assert axes.get_ylim() == pytest.approx((-0.1 - 0.022, 1.02))
+
+
+def test_panels_of_one_range_share_both_axes(record: Callable[..., dict[str, Any]]) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    names = ("r_all", "cka", "cca", "mutual-knn")
+    records = [record("twin", k, name, 0.5) for k in (0, 1) for name in names]
+    panels = SimilarityResult({}, {}, tuple(records)).plot().axes
+    assert len({panel.get_ylim() for panel in panels}) == 1
+    assert panels[0].get_shared_y_axes().joined(panels[0], panels[3])
+    assert [panel.get_xlabel() for panel in panels] == ["", "", "layer", "layer"]
+    records += [record("twin", k, "procrustes", 1.2) for k in (0, 1)]
+    panels = SimilarityResult({}, {}, tuple(records)).plot().axes
+    assert panels[0].get_shared_x_axes().joined(panels[0], panels[4])
+    assert not panels[0].get_shared_y_axes().joined(panels[0], panels[4])
+    assert panels[4].get_ylim()[1] == pytest.approx(1.02 * np.pi / 2)
+    assert [panel.get_xlabel() for panel in panels] == ["", "", "layer", "layer", "layer"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "caption", "label"),
+    [
+        (
+            {"unit": "word", "kernel": "cosine", "interval": "bootstrap", "confidence": 0.9},
+            "500 words of 100 examples; band: 90 % bootstrap interval",
+            "RSA\n(Pearson r of cosine similarities)",
+        ),
+        (
+            {"unit": "example", "kernel": "linear", "interval": "cluster", "confidence": 0.95},
+            "500 examples; band: 95 % interval",
+            "RSA (Pearson r of dot products)",
+        ),
+    ],
+)
+def test_a_figure_says_what_it_is_computed_over(
+    axes: Any, settings: dict[str, Any], caption: str, label: str
+) -> None:
+    records = result_of(("twin", "wiki", True)).records
+    layer_curves(SimilarityResult(settings, {}, records), "r_all", ax=axes)
+    assert axes.get_title().splitlines()[1] == caption
+    assert axes.get_ylabel() == label
+
+
+def test_different_numbers_of_tokens_are_a_range(axes: Any) -> None:
+    first, *others = result_of(("twin", "wiki", False)).records
+    result = SimilarityResult({}, {}, ({**first, "n": 1234}, *others))
+    layer_curves(result, "r_all", ax=axes)
+    assert axes.get_title().splitlines()[1] == "500 to 1,234 tokens of 100 examples"
 
 
 def test_corpora_differ_in_dashes_and_variants_in_colours(axes: Any) -> None:
@@ -115,7 +177,7 @@ def test_layers_against_one_layer_of_the_reference_make_a_curve(
     layer_curves(SimilarityResult({}, {}, records), ax=axes)
     (line,) = axes.get_lines()
     assert line.get_xdata().tolist() == [0, 1, 2]
-    assert axes.get_title() == "Similarity to base, layer 1, wörter"
+    assert axes.get_title().startswith("Similarity to base, layer 1, corpus wörter\n")
 
 
 def test_of_layers_against_layers_the_same_ones_make_a_curve(

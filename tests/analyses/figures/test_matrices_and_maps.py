@@ -53,7 +53,7 @@ def test_a_heat_map_shows_every_pair_grouped_by_variant(record: MakeRecord) -> N
     assert texts(panel.get_xticklabels(minor=True)) == list("0123456") * 3
     assert panel.get_xticks(minor=True).tolist() == list(range(21))
     assert sorted({line.get_xdata()[0] for line in panel.get_lines()} - {0}) == [6.5, 13.5]
-    assert panel.get_title() == "wörter"
+    assert panel.get_title().splitlines()[0] == "corpus wörter"
     assert bar.get_ylabel() == "linear CKA"
 
 
@@ -100,11 +100,16 @@ def test_panels_of_a_measure_have_one_scale(record: MakeRecord) -> None:
     ]
     figure = result_of(*records).plot("matrix")
     panels = [ax for ax in figure.axes if ax.get_images()]
-    assert [panel.get_title() for panel in panels] == ["wörter", "ewt", "wörter"]
+    titles = [panel.get_title().splitlines()[0] for panel in panels]
+    assert titles == ["corpus wörter", "corpus ewt", "corpus wörter"]
     limits = [panel.get_images()[0].get_clim() for panel in panels]
+    assert limits == [(0.0, 1.0), (0.0, 1.0), (0.0, np.pi / 2)]
+    zoomed = result_of(*records).plot("matrix", zoom=True)
+    limits = [ax.get_images()[0].get_clim() for ax in zoomed.axes if ax.get_images()]
     assert limits == [(0.5, 1.0), (0.5, 1.0), (0.0, 0.9)]
     one = result_of(*records).plot("matrix", "cka", corpus="ewt")
-    assert [panel.get_title() for panel in one.axes if panel.get_images()] == ["ewt"]
+    (title,) = [panel.get_title() for panel in one.axes if panel.get_images()]
+    assert title.startswith("corpus ewt\n")
 
 
 def test_a_map_joins_the_layers_of_a_variant(record: MakeRecord) -> None:
@@ -118,11 +123,12 @@ def test_a_map_joins_the_layers_of_a_variant(record: MakeRecord) -> None:
     assert start.get_markerfacecolor() == "white"
     assert {text.get_text() for text in panel.texts} == set("0123")
     assert "% of the spread" in panel.get_xlabel()
-    assert panel.get_title() == "wörter: arccos linear CKA"
+    assert panel.get_xlabel().startswith("MDS axis 1 (")
+    assert panel.get_title().startswith("MDS by arccos linear CKA, corpus wörter\n")
     chord = result_of(*records_of(record, 3, 4)).plot("map", distance="chord")
-    assert chord.axes[0].get_title() == "wörter: chord of linear CKA"
+    assert chord.axes[0].get_title().startswith("MDS by chord of linear CKA, corpus wörter\n")
     apart = result_of(*records_of(record, 3, 4, "procrustes")).plot("map")
-    assert apart.axes[0].get_title() == "wörter: Procrustes angle (radians)"
+    assert apart.axes[0].get_title().startswith("MDS by Procrustes angle (radians), corpus wörter")
 
 
 def test_numbers_on_a_map_do_not_cover_each_other(record: MakeRecord) -> None:
@@ -142,7 +148,7 @@ def test_a_map_says_what_it_leaves_out(record: MakeRecord) -> None:
         ):
             entry["value"] = None
     title = result_of(*records).plot("map").axes[0].get_title()
-    assert title.endswith("\nwithout model1 1, which has no number")
+    assert title.endswith("\nwithout model1 1 (undefined)")
 
 
 def test_the_legend_of_many_variants_lies_beside_the_map(record: MakeRecord) -> None:

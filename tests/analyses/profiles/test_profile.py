@@ -183,7 +183,7 @@ def test_tables_arrays_and_files(lake, tmp_path):
     line = figure.axes[0].lines[1]
     assert line.get_label() == "near"
     assert line.get_ydata()[1] == record["value"]
-    assert figure.get_suptitle() == "Profile, wiki"
+    assert figure.get_suptitle().startswith("Profile, corpus wiki\n300 tokens of 99 examples;")
     result.plot("norm-sd", file=tmp_path / "sd.svg")
     assert (tmp_path / "sd.svg").stat().st_size > 1000
     with pytest.raises(InvalidInput, match="nothing to draw of r_all; the result holds anis"):

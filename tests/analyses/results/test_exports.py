@@ -174,7 +174,8 @@ def test_tables_and_figures_tell_differences_apart(against: SimilarityResult) ->
     )
     assert f"<small>p = {difference['p']:.2g}</small>" in against._repr_html_()
     figure = against.plot()
-    assert [panel.get_ylabel() for panel in figure.axes] == ["RSA", "difference in RSA"]
+    labels = [panel.get_ylabel().splitlines()[0] for panel in figure.axes]
+    assert labels == ["RSA", "difference in RSA"]
     assert len(against.plot("matrix").axes) == 2 * 2  # a panel and its colours a corpus
     with pytest.raises(InvalidInput, match="no measure of two spaces"):
         against.plot("matrix", "r_all_difference")
@@ -193,7 +194,7 @@ def test_a_difference_is_known_by_what_it_is_of() -> None:
     assert (found.lowest, found.highest, found.title) == (-2, 2, "difference in RSA")
     between = known_measure("r_between_difference")
     assert between is not None
-    assert between.title == "difference in RSA between clusters"
+    assert between.title == "difference in RSA between examples"
     cka = known_measure("cka_difference")
     assert cka is not None
     assert (cka.lowest, cka.highest) == (-1, 1)

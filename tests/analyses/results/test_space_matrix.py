@@ -115,7 +115,7 @@ def test_measures_are_known_by_name() -> None:
     assert measure_named("netrep-0.3").kind == "angle"
     assert measure_named("svcca-0.95").own == 1
     assert measure_named("mutual-knn-20").title.endswith("20")
-    assert measure_named("spearman_between").title == "RSA (Spearman) between clusters"
+    assert measure_named("spearman_between").title == "RSA (Spearman) between examples"
     assert not measure_named("pwcca").symmetric
     assert title_of("r_all") == "RSA"
     assert title_of("warmth") == "warmth"
