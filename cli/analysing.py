@@ -125,12 +125,18 @@ def opened(lake: str | None, verified: bool) -> Lake:
         return open_lake(lake, verified=verified)
 
 
+def wrote(file: str) -> None:
+    """Name a file that was written, beside the output."""
+    click.echo(f"wrote {file}", err=True)
+
+
 def say(result: Result, out: str | None, as_json: bool) -> None:
     """Write the result where asked, and print it with its notes."""
     from layerlake.analyses.results.files import write_result
 
     if out is not None:
         write_result(result, out)
+        wrote(out)
     if as_json:
         click.echo(result.to_json())
         return

@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 
 from layerlake.analyses.profiles.question import INTERVALS
-from layerlake.cli.analysing import SHARED, opened, say, with_options
+from layerlake.cli.analysing import SHARED, opened, say, with_options, wrote
 from layerlake.cli.completion import files, variants
 from layerlake.cli.options import (
     Decorator,
@@ -107,4 +107,5 @@ def profile(
     result = profile_of_lake(opened(lake, verified), names, progress=to_terminal, **options)
     if plot is not None:
         result.plot(file=plot)
+        wrote(plot)
     say(result, out, as_json)

@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 
 from layerlake.analyses.similarity.question import ALL_KERNELS, INTERVALS, METHODS, SCORES
-from layerlake.cli.analysing import SHARED, opened, say, with_options
+from layerlake.cli.analysing import SHARED, opened, say, with_options, wrote
 from layerlake.cli.completion import files, measures, references, variants
 from layerlake.cli.options import (
     Decorator,
@@ -133,6 +133,11 @@ _OPTIONS: Final[Sequence[Decorator]] = (
         type=click.Choice(["curves", "matrix", "map"]),
         help="Over layers, all pairs, or spaces as points  [default: what suits the pairs]",
     ),
+    click.option(
+        "--zoom",
+        is_flag=True,
+        help="Plot over the range of the data; similarities are plotted from 0 to 1 otherwise.",
+    ),
     SHARED["out"],
     lake_option(),
     json_option(),
@@ -192,6 +197,7 @@ def _run(
     dry_run: bool,
     plot: str | None,
     plot_kind: str | None,
+    zoom: bool,
     out: str | None,
     **options: Any,
 ) -> None:
@@ -203,8 +209,9 @@ def _run(
     from layerlake.engine.progress import to_terminal
     from layerlake.store.lake import open_lake
 
-    if plot_kind is not None and plot is None:
-        raise click.UsageError("--plot-kind says how to draw; name a file with --plot")
+    for given, option in ((plot_kind is not None, "--plot-kind"), (zoom, "--zoom")):
+        if given and plot is None:
+            raise click.UsageError(f"{option} needs a figure; name its file with --plot FILE")
     if plot is not None:
         check_figure(plot)
     if out is not None:
@@ -218,5 +225,7 @@ def _run(
         return
     result = compare_in_lake(opened(lake, verified), names, progress=to_terminal, **options)
     if plot is not None:
-        result.plot(plot_kind, file=plot)
+        how: dict[str, Any] = {"zoom": True} if zoom else {}
+        result.plot(plot_kind, file=plot, **how)
+        wrote(plot)
     say(result, out, as_json)

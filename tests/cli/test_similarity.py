@@ -137,7 +137,10 @@ def test_pictures_and_tables_are_written(
 ) -> None:
     picture, table = tmp_path / "drawn.svg", tmp_path / "numbers.csv"
     more = () if kind is None else ("--plot-kind", kind)
-    run("rsa", *WIKI, *line, "--plot", str(picture), *more, "--out", str(table))
+    asked = ("rsa", *WIKI, *line, "--plot", str(picture), *more, "--out", str(table))
+    said = run(*asked, stderr=True).splitlines()
+    assert f"wrote {picture}" in said
+    assert f"wrote {table}" in said
     assert "<svg" in picture.read_text()
     with table.open() as lines:
         rows = list(csv.DictReader(lines))
@@ -189,7 +192,8 @@ def test_the_same_line_answers_from_the_lake_without_reading(
         (("rsa", *WIKI, "--scheduler", "tcp://127.0.0.1:9"), 1, "no Dask scheduler answers at"),
         (("rsa", *WIKI, "--memory", "1KiB"), 1, "(1024 bytes) are allowed; allow more memory"),
         (("rsa", *WIKI, "--plot", "x.gif"), 1, "x.gif"),
-        (("rsa", *WIKI, "--plot-kind", "map"), 2, "name a file with --plot"),
+        (("rsa", *WIKI, "--plot-kind", "map"), 2, "name its file with --plot FILE"),
+        (("rsa", *WIKI, "--zoom"), 2, "name its file with --plot FILE"),
         (("rsa", *WIKI, "--out", "x.docx"), 1, "x.docx"),
         (("rsa", *WIKI, "--workers", "2"), 1, "only the schedulers threads and processes"),
     ],
