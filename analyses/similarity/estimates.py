@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING
 
+from layerlake.analyses.results.measures import number_text
+from layerlake.analyses.results.parts import p_text
 from layerlake.analyses.results.record import Counts
+from layerlake.store.errors import InvalidInput, NameNotFound
 
 if TYPE_CHECKING:
     from layerlake.analyses.similarity.closed_forms.left_out import FormValue
@@ -30,10 +34,27 @@ class Estimate:
     p: float | None = None
     """Of a permutation test, or of a difference; None where nothing was tested."""
 
+    def __float__(self) -> float:
+        return float(self.value)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, repr=False)
 class PairValues:
-    """All that was asked of one pair of spaces."""
+    """All that was asked of one pair of spaces.
+
+    It prints as a table, is indexed by measure, and is a number where it holds one measure alone.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import layerlake as ll
+    >>> X = np.random.default_rng(0).normal(size=(100, 8))
+    >>> found = ll.compare_arrays(X, 2 * X, measure="cka", interval="none")
+    >>> found
+    cka  1.000
+    >>> round(float(found), 6), round(found["cka"].value, 6)
+    (1.0, 1.0)
+    """
 
     estimates: tuple[Estimate, ...]
     counts: Counts
@@ -45,7 +66,7 @@ class PairValues:
 
         Raises
         ------
-        KeyError
+        NameNotFound
             The measure was not asked for.
         """
         return self[measure].value
@@ -54,7 +75,50 @@ class PairValues:
         for estimate in self.estimates:
             if estimate.measure == measure:
                 return estimate
-        raise KeyError(measure)
+        raise NameNotFound(
+            f"the comparison has no measure {measure!r}; it has {', '.join(self._names())}"
+        )
+
+    def __float__(self) -> float:
+        if len(self.estimates) == 1:
+            return float(self.estimates[0])
+        names = self._names()
+        raise InvalidInput(
+            f"the comparison has {len(names)} numbers ({', '.join(names)}); choose one, for "
+            f"example result[{names[0]!r}]"
+        )
+
+    def __repr__(self) -> str:
+        rows = self._rows()
+        wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, wide, strict=True)).rstrip()
+            for row in rows
+        ]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+    def _repr_html_(self) -> str:
+        lines = (
+            f"<tr><th>{escape(name)}</th><td>{escape(value)}</td><td>{escape(beside)}</td></tr>"
+            for name, value, beside in self._rows()
+        )
+        notes = (f"<br><small>note: {escape(note)}</small>" for note in self.notes)
+        return f"<table>{''.join(lines)}</table>{''.join(notes)}"
+
+    def _names(self) -> list[str]:
+        return [estimate.measure for estimate in self.estimates]
+
+    def _rows(self) -> list[tuple[str, str, str]]:
+        """Return the name, the value, and the interval with the p of each estimate."""
+        rows = []
+        for one in self.estimates:
+            ends = ""
+            if one.low is not None and one.high is not None:
+                low, high = (number_text(one.measure, end) for end in (one.low, one.high))
+                ends = f"[{low}, {high}]"
+            value = "-" if math.isnan(one.value) else number_text(one.measure, one.value)
+            rows.append((one.measure, value, "  ".join(filter(None, (ends, p_text({"p": one.p}))))))
+        return rows
 
 
 def rsa_names(score: str) -> tuple[str, str]:
