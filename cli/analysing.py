@@ -97,7 +97,7 @@ SHARED: Final[dict[str, Decorator]] = {
         "--out",
         metavar="FILE",
         shell_complete=files,
-        help="Also write the result to a .csv or .json file.",
+        help="Also write the result to a .csv, .json, .md (Markdown) or .tex (LaTeX) file.",
     ),
 }
 """Options of comparisons and of profiles, by their names."""

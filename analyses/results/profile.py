@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     import xarray as xr
 
 PROFILE_FIELDS: Final[Mapping[str, FieldType]] = {
-    "corpus": "text",
     "variant": "text",
-    "site": "text",
     "layer": "whole",
     "measure": "text",
     "value": "number",
     "low": "number",
     "high": "number",
     "bound": "number",
+    "corpus": "text",
+    "site": "text",
     "n": "whole",
     "n_clusters": "whole",
     "rows_per_cluster": "number",
@@ -79,17 +79,6 @@ class ProfileResult(Result):
         """Say in a line what a kept result is of, from its settings."""
         about = f"{', '.join(settings['variants'])} over {settings['corpus']}"
         return f"{about}, {rows_text(settings['rows'])}"
-
-    def __repr__(self) -> str:
-        if not self.records:
-            return "<ProfileResult of nothing>"
-        from layerlake.store.views.overview import ranges_text
-
-        return (
-            f"<ProfileResult over {self.named('corpus', 'corpora')}: "
-            f"{self.named('variant', 'variants')}, layers {ranges_text(self.labels('layer'))}; "
-            ".table() prints it>"
-        )
 
     def spaces(self) -> list[SpaceName]:
         """Return the spaces in the order of the records."""

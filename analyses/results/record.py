@@ -99,11 +99,6 @@ class Records:
 
         return in_order(found, self.measures)
 
-    def named(self, field: str, many: str) -> str:
-        """Return the different entries of a field in a line, or how many there are."""
-        found = self.labels(field)
-        return ", ".join(map(str, found)) if len(found) <= 3 else f"{len(found)} {many}"
-
     @classmethod
     def describe(cls, settings: Mapping[str, Any]) -> str:
         """Return a line on a result with these settings, for a list of kept results."""

@@ -8,7 +8,7 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from layerlake.analyses.results.record import Records, none_for_nan
 from layerlake.store.errors import MissingExtra, StorageFailed
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from layerlake.analyses.results.parts import Part
+
+MOST_LINES: Final = 60
+"""Lines of a result's `repr`."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -27,12 +30,14 @@ class Result(Records):
     """
 
     def __repr__(self) -> str:
-        name = type(self).__name__
+        """Return the tables and the notes, cut after `MOST_LINES` lines."""
         if not self.records:
-            return f"<{name} of nothing>"
-        over = (self.named(axis, f"{axis}s") for axis in self.axes)
-        said = (f"{axis} {labels}" for axis, labels in zip(self.axes, over, strict=True))
-        return f"<{name} over {'; '.join(said)}; .table() prints it>"
+            return f"<{type(self).__name__} of nothing>"
+        lines = [*self.table().splitlines(), *(f"note: {note}" for note in self.notes)]
+        rest = len(lines) - MOST_LINES
+        if rest > 0:
+            lines[MOST_LINES:] = [f"... {rest:,} more lines; .table() returns all"]
+        return "\n".join(lines)
 
     def parts(self) -> list[Part]:
         """Return the records in the parts that have a table each, as the class declares."""
@@ -93,6 +98,18 @@ class Result(Records):
                 for field, kind in self.fields.items()
             }
         )
+
+    def to_markdown(self) -> str:
+        """Return the tables in Markdown, all of them, and the notes as a list."""
+        from layerlake.analyses.results.documents import markdown_text
+
+        return markdown_text(self, self.parts())
+
+    def to_latex(self) -> str:
+        """Return the tables in LaTeX, all of them, for the package booktabs; notes are comments."""
+        from layerlake.analyses.results.documents import latex_text
+
+        return latex_text(self, self.parts())
 
     def to_csv(self, file: str | Path | None = None) -> str:
         """Return the records as CSV, a line each under a line of their fields; write it where asked.

@@ -16,11 +16,7 @@ if TYPE_CHECKING:
     from layerlake.analyses.results.parts import Part
 
 FIELDS: Final[Mapping[str, FieldType]] = {
-    "corpus": "text",
-    "reference": "text",
-    "reference_layer": "whole",
     "variant": "text",
-    "site": "text",
     "layer": "whole",
     "measure": "text",
     "value": "number",
@@ -28,6 +24,10 @@ FIELDS: Final[Mapping[str, FieldType]] = {
     "high": "number",
     "bound": "number",
     "p": "number",
+    "corpus": "text",
+    "site": "text",
+    "reference": "text",
+    "reference_layer": "whole",
     "n": "whole",
     "n_clusters": "whole",
     "rows_per_cluster": "number",
@@ -75,17 +75,6 @@ class SimilarityResult(Result):
             parts.append(str(settings["kernel"]))
         parts += [measure for measure in settings.get("measures", ()) if measure != "rsa"]
         return ", ".join([*parts, rows_text(settings["rows"])])
-
-    def __repr__(self) -> str:
-        if not self.records:
-            return "<SimilarityResult of nothing>"
-        from layerlake.store.views.overview import ranges_text
-
-        return (
-            f"<SimilarityResult over {self.named('corpus', 'corpora')}: "
-            f"{self.named('variant', 'variants')} against {self.named('reference', 'references')}, "
-            f"layers {ranges_text(self.labels('layer'))}; .table() prints it>"
-        )
 
     def parts(self) -> list[Part]:
         """Return a part for each corpus, site, reference and measure with what is beside it."""

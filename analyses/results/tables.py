@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from layerlake.analyses.results.measures import THREE_DIGITS, known_measure, number_text
@@ -18,19 +19,31 @@ MOST_OF_A_SERIES: Final = 12
 def tables_text(result: Records, parts: Sequence[Part]) -> str:
     """Return the tables of a result, one for each part."""
     shown, folded = divided(parts, MOST_OF_A_SERIES)
-    tables = [_table(result, part) for part in shown]
+    tables = [_table(grid_of(result, part)) for part in shown]
     if folded:
         tables.append(f"{len(folded):,} more {folded[0].series} are not shown; --json has them")
     return "\n\n".join(tables)
 
 
-def _table(result: Records, part: Part) -> str:
-    """Write the table of one part."""
+@dataclass(frozen=True)
+class Grid:
+    """A table as text, before it is laid out."""
+
+    title: str
+    rows: tuple[tuple[str, ...], ...]
+    """The head, then a row each; the first cell of a row names it."""
+    first_is_text: bool
+    about: str
+    """What the cells hold."""
+
+
+def grid_of(result: Records, part: Part) -> Grid:
+    """Return the cells of one part as text."""
     row, column, turned = part.turned(MOST_COLUMNS)
     cells = part.cells(row, column)
     columns = part.labels(column) if turned else part.column_labels()
     short = part.short or turned
-    lines = [[column if short else row, *map(str, columns)]]
+    rows = [(column if short else row, *map(str, columns))]
     for label in part.labels(row):
         line = [str(label)]
         for name in columns:
@@ -39,10 +52,15 @@ def _table(result: Records, part: Part) -> str:
                 line.append(_short_cell(result, found.get(part.measures[0])))
             else:
                 line.append(_cell(result, found, (name,) if column == "measure" else part.measures))
-        lines.append(line)
-    first = str.rjust if result.fields[row] == "whole" else str.ljust
+        rows.append(tuple(line))
     about = _about(result, part, short=short)
-    return "\n".join([part.title, *_lines(lines, first), about])
+    return Grid(part.title, tuple(rows), result.fields[row] != "whole", about)
+
+
+def _table(grid: Grid) -> str:
+    """Lay out one part."""
+    first = str.ljust if grid.first_is_text else str.rjust
+    return "\n".join([grid.title, *_lines(grid.rows, first), grid.about])
 
 
 def _about(result: Records, part: Part, *, short: bool) -> str:
@@ -103,7 +121,7 @@ def _interval(record: Record) -> tuple[float | None, float | None]:
     return none_for_nan(record.get("low")), none_for_nan(record.get("high"))
 
 
-def _lines(rows: list[list[str]], first: Callable[[str, int], str]) -> list[str]:
+def _lines(rows: Sequence[Sequence[str]], first: Callable[[str, int], str]) -> list[str]:
     """Lay rows out in columns, the first row being their heads."""
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     lines = []

@@ -168,7 +168,7 @@ def test_tables_arrays_and_files(lake, tmp_path):
     assert html.count("<table>") == 2
     assert "<th>participation-ratio</th>" in html
     assert f"<small>[{record['low']:.3f}, {record['high']:.3f}]</small>" in html
-    assert repr(result) == "<ProfileResult over wiki: base, near, layers 0-1; .table() prints it>"
+    assert repr(result) == "\n".join([result.table(), *(f"note: {n}" for n in result.notes)])
     dataset = result.to_xarray()
     assert dict(dataset.sizes) == {"variant": 2, "layer": 2, "measure": len(PROFILE_MEASURES)}
     at = {"variant": "near", "layer": 1, "measure": "anisotropy"}
@@ -282,7 +282,7 @@ def test_the_command(lake, capsys, tmp_path):
     printed = capsys.readouterr().out
     assert printed == layerlake.profile(lake[0], variants="near", rows=300).table() + "\n"
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
-    assert (tmp_path / "p.csv").read_text().startswith("corpus,variant,")
+    assert (tmp_path / "p.csv").read_text().startswith("variant,layer,measure,value,low,high,")
     with pytest.raises(SystemExit, match="0"):
         main(["ls", *where, "results"])
     assert capsys.readouterr().out.endswith("  near over wiki, rows 300\n")

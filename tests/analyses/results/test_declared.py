@@ -45,9 +45,7 @@ def test_a_class_declared_here_is_tabled_written_kept_and_listed(tmp_path: Path)
     records[0]["value"] = None
     settings = {"tasks": ["pos", "ner"], "k": 3, "labels": None}
     result = Probes(settings, {"labels": "ab12", "task_file": "cd34"}, tuple(records), ("<note>",))
-    assert repr(result) == (
-        "<Probes over task pos, ner; seed 0, 1; k 1, 2, 3; measure bits; .table() prints it>"
-    )
+    assert repr(result) == f"{result.table()}\nnote: <note>"
     first, second = result.table().split("\n\n")
     assert first.splitlines()[:4] == [
         "pos: codelength", "k  |  0     |  1", "---+--------+------", "1  |  -     |  11.0"

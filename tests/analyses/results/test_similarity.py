@@ -299,13 +299,62 @@ def test_records_have_all_fields_and_no_other(record: MakeRecord) -> None:
         SimilarityResult({}, {}, (record("twin", 1, "r_all", 0.5, p_value=1),))
 
 
-def test_a_look_says_what_was_compared(record: MakeRecord, result: SimilarityResult) -> None:
-    assert repr(result) == (
-        "<SimilarityResult over wörter: twin, cut against base, layers 2, 10; .table() prints it>"
-    )
-    many = tuple(record(f"v{k}", 1, "r_all", 0.5) for k in range(9))
-    assert "9 variants against base, layers 1;" in repr(SimilarityResult({}, {}, many))
+def test_a_look_is_the_table(record: MakeRecord, result: SimilarityResult) -> None:
+    assert repr(result) == f"{result.table()}\nnote: so and so"
     assert repr(SimilarityResult({}, {}, ())) == "<SimilarityResult of nothing>"
+    many = SimilarityResult({}, {}, tuple(record("v", k, "r_all", 0.5) for k in range(200)))
+    lines = repr(many).splitlines()
+    assert lines[:60] == many.table().splitlines()[:60]
+    assert lines[60:] == ["... 144 more lines; .table() returns all"]
+
+
+def test_tables_of_a_page_and_of_a_paper(result: SimilarityResult) -> None:
+    assert result.to_markdown().splitlines() == [
+        "**wörter, resid: similarity to base**",
+        "",
+        "| layer | twin | cut |",
+        "| ---: | :--- | :--- |",
+        r"| 2 | 0.250 - | 0.333 [0.233, 0.433] -0.125 [-0.225, -0.025] |",
+        "| 10 | 0.500 [0.400, 0.600] - | - - |",
+        "",
+        r"cells: r\_all [interval] r\_between [interval] at 95 %",
+        "",
+        "- so and so",
+    ]
+    assert result.to_latex().splitlines() == [
+        r"\begin{table}",
+        r"  \centering",
+        r"  \caption{wörter, resid: similarity to base. "
+        + r"cells: r\_all [interval]  r\_between [interval] at 95 \%.}",
+        r"  \begin{tabular}{rll}",
+        r"  \toprule",
+        r"  layer & twin & cut \\",
+        r"  \midrule",
+        r"  2 & 0.250  - & 0.333 [0.233, 0.433]  -0.125 [-0.225, -0.025] \\",
+        r"  10 & 0.500 [0.400, 0.600]  - & -  - \\",
+        r"  \bottomrule",
+        r"  \end{tabular}",
+        r"\end{table}",
+        "",
+        "% note: so and so",
+    ]
+
+
+def test_names_do_not_break_a_page_or_a_paper(record: MakeRecord) -> None:
+    records = (record("a|b_c\\d&{e}", 1, "cka", 0.5), record("x<b>*y*%#$~^", 1, "cka", 0.5))
+    result = SimilarityResult({}, {}, records, ("two\nlines",))
+    (head,) = [line for line in result.to_markdown().splitlines() if line.startswith("| layer")]
+    assert head == r"| layer | a\|b\_c\\d&{e} | x\<b>\*y\*%#$~^ |"
+    latex = result.to_latex()
+    assert r"a\textbar{}b\_c\textbackslash{}d\&\{e\}" in latex
+    assert r"x\textless{}b\textgreater{}*y*\%\#\$\textasciitilde{}\textasciicircum{}" in latex
+    assert latex.endswith("% note: two lines\n")
+
+
+def test_a_frame_begins_with_what_is_read_first(result: SimilarityResult) -> None:
+    pytest.importorskip("pandas", reason="pandas is not installed")
+    first = ["variant", "layer", "measure", "value", "low", "high"]
+    assert list(result.to_pandas().columns)[:6] == first
 
 
 def rows_of(html: str) -> list[list[str]]:
