@@ -28,19 +28,19 @@ SHARED: Final[dict[str, Decorator]] = {
         default="resid",
         show_default=True,
         shell_complete=sites,
-        help="Site in each block; resid is the block output.",
+        help="Site in each block; resid is the block output (residual stream).",
     ),
     "unit": unit_option(
         "piece",
         "word",
         "example",
         default=None,
-        help="What a row is: a piece of the tokenizer, a word, which models with different "
-        "tokenizers share, or a whole example; words and examples are pooled from stored pieces "
-        "[default: piece; word where the models have different tokenizers]",
+        help="Unit of a row: a token of the tokenizer (piece), a word or a whole example. Words "
+        "and examples are pooled from stored tokens; words are shared by models with different "
+        "tokenizers  [default: piece; word if the models have different tokenizers]",
     ),
     "pooling": pooling_option(
-        ANY_POOLING, "a word or example (max: words only; cls: examples only) become its"
+        ANY_POOLING, "a word or an example (max: words only; cls: examples only)"
     ),
     "rows": click.option(
         "--rows",
@@ -51,12 +51,12 @@ SHARED: Final[dict[str, Decorator]] = {
         type=int,
         default=0,
         show_default=True,
-        help="Random seed for sampling rows, and for resampling examples.",
+        help="Random seed for sampling rows and for the bootstrap.",
     ),
     "specials": click.option(
         "--specials",
         is_flag=True,
-        help="Include special pieces, as rows or in the mean of an example.",
+        help="Include special tokens, as rows or in the mean of an example.",
     ),
     "confidence": click.option(
         "--confidence",
@@ -77,21 +77,23 @@ SHARED: Final[dict[str, Decorator]] = {
     "scheduler": click.option(
         "--scheduler",
         metavar="WHERE",
-        help="threads, processes, or tcp://HOST:PORT of a Dask cluster  [default: none]",
+        help="threads, processes, or tcp://HOST:PORT of a Dask cluster  [default: this process]",
     ),
     "workers": click.option(
-        "--workers", type=int, help="Number of threads or processes  [default: one a core]"
+        "--workers", type=int, help="Number of threads or processes  [default: one per core]"
     ),
     "dry-run": click.option(
-        "--dry-run", is_flag=True, help="Show what would be read, held and computed, and stop."
+        "--dry-run",
+        is_flag=True,
+        help="Show what would be read and computed and how much memory it takes; do nothing.",
     ),
     "verified": click.option(
         "--verified",
         is_flag=True,
-        help="Check every row that is read against its checksum; implies --fresh.",
+        help="Check every row against its checksum when reading; implies --fresh.",
     ),
     "fresh": click.option(
-        "--fresh", is_flag=True, help="Recompute even if the lake holds the cached result."
+        "--fresh", is_flag=True, help="Recompute even if the lake holds a cached result."
     ),
     "out": click.option(
         "--out",

@@ -25,7 +25,7 @@ def corpus() -> None:
 @click.argument("name")
 @click.argument("source", shell_complete=files)
 @reading_options
-@click.option("--licence", help="Kept with the corpus.")
+@click.option("--licence", help="Licence, stored with the corpus.")
 @lake_option()
 @json_option()
 def add(
@@ -42,7 +42,8 @@ def add(
 ) -> None:
     """Add SOURCE, a file or a data set of the hub, as corpus NAME.
 
-    Text files may be gzip. hf://ORG/NAME[/CONFIG][:SPLIT][@REVISION] is a data set of the hub.
+    Text files may be compressed with gzip. hf://ORG/NAME[/CONFIG][:SPLIT][@REVISION] names a data
+    set of the hub.
 
     \b
     Example:

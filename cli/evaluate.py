@@ -19,27 +19,33 @@ from layerlake.cli.scored import leads, progress_of_leader, say_notes, score_tab
 @click.argument(
     "data", metavar="[NAME=]DATA...", nargs=-1, required=True, shell_complete=named_files
 )
-@click.option("--task", shell_complete=tasks, help="What the model must be for  [default: any]")
+@click.option(
+    "--task",
+    shell_complete=tasks,
+    help="Task that the model must have been trained for  [default: any]",
+)
 @click.option(
     "--out",
     metavar="PLACE",
     shell_complete=files,
-    help="Write predictions: a file, or a folder where there are several DATA.",
+    help="Write predictions to this file, or to this folder if there are several DATA.",
 )
 @click.option(
     "--format",
     metavar="NAME",
     shell_complete=formats,
-    help="Of the data  [default: that of the task]",
+    help="Format of the data  [default: that of the task]",
 )
 @field_options
 @click.option(
     "--token-budget",
     type=int,
-    help="Pieces computed at a time  [default: 2048 on a CPU, 16384 on a GPU]",
+    help="Tokens per batch  [default: 2048 on a CPU, 16384 on a GPU]",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:N].")
-@click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the model.")
+@click.option("--device", default="auto", show_default=True, help="Device: auto, cpu or cuda[:N].")
+@click.option(
+    "--trust-remote-code", is_flag=True, help="Allow code that comes with the model to run."
+)
 @json_option()
 def evaluate(model: str, data: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Score CHECKPOINT (a folder that `layerlake finetune` wrote) on DATA: files, or hf://ORG/NAME.
@@ -51,7 +57,7 @@ def evaluate(model: str, data: tuple[str, ...], as_json: bool, **options: Any) -
       layerlake evaluate runs/squad-s0 dev-v1.1.json --out predictions.json
       layerlake evaluate runs/dep-s0 en_ewt-ud-dev.conllu --out parsed.conllu --json
 
-    Predictions are written as the task has them: a JSON object from ids to answers (SQuAD),
+    Predictions are written in the format of the task: a JSON object from ids to answers (SQuAD),
     CoNLL-U (dependency trees), or JSON lines.
     """
     from layerlake.analyses.finetuning.evaluate import evaluate as evaluate_model

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from layerlake.cli.completion import corpora, corpora_or_files, folders, sites, variants
+from layerlake.cli.grouped import Grouped
 from layerlake.cli.options import (
     KnownChoice,
     codec_option,
@@ -34,7 +35,32 @@ def _check_packing(context: click.Context, parameter: click.Parameter, value: st
     return value
 
 
-@click.command()
+@click.command(
+    cls=Grouped,
+    groups={
+        "What to extract": (
+            "variant",
+            "corpus_name",
+            "layers",
+            "sites",
+            "randomize",
+            "truncate",
+            "revisions",
+            "base",
+        ),
+        "How the corpus is read": (
+            "format",
+            "text_field",
+            "pair_field",
+            "words_field",
+            "segment",
+        ),
+        "Which rows": ("rows", "unit", "pooling"),
+        "How inputs are made": ("packing", "long", "bos", "chat"),
+        "Where": ("lake", "device", "device_map", "memory", "token_budget", "compute_dtype"),
+        "Output": ("store_dtype", "codec", "window_rows", "as_json", "dry_run"),
+    },
+)
 @click.argument("model", shell_complete=folders)
 @click.argument("source", shell_complete=corpora_or_files)
 @click.option(
@@ -57,14 +83,14 @@ def _check_packing(context: click.Context, parameter: click.Parameter, value: st
     default="all",
     show_default=True,
     metavar="STEPS",
-    help="What is kept, in steps from left to right parted by ';': all, first, last, cls, no-sink, "
-    "where CONDITIONS, cap:K[@SEED] [by NAME], sample:N[@SEED] [by NAME].",
+    help="Rows to store: steps, applied left to right, separated by ';': all, first, last, cls, "
+    "no-sink, where CONDITIONS, cap:K[@SEED] [by NAME], sample:N[@SEED] [by NAME].",
 )
 @unit_option(
     "piece",
     "word",
     default="piece",
-    help="What a row is: a piece of the tokenizer, or a word, which models with different "
+    help="Unit of a row: a token of the tokenizer (piece), or a word, which models with different "
     "tokenizers share.",
 )
 @pooling_option()
@@ -73,26 +99,26 @@ def _check_packing(context: click.Context, parameter: click.Parameter, value: st
     default="single",
     show_default=True,
     callback=_check_packing,
-    help="single; of pairs: pair, first or second; of either: trim(128), or overlapping windows, "
-    "window(384,128) or window(384,128,64): pieces, pieces to the next window, most pieces of the "
-    "first text.",
+    help="How examples become inputs: single; pair, first or second for pairs of texts; trim(128) "
+    "to cut after 128 tokens; window(384,128[,64]) for overlapping windows (tokens, stride, and at "
+    "most so many tokens of the first text).",
 )
 @click.option(
     "--long",
     type=KnownChoice("layerlake.engine.tokenization.inputs", "LONG"),
     default="refuse",
     show_default=True,
-    help="What to do with examples over the model's limit; split parts them between words, "
-    "window into inputs that overlap by half.",
+    help="Examples longer than the model's limit: refuse, drop, split between words, or window "
+    "(inputs that overlap by half).",
 )
 @click.option(
     "--bos",
     type=KnownChoice("layerlake.engine.tokenization.tokenize", "BOS"),
     default="auto",
     show_default=True,
-    help="Whether inputs begin with the BOS; auto: as the tokenizer does it.",
+    help="Whether inputs begin with the BOS token; auto follows the tokenizer.",
 )
-@click.option("--chat", is_flag=True, help="Write texts as turns, with the chat template.")
+@click.option("--chat", is_flag=True, help="Format texts with the chat template of the tokenizer.")
 @layers_option()
 @click.option(
     "--sites",
@@ -100,47 +126,55 @@ def _check_packing(context: click.Context, parameter: click.Parameter, value: st
     default="resid",
     show_default=True,
     metavar="LIST",
-    help="Where in a block: resid, attn_out, mlp_out, embed, final_norm, block.PATH, or module "
-    "paths; several in one pass.",
+    help="Sites, separated by commas: resid (block output), attn_out, mlp_out, embed, final_norm, "
+    "block.PATH, or paths of modules.",
 )
 @click.option(
     "--revisions",
     metavar="LIST",
-    help="Of a hub name: several, as main,step1000 or 'step*', each a variant.",
+    help="Revisions of a hub model, as main,step1000 or 'step*'; each becomes a variant.",
 )
 @click.option(
     "--randomize",
     metavar="SEEDS",
-    help="Draw all weights anew; 0-9 or none,0-9 gives a variant for each.",
+    help="Replace all weights by random ones with these seeds; 0-9 or none,0-9 gives a variant for "
+    "each.",
 )
 @click.option(
     "--truncate",
     metavar="KS",
-    help="Keep the embeddings and K blocks; none,1-5 gives a variant for each.",
+    help="Keep the embeddings and the first K blocks; none,1-5 gives a variant for each.",
 )
 @store_dtype_option(
-    "What is written; float16 errs by 3e-4 of a value, and auto takes float32 where that does "
-    "not do."
+    "Dtype of stored activations; auto is float16 (relative error 3e-4), or float32 where "
+    "float16 would not be accurate enough."
 )
-@codec_option("lz4 saves about a tenth, and reads at a third of the speed.")
+@codec_option("Compression; lz4 saves about 10 % and reads at a third of the speed.")
 @click.option(
     "--compute-dtype",
     type=KnownChoice("layerlake.engine.models.placement", "COMPUTE_DTYPES", "auto"),
     default="auto",
     show_default=True,
-    help="What the forward pass runs in; auto is float32 on CPUs, else as the weights are stored.",
+    help="Dtype of the forward pass; auto is float32 on CPUs, else the dtype of the weights.",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:N].")
+@click.option("--device", default="auto", show_default=True, help="Device: auto, cpu or cuda[:N].")
 @click.option(
     "--device-map",
     type=KnownChoice("layerlake.engine.models.placement", "DEVICE_MAPS"),
-    help="Spread the model over all devices.",
+    help="Distribute the model over all devices.",
 )
-@click.option("--base", metavar="MODEL", help="Of an adapter: its base  [default: as it says]")
-@click.option("--token-budget", type=int, default=2048, show_default=True, help="Pieces a batch.")
-@click.option("--window-rows", type=int, default=16384, show_default=True, help="Rows a shard.")
-@click.option("--memory", default="8GiB", show_default=True, help="For windows in memory.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done; write nothing.")
+@click.option(
+    "--base", metavar="MODEL", help="Base model of an adapter  [default: as its config says]"
+)
+@click.option("--token-budget", type=int, default=2048, show_default=True, help="Tokens per batch.")
+@click.option("--window-rows", type=int, default=16384, show_default=True, help="Rows per shard.")
+@click.option(
+    "--memory",
+    default="8GiB",
+    show_default=True,
+    help="Memory limit for rows that wait to be written.",
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
 @lake_option()
 @json_option()
 def extract(
@@ -148,9 +182,8 @@ def extract(
 ) -> None:
     """Run MODEL (hub name or folder) over SOURCE (corpus in the lake, a file, or hf://ORG/NAME).
 
-    A data set of the hub is named hf://ORG/NAME[/CONFIG][:SPLIT][@REVISION].
-
-    The same line again resumes where it was stopped, or does nothing.
+    hf://ORG/NAME[/CONFIG][:SPLIT][@REVISION] names a data set of the hub. Rerun the same command to
+    resume after an interruption; a complete set is left as it is.
 
     \b
     Example:
@@ -163,10 +196,10 @@ def extract(
       layerlake extract path/to/model ewt --unit word --rows 'where upos=NOUN|VERB; cap:20'
       layerlake extract path/to/model ewt --rows last
 
-    Conditions of --rows are on annotations of words (upos=NOUN), columns of examples (label=true),
-    and position, word, piece, segment, special and example; they are joined by `and`. Special
-    pieces are kept by `all`, by `cls` (the first of each input) and by conditions on `special`.
-    `cap` keeps at most K rows of each word type, `sample ... by label` equally many of each label.
+    Conditions of --rows test annotations of words (upos=NOUN), columns of examples (label=true), and
+    position, word, piece, segment, special and example; `and` joins them. Special tokens are kept by
+    `all`, by `cls` (the first token of each input) and by conditions on `special`. `cap` keeps at
+    most K rows of each word type, and `sample ... by label` equally many of each label.
     """
     from layerlake.engine.extraction.many_variants import extract_many
     from layerlake.engine.progress import to_terminal

@@ -15,7 +15,7 @@ from layerlake.analyses.finetuning.settings import KEEP
 from layerlake.cli.completion import files, folders, formats, named_files, tasks
 from layerlake.cli.options import json_option
 from layerlake.cli.reading_options import field_options
-from layerlake.cli.recipe_options import WithRecipe, recipe_options
+from layerlake.cli.recipe_options import RECIPE, OfATask, recipe_options
 from layerlake.cli.scored import (
     leads,
     progress_of_leader,
@@ -29,7 +29,25 @@ if TYPE_CHECKING:
     from layerlake.analyses.finetuning.report import FinetuneReport
 
 
-@click.command(cls=WithRecipe)
+@click.command(
+    cls=OfATask,
+    groups={
+        "Data": (
+            "train",
+            "dev",
+            "train_sample",
+            "format",
+            "text_field",
+            "pair_field",
+            "words_field",
+        ),
+        "Model": ("freeze", "truncate", "randomize", "trust_remote_code"),
+        "Recipe": RECIPE,
+        "Runs": ("out", "seed", "keep", "save_steps", "runs", "scheduler", "workers"),
+        "Where": ("device", "memory", "token_budget"),
+        "Output": ("as_json", "dry_run"),
+    },
+)
 @click.argument("task", required=False, metavar="TASK", shell_complete=tasks)
 @click.argument("model", required=False, metavar="MODEL", shell_complete=folders)
 @click.option(
@@ -37,27 +55,28 @@ if TYPE_CHECKING:
     multiple=True,
     metavar="FILE",
     shell_complete=files,
-    help="What it is trained on; several times for several, trained on as one.",
+    help="Training data; repeat for several files, which are joined.",
 )
 @click.option(
     "--dev",
     multiple=True,
     metavar="[NAME=]FILE",
     shell_complete=named_files,
-    help="What it is scored on after every epoch; several times for several.",
+    help="Held-out data to score after every epoch; repeat for several.",
 )
 @click.option(
     "--out",
     metavar="FOLDER",
     shell_complete=folders,
-    help="What is written; {seed} and {task} stand for what they say.",
+    help="Folder of the fine-tuned model; {seed} and {task} are replaced.",
 )
 @click.option(
     "--seed",
     default="0",
     show_default=True,
     metavar="LIST",
-    help="Of head, order and dropout; 0-2 or 0,3,7 are several runs.",
+    help="Random seed of the head, the order of the data and dropout; 0-2 or 0,3,7 make a run for "
+    "each.",
 )
 @click.option(
     "--freeze",
@@ -65,63 +84,75 @@ if TYPE_CHECKING:
     default=-1,
     show_default=True,
     metavar="K",
-    help="Keep the embeddings and the lowest K blocks as they are; -1: nothing.",
+    help="Freeze the embeddings and the lowest K blocks; -1 freezes nothing.",
 )
-@click.option("--truncate", type=int, metavar="K", help="Keep K blocks, the head on the last.")
-@click.option("--randomize", type=int, metavar="SEED", help="Begin from random weights.")
-@click.option("--train-sample", metavar="N[@SEED]", help="Train on N examples, drawn at random.")
+@click.option(
+    "--truncate",
+    type=int,
+    metavar="K",
+    help="Keep the first K blocks and put the head on the last.",
+)
+@click.option(
+    "--randomize", type=int, metavar="SEED", help="Start from random weights with this seed."
+)
+@click.option("--train-sample", metavar="N[@SEED]", help="Train on a random sample of N examples.")
 @click.option(
     "--keep",
     type=click.Choice(KEEP),
     default=KEEP[0],
     show_default=True,
-    help="The weights after the last epoch, or after the one that scored best.",
+    help="Keep the weights of the last epoch, or of the one with the best held-out score.",
 )
 @click.option(
     "--format",
     metavar="NAME",
     shell_complete=formats,
-    help="Of the data  [default: that of the task]",
+    help="Format of the data  [default: that of the task]",
 )
 @field_options
 @click.option(
     "--token-budget",
     type=int,
-    help="Pieces computed at a time, for memory; it moves only what drops out  [default: 2048 on "
-    "a CPU, 16384 on a GPU]",
+    help="Tokens per micro-batch: lower it to save memory (only the dropout masks change)  "
+    "[default: 2048 on a CPU, 16384 on a GPU]",
 )
 @click.option(
     "--save-steps",
     type=int,
     metavar="N",
-    help="Save the state after N updates  [default: every epoch, every ten minutes]",
+    help="Save the state every N updates  [default: every epoch and every ten minutes]",
 )
 @click.option(
     "--memory",
     metavar="BYTES",
-    help="For weights, gradients, moments, a micro-batch and the data; more is refused  [default: "
-    "8GiB on a CPU, what is free on a GPU]",
+    help="Memory limit for weights, gradients, moments, a micro-batch and the data  [default: "
+    "8GiB on a CPU, the free memory of a GPU]",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:N].")
-@click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the model.")
+@click.option("--device", default="auto", show_default=True, help="Device: auto, cpu or cuda[:N].")
+@click.option(
+    "--trust-remote-code", is_flag=True, help="Allow code that comes with the model to run."
+)
 @click.option(
     "--runs",
     metavar="FILE",
     shell_complete=files,
-    help="Do the runs of a TOML file instead: [defaults] and [[run]], with these options.",
+    help="Read the runs from a TOML file, [defaults] and [[run]], instead of from this line.",
 )
 @click.option(
     "--scheduler",
     metavar="WHERE",
-    help="Of several runs: processes, or tcp://HOST:PORT of a Dask cluster  [default: none]",
+    help="Where several runs go: processes, or tcp://HOST:PORT of a Dask cluster  [default: one "
+    "after another]",
 )
 @click.option(
     "--workers",
     type=int,
-    help="Runs at a time  [default: one a GPU, a core, or a worker of the cluster]",
+    help="Number of runs at a time  [default: one per GPU, core, or worker of the cluster]",
 )
 @click.option(
-    "--dry-run", is_flag=True, help="Train a few updates, say what all would take; write nothing."
+    "--dry-run",
+    is_flag=True,
+    help="Time a few updates and show what the runs would take; write nothing.",
 )
 @json_option()
 @recipe_options
@@ -140,18 +171,23 @@ def finetune(
 ) -> None:
     """Fine-tune MODEL (hub name or folder) for TASK: mnli, snli, squad, dep, classify or tag.
 
-    The same line again goes on where it was stopped, or does nothing. What is written is a model
-    for `layerlake extract`, with its lineage, and a head for `layerlake evaluate`.
+    Rerun the same command to resume after an interruption. The folder holds a model for
+    `layerlake extract`, with its lineage, and a head for `layerlake evaluate`.
+    `layerlake finetune TASK --help` shows the options of one task.
 
     \b
     Example:
       layerlake finetune mnli MODEL --train multinli_1.0_train.jsonl \\
           --dev matched=dev_matched.jsonl --dev mismatched=dev_mismatched.jsonl --out runs/mnli
+      layerlake finetune snli MODEL --train snli_1.0_train.jsonl --dev snli_1.0_dev.jsonl \\
+          --out runs/snli
       layerlake finetune squad MODEL --train train-v1.1.json --dev dev-v1.1.json \\
           --seed 0-2 --out 'runs/squad-s{seed}' --scheduler processes
       layerlake finetune dep MODEL --train en_ewt-ud-train.conllu --dev en_ewt-ud-dev.conllu \\
           --out runs/dep-frozen-8 --freeze 8 --keep best
       layerlake finetune classify MODEL --train train.tsv --label topic --out runs/topic --lr 1e-4
+      layerlake finetune tag MODEL --train train.conllu --dev dev.conllu --label upos \\
+          --out runs/upos
       layerlake finetune --runs runs.toml --scheduler tcp://HOST:8786
 
     On several devices: accelerate launch -m layerlake.cli finetune ...

@@ -26,7 +26,7 @@ from layerlake.cli.options import (
     required=True,
     metavar="NAME",
     shell_complete=corpora,
-    help="The corpus; if it is new, of --ids or of bare rows.",
+    help="Name of the corpus; a new one is made of --ids or of numbered rows.",
 )
 @click.option(
     "--as",
@@ -41,54 +41,64 @@ from layerlake.cli.options import (
     "--layers",
     "layers",
     metavar="LIST",
-    help="The layers to take, 0,8,16 or 0-4; without --first-layer, the layer of each in FILE.",
+    help="Layers to import, as 0,8,16 or 0-4; without --first-layer, the layer of each array.",
 )
 @click.option(
     "--first-layer",
     type=int,
     metavar="N",
-    help="Our layer for what FILE counts as 0: 0 if that is the embedding output, 1 if it is the "
-    "output of the first block.",
+    help="LayerLake's number for layer 0 of FILE: 0 for the embedding output, 1 for the output of "
+    "the first block.",
 )
 @click.option(
-    "--site", default="resid", show_default=True, help="Where in a block; resid: its end."
+    "--site",
+    default="resid",
+    show_default=True,
+    help="Site in each block; resid is the block output.",
 )
 @click.option(
     "--map",
     "pairs",
     multiple=True,
     metavar="NAME=SITE/LAYER",
-    help="safetensors: take this tensor as that layer; give it several times for several.",
+    help="Import this tensor as that layer (safetensors); repeat for several.",
 )
 @click.option(
     "--ids",
     metavar="FILE",
     shell_complete=files,
-    help="Ids of the examples that the rows are of, one a line.",
+    help="File with the id of the example of each row, one per line.",
 )
 @unit_option(
     "word",
     "example",
     default=None,
-    help="What a row is, where no ids say: a word or an example, in the order of the corpus.",
+    help="Unit of a row where no ids are given: words or examples in the order of the corpus.",
 )
 @click.option(
     "--rows",
     default="all",
     show_default=True,
     metavar="STEPS",
-    help="Which words or examples the rows are (HDF5: are kept), as for extract.",
+    help="Words or examples that the rows stand for (HDF5: that are kept), as for extract.",
 )
 @click.option(
     "--pooling",
     type=POOLING,
-    help="How a word's pieces became its row; needed for words.",
+    help="How the tokens of a word were pooled; required for words.",
 )
-@store_dtype_option("What is written; auto: float16 where FILE has that, else float32.")
-@codec_option("Or lz4.")
-@click.option("--window-rows", type=int, default=16384, show_default=True, help="Rows a shard.")
-@click.option("--memory", default="8GiB", show_default=True, help="For windows in memory.")
-@click.option("--dry-run", is_flag=True, help="Check FILE and say what would be done.")
+@store_dtype_option("Dtype of stored activations; auto is float16 if FILE has it, else float32.")
+@codec_option("Compression.")
+@click.option("--window-rows", type=int, default=16384, show_default=True, help="Rows per shard.")
+@click.option(
+    "--memory",
+    default="8GiB",
+    show_default=True,
+    help="Memory limit for rows that wait to be written.",
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Check FILE and show what would be done; write nothing."
+)
 @lake_option()
 @json_option()
 def import_(
@@ -101,7 +111,7 @@ def import_(
 ) -> None:
     """Copy activations from FILE (.npy, .safetensors, or HDF5 of sentences) into the lake.
 
-    The same line again resumes where it was stopped, or does nothing.
+    Rerun the same command to resume after an interruption.
 
     \b
     Example:
@@ -109,8 +119,8 @@ def import_(
       layerlake import layer9.npy --corpus photos --as vit --layer 9 --ids names.txt
       layerlake import bert.hdf5 --corpus ewt --as bert --first-layer 0 --pooling last
 
-    The first line makes a corpus of bare rows where there is none, the second one of the ids; the
-    third takes the words of sentences as NeuroX writes them.
+    The first line makes a corpus of numbered rows if there is none, the second makes one of the
+    ids, and the third imports the words of sentences in the format of NeuroX.
     """
     from layerlake.engine.importing import import_activations
     from layerlake.engine.progress import to_terminal

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def ls(path: str, lake: str | None, as_json: bool) -> None:
     """List corpora, variants, sets and results, or those whose path begins with PATH.
 
-    Variants stand under the one that they were made from.
+    Variants are indented below their parents.
 
     \b
     Example:
@@ -142,7 +142,7 @@ def _flat(attributes: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, s
 
 @click.command()
 @click.argument("path", required=False, shell_complete=paths)
-@click.option("--repair", is_flag=True, help="Drop what is damaged, so that extraction resumes.")
+@click.option("--repair", is_flag=True, help="Drop damaged windows, so that extraction can resume.")
 @lake_option()
 @json_option()
 def verify(path: str | None, repair: bool, lake: str | None, as_json: bool) -> None:

@@ -50,21 +50,21 @@ COMMANDS = {
     ),
     "corpus": CommandHome("layerlake.cli.corpus", "corpus", "Add a corpus to a lake."),
     "import": CommandHome(
-        "layerlake.cli.importing", "import_", "Bring activations that another program wrote."
+        "layerlake.cli.importing", "import_", "Import activations that another program wrote."
     ),
     "ls": CommandHome("layerlake.cli.lake", "ls", "List what a lake holds."),
-    "info": CommandHome("layerlake.cli.lake", "info", "Say everything about one thing in a lake."),
+    "info": CommandHome("layerlake.cli.lake", "info", "Show a corpus, variant, set or result."),
     "verify": CommandHome("layerlake.cli.lake", "verify", "Check every stored byte."),
     "rm": CommandHome("layerlake.cli.lake", "rm", "Remove something from a lake."),
-    "gc": CommandHome("layerlake.cli.lake", "gc", "Free what nothing refers to any more."),
+    "gc": CommandHome("layerlake.cli.lake", "gc", "Delete leftovers of interrupted work."),
     "rsa": CommandHome("layerlake.cli.similarity", "rsa", "Compare variants layer by layer."),
     "compare": CommandHome(
-        "layerlake.cli.similarity", "compare", "Compare spaces by any measures of similarity."
+        "layerlake.cli.similarity", "compare", "Compare variants by any measures of similarity."
     ),
     "profile": CommandHome(
-        "layerlake.cli.profile", "profile", "Say how the rows of spaces are spread."
+        "layerlake.cli.profile", "profile", "Describe the geometry of every layer."
     ),
-    "demo": CommandHome("layerlake.cli.demo", "demo", "Show all of it on a real model, offline."),
+    "demo": CommandHome("layerlake.cli.demo", "demo", "Run everything on a real model, offline."),
     "bench": CommandHome("layerlake.cli.bench", "bench", "Measure against named baselines."),
 }
 """In the order of use. Summaries are kept here so that `layerlake --help` imports no command."""
@@ -126,7 +126,7 @@ class LazyCommands(click.Group):
     is_eager=True,
     expose_value=False,
     callback=print_script,
-    help="Print what lets a shell complete commands, options and the names in the lake, and exit.",
+    help="Print the completion script of a shell and exit.",
 )
 @click.version_option(__version__, prog_name="layerlake", message="%(prog)s %(version)s")
 def commands() -> None:
@@ -138,11 +138,11 @@ def commands() -> None:
       layerlake extract MODEL corpus --as random --randomize 0
       layerlake rsa --corpus corpus --reference base
 
-    The first line runs MODEL over a text file, an example a line, and stores every layer in the
-    lake ./lake; the second does so for the model with random weights; the third compares the two.
+    The first line runs MODEL over a text file (one example per line) and stores every layer in the
+    lake ./lake. The second does so for the model with random weights. The third compares the two.
 
     \b
-    Completion, for this shell (in its start-up file: for all):
+    Shell completion (put the line into the shell's start-up file to keep it):
       eval "$(layerlake --completion bash)"      # or zsh
       layerlake --completion fish | source
     """

@@ -59,28 +59,28 @@ def lake_option() -> Decorator:
         "--lake",
         metavar="PATH",
         shell_complete=folders,
-        help="The lake: a folder [default: $LAYERLAKE, else ./lake].",
+        help="Folder of the lake  [default: $LAYERLAKE, else ./lake]",
     )
 
 
 def json_option() -> Decorator:
     """Return the option for machine-readable output."""
-    return click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
 def layers_option() -> Decorator:
     """Return the option that chooses layers."""
-    return click.option("--layers", metavar="LIST", help="0,8,16 or 0-4  [default: all]")
+    return click.option("--layers", metavar="LIST", help="Layers, as 0,8,16 or 0-4  [default: all]")
 
 
-def pooling_option(poolings: KnownChoice = POOLING, whose: str = "a word become its") -> Decorator:
+def pooling_option(poolings: KnownChoice = POOLING, whose: str = "a word") -> Decorator:
     """Return the option that says how rows are made of pieces."""
     return click.option(
         "--pooling",
         type=poolings,
         default="mean",
         show_default=True,
-        help=f"How the pieces of {whose} row.",
+        help=f"How the tokens of {whose} are pooled.",
     )
 
 

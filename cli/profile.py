@@ -11,6 +11,7 @@ import click
 from layerlake.analyses.profiles.question import INTERVALS
 from layerlake.cli.analysing import SHARED, opened, say, with_options, wrote
 from layerlake.cli.completion import files, variants
+from layerlake.cli.grouped import Grouped
 from layerlake.cli.options import (
     Decorator,
     json_option,
@@ -62,7 +63,16 @@ _OPTIONS: Final[Sequence[Decorator]] = (
 )
 
 
-@click.command()
+@click.command(
+    cls=Grouped,
+    groups={
+        "What to profile": ("corpora", "variants", "layers", "site"),
+        "Which rows": ("unit", "pooling", "rows", "seed", "specials"),
+        "How": ("interval", "confidence"),
+        "Where": ("lake", "device", "memory", "scheduler", "workers"),
+        "Output": ("plot", "out", "as_json", "dry_run", "fresh", "verified"),
+    },
+)
 @with_options(_OPTIONS)
 def profile(
     *,
@@ -76,10 +86,10 @@ def profile(
     out: str | None,
     **options: Any,
 ) -> None:
-    """Say how the rows of spaces are spread: anisotropy, dimensions, lengths.
+    """Describe the geometry of every layer: anisotropy, dimensionality and norms.
 
-    Each layer of each variant over the same rows. The result is kept in the lake: the same line
-    again answers from there.
+    All layers and variants are profiled over the same rows. The result is cached in the lake;
+    repeating the command returns the cached result.
 
     \b
     Example:

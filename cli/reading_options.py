@@ -15,11 +15,11 @@ def field_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that name the fields of a corpus file."""
     for option in (
         click.option(
-            "--words-field", metavar="NAME", help="jsonl, parquet: the field of a word list."
+            "--words-field", metavar="NAME", help="Field of the list of words (jsonl, parquet)."
         ),
-        click.option("--pair-field", metavar="NAME", help="The field of the second text."),
+        click.option("--pair-field", metavar="NAME", help="Field of the second text of a pair."),
         click.option(
-            "--text-field", metavar="NAME", help=f"{', '.join(WITH_FIELDS)}: the field of the text."
+            "--text-field", metavar="NAME", help=f"Field of the text ({', '.join(WITH_FIELDS)})."
         ),
     ):
         function = option(function)
@@ -35,13 +35,14 @@ def reading_options(function: Callable[..., Any]) -> Callable[..., Any]:
             type=click.Choice(SEGMENTS),
             default=SEGMENTS[0],
             show_default=True,
-            help="wikitext: what an example is.",
+            help="Unit of an example (wikitext).",
         ),
         click.option(
             "--format",
             metavar="NAME",
             shell_complete=formats,
-            help=f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}  [default: from the file's name]",
+            help=f"Format of the file: {', '.join(FORMATS[:-1])} or {FORMATS[-1]}  "
+            "[default: from the file's name]",
         ),
     ):
         function = option(function)

@@ -11,6 +11,7 @@ import click
 from layerlake.analyses.similarity.question import ALL_KERNELS, INTERVALS, METHODS, SCORES
 from layerlake.cli.analysing import SHARED, opened, say, with_options, wrote
 from layerlake.cli.completion import files, measures, references, variants
+from layerlake.cli.grouped import Grouped
 from layerlake.cli.options import (
     Decorator,
     json_option,
@@ -24,8 +25,7 @@ _OPTIONS: Final[Sequence[Decorator]] = (
         "--reference",
         metavar="NAME",
         shell_complete=references,
-        help="The variant to compare with, or `own`: the one that each was made from  "
-        "[default: base]",
+        help="Variant to compare with, or `own`: the parent of each variant  [default: base]",
     ),
     click.option(
         "--variant",
@@ -42,7 +42,11 @@ _OPTIONS: Final[Sequence[Decorator]] = (
         metavar="L",
         help="Compare this layer of the reference with every layer of every variant.",
     ),
-    click.option("--all-pairs", is_flag=True, help="Compare every space with every other one."),
+    click.option(
+        "--all-pairs",
+        is_flag=True,
+        help="Compare every layer of every variant with every other one.",
+    ),
     SHARED["site"],
     SHARED["unit"],
     SHARED["pooling"],
@@ -54,21 +58,22 @@ _OPTIONS: Final[Sequence[Decorator]] = (
         type=click.Choice(ALL_KERNELS),
         default="cosine",
         show_default=True,
-        help="rsa: how alike two rows of one space are.",
+        help="Similarity of two tokens within one space (rsa).",
     ),
     click.option(
         "--score",
         type=click.Choice(SCORES),
         default="pearson",
         show_default=True,
-        help="rsa: how alike two kernels are.",
+        help="Similarity of two kernels (rsa).",
     ),
     click.option(
         "--interval",
         type=click.Choice(INTERVALS),
         default="cluster",
         show_default=True,
-        help="Jackknife over examples, over rows, examples drawn anew, or none.",
+        help="Jackknife over examples (cluster) or over rows, bootstrap of examples, or no "
+        "intervals.",
     ),
     SHARED["confidence"],
     click.option(
@@ -79,14 +84,14 @@ _OPTIONS: Final[Sequence[Decorator]] = (
         help="Number of bootstrap resamples (with --interval bootstrap).",
     ),
     click.option(
-        "--differences", is_flag=True, help="Also compare variants with one another, in pairs."
+        "--differences", is_flag=True, help="Also test the differences between variants, in pairs."
     ),
     click.option(
         "--permutations",
         type=int,
         default=0,
         metavar="N",
-        help="Test r_between of rsa by this many permutations of examples, as 999.",
+        help="Number of permutations of examples that test r_between of rsa, for example 999.",
     ),
     click.option(
         "--seeds", is_flag=True, help="Also average over variants that differ only in their seed."
@@ -101,19 +106,20 @@ _OPTIONS: Final[Sequence[Decorator]] = (
         type=click.Choice(METHODS),
         default="auto",
         show_default=True,
-        help="features forms no rows x rows matrix; tiles can do any kernel and score.",
+        help="features: from feature moments, without a rows x rows matrix; tiles: in blocks of "
+        "that matrix, for any kernel and score.",
     ),
     click.option(
         "--bandwidth",
         type=float,
-        help="Sigma of rbf, in units of the rows  [default: the median distance]",
+        help="Bandwidth sigma of the rbf kernel  [default: the median distance]",
     ),
     click.option(
         "--neighbours",
         type=int,
         default=10,
         show_default=True,
-        help="Number of neighbours of each row (mutual-knn and cknna).",
+        help="Number of neighbours (mutual-knn and cknna).",
     ),
     SHARED["memory"],
     SHARED["device"],
@@ -131,7 +137,8 @@ _OPTIONS: Final[Sequence[Decorator]] = (
     click.option(
         "--plot-kind",
         type=click.Choice(["curves", "matrix", "map"]),
-        help="Over layers, all pairs, or spaces as points  [default: what suits the pairs]",
+        help="Curves over layers, a matrix of all pairs, or an MDS map of spaces  "
+        "[default: matrix with --all-pairs, else curves]",
     ),
     click.option(
         "--zoom",
@@ -143,8 +150,24 @@ _OPTIONS: Final[Sequence[Decorator]] = (
     json_option(),
 )
 
+_GROUPS: Final = {
+    "What to compare": (
+        "asked", "corpora", "reference", "variants", "layers", "depth", "all_pairs",
+        "reference_layer", "site",
+    ),
+    "Which rows": ("unit", "pooling", "rows", "seed", "specials"),
+    "How": (
+        "kernel", "score", "interval", "confidence", "differences", "seeds", "ceilings",
+        "permutations", "resamples", "neighbours", "bandwidth", "method",
+    ),
+    "Where": ("lake", "device", "memory", "scheduler", "workers"),
+    "Output": (
+        "plot", "plot_kind", "zoom", "out", "as_json", "dry_run", "fresh", "verified",
+    ),
+}  # fmt: skip
 
-@click.command()
+
+@click.command(cls=Grouped, groups=_GROUPS)
 @click.option(
     "--measure",
     "asked",
@@ -152,15 +175,15 @@ _OPTIONS: Final[Sequence[Decorator]] = (
     required=True,
     metavar="NAMES",
     shell_complete=measures,
-    help="With commas or several times: rsa, cka, debiased-cka, cca, svcca, pwcca, procrustes, "
+    help="Measures, separated by commas: rsa, cka, debiased-cka, cca, svcca, pwcca, procrustes, "
     "procrustes-size, bures, netrep-ALPHA, rbf-cka, debiased-rbf-cka, mutual-knn, cknna",
 )
 @with_options(_OPTIONS)
 def compare(asked: tuple[str, ...], **options: Any) -> None:
-    """Compare spaces by any measures of similarity.
+    """Compare variants with a reference by any measures of similarity, layer by layer.
 
-    Measures that share sums share a pass. The result is kept in the lake: the same line again
-    answers from there.
+    All measures are computed in as few passes as possible. The result is cached in the lake;
+    repeating the command returns the cached result.
 
     \b
     Example:
@@ -170,13 +193,13 @@ def compare(asked: tuple[str, ...], **options: Any) -> None:
     _run(asked, **options)
 
 
-@click.command()
+@click.command(cls=Grouped, groups=_GROUPS)
 @with_options(_OPTIONS)
 def rsa(**options: Any) -> None:
     """Compare variants with a reference by RSA, layer by layer.
 
-    The same as `layerlake compare --measure rsa`. The result is kept in the lake: the same line
-    again answers from there.
+    The same as `layerlake compare --measure rsa`. The result is cached in the lake; repeating the
+    command returns the cached result.
 
     \b
     Example:

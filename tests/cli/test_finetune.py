@@ -56,9 +56,9 @@ def test_help_has_every_entry_of_every_recipe_with_the_defaults_of_its_tasks(run
     options, recipe = said.split("Recipe:")
     assert "layerlake finetune dep MODEL --train" in options
     assert "--train-sample N[@SEED]" in options
-    assert "--epochs INTEGER Passes over the training data. [default: 3; dep: 20]" in recipe
-    assert "highest learning rate of the encoder. [default: 3e-05; squad: 5e-05]" in recipe.lower()
-    assert "squad: pieces from one window of a passage to the next. [default: 128]" in recipe
+    assert "Number of passes over the training data. [default: 3; dep: 20]" in recipe
+    assert "Peak learning rate of the encoder. [default: 3e-05; squad: 5e-05]" in recipe
+    assert "from one window of a passage to the next (squad). [default: 128]" in recipe
     assert "--frozen-dropout / --no-frozen-dropout" in recipe
     assert "layerlake evaluate runs/squad-s0 dev-v1.1.json" in run("evaluate", "--help")
 
