@@ -6,6 +6,7 @@ import csv
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 
 from layerlake.engine.corpora.corpus import Corpus
 from layerlake.engine.corpora.files import file_digest, read_lines
@@ -100,6 +101,10 @@ def _tsv_rows(
             yield number, line.split("\t")
 
 
+_LONGEST: Final = 2**31 - 1
+"""Characters of a value; csv has a limit of 131,072 where nobody says, and documents are longer."""
+
+
 def _csv_rows(
     path: Path, on_lines: Callable[[int], None] | None
 ) -> Iterator[tuple[int, list[str]]]:
@@ -107,7 +112,12 @@ def _csv_rows(
     begins = 1
     while True:
         try:
-            values = next(reader)
+            # The limit is the process's, and other readers of it may want theirs.
+            before = csv.field_size_limit(_LONGEST)
+            try:
+                values = next(reader)
+            finally:
+                csv.field_size_limit(before)
         except StopIteration:
             return
         except csv.Error as error:

@@ -85,7 +85,7 @@ def _open(path: Path) -> BinaryIO:
         packed = file.read(2) == _GZIP_MAGIC
     if packed:
         return cast(BinaryIO, gzip.open(path, "rb"))
-    if path.suffix == ".gz":
+    if path.suffix.lower() == ".gz":
         raise InvalidInput(f"{path.name} is called .gz, but it does not begin like gzip data")
     return path.open("rb")
 

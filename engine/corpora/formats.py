@@ -54,7 +54,7 @@ def guess_format(path: str | Path) -> str:
         Where the name says none.
     """
     path = Path(path)
-    plain = path.with_suffix("") if path.suffix == ".gz" else path
+    plain = path.with_suffix("") if path.suffix.lower() == ".gz" else path
     if _SQUAD.fullmatch(plain.name):
         return "squad"
     try:
