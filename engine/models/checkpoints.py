@@ -160,5 +160,27 @@ def _fetch(name: str, revision: str | None, *, weights: bool, code: bool) -> Pat
         try:
             return Path(snapshot_download(name, revision=revision, **options))
         except tuple(known) as error:
+            if isinstance(error, errors.LocalEntryNotFoundError):
+                staged = _staged(name, revision or "main")
+                if staged is not None and any(
+                    staged.glob("*.safetensors" if weights else "config.json")
+                ):
+                    return staged
             what = next(text for kind, text in known.items() if isinstance(error, kind))
             raise InvalidInput(f"{name!r} {what}") from error
+
+
+def _staged(name: str, revision: str) -> Path | None:
+    """Return the cached snapshot of a branch or tag whose reference was written by hand.
+
+    transformers takes a reference that ends in a line break; the hub's own look-up does not.
+    """
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    place = Path(HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
+    try:
+        commit = (place / "refs" / revision).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return None
+    snapshot = place / "snapshots" / commit
+    return snapshot if _COMMIT.fullmatch(commit) and snapshot.is_dir() else None

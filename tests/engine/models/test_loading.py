@@ -394,6 +394,14 @@ class TestHub:
         assert model.weights_digest == load_model(str(bert)).weights_digest
 
     @pytest.mark.usefixtures("cached", "no_network")
+    @pytest.mark.parametrize("ending", ["\n", "\r\n"])
+    def test_a_reference_may_end_in_a_line_break(self, ending: str, tmp_path: Path) -> None:
+        reference = tmp_path / "hub" / "models--org--tiny" / "refs" / "main"
+        reference.write_bytes((self.COMMIT + ending).encode())
+        for name in ("org/tiny", "org/tiny@main"):
+            assert load_model(name).revision == self.COMMIT
+
+    @pytest.mark.usefixtures("cached", "no_network")
     @pytest.mark.parametrize("name", ["org/other", "tiny", "org/tiny@other"])
     def test_what_is_not_cached_and_cannot_be_reached_is_one_sentence(
         self, name: str, capfd: pytest.CaptureFixture[str]
