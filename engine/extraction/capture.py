@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlake.engine.models.architectures import anatomy
-from layerlake.engine.models.batching_check import runs_over_tokens
+from layerlake.engine.models.batching_check import eval_mode, runs_over_tokens
 from layerlake.engine.models.sites import Place, find_places, find_tap
 from layerlake.store.errors import InvalidInput
 
@@ -50,12 +50,6 @@ def withheld_inputs(module: torch.nn.Module) -> set[str]:
     has_segments = isinstance(segments, int) and segments > 0
     accepted = inspect.signature(module.forward).parameters
     return set() if has_segments else accepted.keys() & {"token_type_ids"}
-
-
-def _restore(modes: Mapping[torch.nn.Module, bool]) -> None:
-    """Put every module back into the mode that its owner had it in."""
-    for module, training in modes.items():
-        module.training = training
 
 
 class Capture:
@@ -96,8 +90,7 @@ class Capture:
 
     def __enter__(self) -> Self:
         with ExitStack() as hooks:
-            hooks.callback(_restore, {m: m.training for m in self._model.module.modules()})
-            self._model.module.eval()
+            hooks.enter_context(eval_mode(self._model.module))
             for block in self._trunk.blocks:
                 hooks.callback(
                     block.register_forward_pre_hook(self._enter, with_kwargs=True).remove

@@ -10,8 +10,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
@@ -57,11 +57,6 @@ def batching_notes(architecture: str, batching: str) -> list[str]:
     return [said[batching]] if batching in said else []
 
 
-def takes_mask(module: torch.nn.Module) -> bool:
-    """Say whether a model accepts an attention mask at all."""
-    return "attention_mask" in inspect.signature(module.forward).parameters
-
-
 def batching_of(model: LoadedModel, runner: Callable[[LoadedModel], Run]) -> str:
     """Return the widest way of batching that leaves the activations of each text alone.
 
@@ -83,18 +78,41 @@ def batching_of(model: LoadedModel, runner: Callable[[LoadedModel], Run]) -> str
     """
     tried = _in_float32(model)
     texts = _texts(tried)
-    failed = (
-        f"the model {model.source} (architecture {model.architecture}) cannot be run over tokens"
-    )
-    with explained(failed, "LayerLake needs a model whose only input is text"):
+    with runs_over_tokens(model):
         return _batching(runner(tried), texts, tried)
 
 
-def runs_over_tokens(model: LoadedModel) -> AbstractContextManager[None]:
-    """Say in one sentence that a model cannot be run over tokens alone, with its own reason."""
+@contextmanager
+def runs_over_tokens(model: LoadedModel) -> Iterator[None]:
+    """Say in one sentence that a model cannot be run over tokens alone, with its own reason.
+
+    A device that is full is no reason of the model's, and whoever chose the sizes says so.
+    """
+    import torch
+
     named = f"the model {model.source} (architecture {model.architecture})"
-    failed = f"{named} cannot be run over tokens"
-    return explained(failed, "LayerLake needs a model whose only input is text")
+    full: torch.OutOfMemoryError | None = None
+    with explained(
+        f"{named} cannot be run over tokens", "LayerLake needs a model whose only input is text"
+    ):
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            full = error
+    if full is not None:
+        raise full
+
+
+@contextmanager
+def eval_mode(module: torch.nn.Module) -> Iterator[None]:
+    """Put a module into eval mode, and every part of it back into the mode it was in."""
+    modes = {part: part.training for part in module.modules()}
+    try:
+        module.eval()
+        yield
+    finally:
+        for part, training in modes.items():
+            part.training = training
 
 
 def _batching(run: Run, texts: Sequence[NDArray[np.int64]], model: LoadedModel) -> str:
@@ -107,7 +125,7 @@ def _batching(run: Run, texts: Sequence[NDArray[np.int64]], model: LoadedModel) 
             "each time that it is run over the same text, even in eval mode; make it deterministic, "
             "for example by a seed in its config"
         )
-    if takes_mask(model.module):
+    if "attention_mask" in inspect.signature(model.module.forward).parameters:
         wide = max(map(len, texts))
         padded = [run(_laid([text], model.pad_id, wide)) for text in texts]
         together = run(_laid(texts, model.pad_id))

@@ -22,7 +22,7 @@ from layerlake.engine.models.architectures import (
     first_present,
     truncate_blocks,
 )
-from layerlake.engine.models.batching_check import Inputs, Run, batching_of
+from layerlake.engine.models.batching_check import Inputs, Run, batching_of, eval_mode
 from layerlake.engine.models.loading import LoadedModel
 from layerlake.engine.settings import whole_number
 from layerlake.store.errors import InvalidInput
@@ -103,15 +103,8 @@ class TaskModel(nn.Module):
                 given = {
                     name: torch.as_tensor(inputs[name], device=device) for name in self._accepted
                 }
-                modes = {part: part.training for part in encoder.modules()}
-                encoder.eval()
-                try:
-                    with torch.inference_mode():
-                        output = encoder(**given, **self._options).last_hidden_state
-                finally:
-                    for part, mode in modes.items():
-                        part.training = mode
-                return {"output": output}
+                with eval_mode(encoder), torch.inference_mode():
+                    return {"output": encoder(**given, **self._options).last_hidden_state}
 
             return run
 

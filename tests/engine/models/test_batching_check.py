@@ -13,6 +13,7 @@ from layerlake.engine.extraction.extract import extract
 from layerlake.engine.models.batching_check import ALONE, LENGTHS, PADDED, SAME_LENGTH
 from layerlake.store.errors import InvalidInput
 from layerlake.store.lake import Lake, open_lake
+from layerlake.store.writer import SetWriter
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -175,12 +176,37 @@ def test_a_resumed_set_goes_on_as_it_was_begun(
     lake: Lake, tokenizer: Any, texts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = made("convbert", len(tokenizer))
-    options = {"tokenizer": tokenizer, "variant": "v", "corpus_name": "c", "window_rows": 1024}
-    many = texts * 40
-    whole = extract(lake, module, many, store_dtype="float32", **options)
-    assert whole.n_windows > 1
-    again = extract(lake, module, "c", store_dtype="float32", **options)
-    assert (again.n_computed, again.path) == (0, whole.path)
+    options = {"tokenizer": tokenizer, "window_rows": 1024, "store_dtype": "float32"}
+    whole = extract(lake, module, texts * 40, variant="whole", corpus_name="c", **options)
+    write = SetWriter.write_window
+
+    def stop_at_the_second(writer: SetWriter, window: int, arrays: Any) -> None:
+        if window == 1:
+            raise KeyboardInterrupt
+        write(writer, window, arrays)
+
+    monkeypatch.setattr(SetWriter, "write_window", stop_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        extract(lake, module, "c", variant="resumed", **options)
+    monkeypatch.undo()
+    report = extract(lake, module, "c", variant="resumed", **options)
+    assert 0 < report.n_computed < whole.n_windows
+    assert batching(lake, report.path) == SAME_LENGTH
+    rows = (lake.space("c", variant, layer=2).rows(slice(None)) for variant in ("whole", "resumed"))
+    np.testing.assert_array_equal(*rows)
+
+
+def test_a_full_device_is_no_fault_of_the_model(
+    lake: Lake, tokenizer: Any, texts: list[str]
+) -> None:
+    module = made("bert", len(tokenizer))
+
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("no room")
+
+    module.encoder.layer[1].register_forward_hook(full)
+    with pytest.raises(torch.OutOfMemoryError, match="no room"):
+        extract(lake, module, texts, tokenizer=tokenizer, variant="v", corpus_name="c")
 
 
 @pytest.mark.parametrize("limit", [3, 8])
