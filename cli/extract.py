@@ -19,6 +19,7 @@ from layerlake.cli.options import (
     pooling_option,
     store_dtype_option,
     unit_option,
+    window_options,
 )
 from layerlake.cli.reading_options import reading_options
 from layerlake.cli.scored import say_notes
@@ -100,8 +101,8 @@ def _check_packing(context: click.Context, parameter: click.Parameter, value: st
     show_default=True,
     callback=_check_packing,
     help="How examples become inputs: single; pair, first or second for pairs of texts; trim(128) "
-    "to cut after 128 tokens; window(384,128[,64]) for overlapping windows (tokens, stride, and at "
-    "most so many tokens of the first text).",
+    "to cut after 128 tokens; window(384,128[,64]) for overlapping windows (tokens of a window, "
+    "stride, and maximum number of tokens of the first text).",
 )
 @click.option(
     "--long",
@@ -167,13 +168,7 @@ def _check_packing(context: click.Context, parameter: click.Parameter, value: st
     "--base", metavar="MODEL", help="Base model of an adapter  [default: as its config says]"
 )
 @click.option("--token-budget", type=int, default=2048, show_default=True, help="Tokens per batch.")
-@click.option("--window-rows", type=int, default=16384, show_default=True, help="Rows per shard.")
-@click.option(
-    "--memory",
-    default="8GiB",
-    show_default=True,
-    help="Memory limit for rows that wait to be written.",
-)
+@window_options
 @click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
 @lake_option()
 @json_option()

@@ -16,6 +16,7 @@ from layerlake.cli.options import (
     lake_option,
     store_dtype_option,
     unit_option,
+    window_options,
 )
 
 
@@ -89,13 +90,7 @@ from layerlake.cli.options import (
 )
 @store_dtype_option("Dtype of stored activations; auto is float16 if FILE has it, else float32.")
 @codec_option("Compression.")
-@click.option("--window-rows", type=int, default=16384, show_default=True, help="Rows per shard.")
-@click.option(
-    "--memory",
-    default="8GiB",
-    show_default=True,
-    help="Memory limit for rows that wait to be written.",
-)
+@window_options
 @click.option(
     "--dry-run", is_flag=True, help="Check FILE and show what would be done; write nothing."
 )

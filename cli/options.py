@@ -96,6 +96,23 @@ def codec_option(help: str) -> Decorator:
     return click.option("--codec", type=CODEC, default="none", show_default=True, help=help)
 
 
+def window_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options on the rows that are written at a time."""
+    for option in (
+        click.option(
+            "--memory",
+            default="8GiB",
+            show_default=True,
+            help="Memory limit for rows that wait to be written.",
+        ),
+        click.option(
+            "--window-rows", type=int, default=16384, show_default=True, help="Rows per shard."
+        ),
+    ):
+        function = option(function)
+    return function
+
+
 def unit_option(*units: str, default: str | None, help: str) -> Decorator:
     """Return the option that says what a row is."""
     return click.option(

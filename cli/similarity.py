@@ -235,6 +235,11 @@ def _run(
     for given, option in ((plot_kind is not None, "--plot-kind"), (zoom, "--zoom")):
         if given and plot is None:
             raise click.UsageError(f"{option} needs a figure; name its file with --plot FILE")
+    if zoom and plot_kind == "map":
+        raise click.UsageError(
+            "--zoom does not apply to maps; leave it out, or choose another "
+            "--plot-kind: curves or matrix"
+        )
     if plot is not None:
         check_figure(plot)
     if out is not None:

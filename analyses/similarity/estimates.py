@@ -40,7 +40,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class PairValues:
-    """All that was asked of one pair of spaces.
+    """The values of one pair of spaces.
 
     It prints as a table, is indexed by measure, and is a number where it holds one measure alone.
 

@@ -194,6 +194,11 @@ def test_the_same_line_answers_from_the_lake_without_reading(
         (("rsa", *WIKI, "--plot", "x.gif"), 1, "x.gif"),
         (("rsa", *WIKI, "--plot-kind", "map"), 2, "name its file with --plot FILE"),
         (("rsa", *WIKI, "--zoom"), 2, "name its file with --plot FILE"),
+        (
+            ("rsa", *WIKI, "--all-pairs", "--plot", "x.png", "--plot-kind", "map", "--zoom"),
+            2,
+            "--zoom does not apply to maps",
+        ),
         (("rsa", *WIKI, "--out", "x.docx"), 1, "x.docx"),
         (("rsa", *WIKI, "--workers", "2"), 1, "only the schedulers threads and processes"),
     ],
