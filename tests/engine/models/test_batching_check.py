@@ -40,10 +40,10 @@ def tokenizer(small_bert: Path) -> Any:
 
 @pytest.fixture
 def texts(tokenizer: Any) -> list[str]:
-    """Texts of 1 to 12 words, several of each length."""
+    """Texts of 1 to 24 words; some are of one length, and some so near that they share a batch."""
     known = [word for word in tokenizer.get_vocab() if word.isalpha()]
     generator = np.random.default_rng(0)
-    lengths = [1, 3, 3, 7, 7, 7, 12, 12, 5]
+    lengths = [1, 3, 3, 7, 7, 22, 23, 23, 24, 5]
     return [" ".join(generator.choice(known, length)) for length in lengths]
 
 
