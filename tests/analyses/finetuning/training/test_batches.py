@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from layerlake.analyses.finetuning.training.batches import batches_of_epoch, micro_batches
+from layerlake.engine.models.batching_check import ALONE, SAME_LENGTH
 
 
 @pytest.mark.parametrize(("n", "batch"), [(1, 1), (7, 3), (32, 32), (33, 32), (10, 100)])
@@ -180,3 +181,16 @@ def test_the_gradient_of_micro_batches_is_that_of_the_batch_and_a_mean(
     for loss, one in found.values():
         assert loss == pytest.approx(total / count, rel=1e-6)
         assert torch.allclose(one, gradient, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("most", [1, 12, 10_000])
+def test_micro_batches_hold_what_a_model_bears_together(most: int) -> None:
+    lengths = np.random.default_rng(0).integers(1, 9, 40)
+    found = micro_batches(lengths, most, 96, SAME_LENGTH)
+    assert sorted(np.concatenate(found).tolist()) == list(range(40))
+    assert all(len(set(lengths[part].tolist())) == 1 for part in found)
+    assert all(len(part) == 1 or lengths[part].sum() <= most for part in found)
+    if most == 10_000:
+        assert len(found) == len(set(lengths.tolist()))
+    alone = micro_batches(lengths, most, 96, ALONE)
+    assert sorted(part.tolist() for part in alone) == [[k] for k in range(40)]
