@@ -142,11 +142,12 @@ def test_the_order_of_rows_does_not_matter() -> None:
 
 @pytest.mark.parametrize("scheduler", ["threads", "processes"])
 def test_workers_give_the_same_value(scheduler: str, tmp_path: Path) -> None:
+    n = 1300  # two panels, so that states are merged
     rng = np.random.default_rng(6)
-    X, Y = sparse_rows(rng, 700, 60), few_values(rng, 700, 9)
+    X, Y = sparse_rows(rng, n, 60), few_values(rng, n, 9)
     lake = ll.open_lake(tmp_path / "lake", "a")
     for variant, rows in (("x", X), ("y", Y)):
-        with lake.writer("c", variant, ids=[str(k) for k in range(700)]) as writer:
+        with lake.writer("c", variant, ids=[str(k) for k in range(n)]) as writer:
             writer.append("resid", 1, rows.astype(np.float32))
     found = ll.compare(
         lake, measure="mutual-knn,cknna", reference="x", interval="none", scheduler=scheduler,
@@ -155,6 +156,21 @@ def test_workers_give_the_same_value(scheduler: str, tmp_path: Path) -> None:
     value = {record["measure"]: record["value"] for record in found.records}
     assert value["mutual-knn"] == pytest.approx(expected_knn(X, Y, 10), abs=1e-6)
     assert value["cknna"] == pytest.approx(expected_cknna(X, Y, 10), abs=1e-5)
+
+
+def test_panels_without_ties_count_as_columns() -> None:
+    n, k = 1300, 10
+    rng = np.random.default_rng(9)
+    spaces = []
+    for _ in range(2):
+        rows = np.concatenate([rng.normal(size=(n, 12)), np.zeros((n, 30))], axis=1)
+        rows[:30] = np.eye(42)[12:]  # at right angles to all, in the first panel alone
+        spaces.append(rows)
+    found = ll.compare_arrays(
+        *spaces, measure="mutual-knn,cknna", neighbours=k, precision="float64", interval="none"
+    )
+    assert found["mutual-knn"].value == pytest.approx(expected_knn(*spaces, k), abs=1e-9)
+    assert found["cknna"].value == pytest.approx(expected_cknna(*spaces, k), rel=1e-6)
 
 
 def test_rows_without_ties_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import tracemalloc
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -390,3 +390,21 @@ def test_memory_stays_within_what_was_said(
     plan = tiles.plan
     assert plan.memory.peak <= allowed
     assert 0.8 * plan.memory.peak <= peak <= plan.memory.peak
+
+
+@pytest.mark.parametrize("wanted", [{0}, {2}, {1, 3}])
+def test_tiles_of_some_rows_are_those_of_the_whole_pass(wanted: set[int]) -> None:
+    whole = opened(spaces_of(200), tile_kernel("cosine"), panel_rows=50)
+    starts = [lo for lo, _hi in whole.plan.panels]
+    assert len(starts) == 4
+    expected = {
+        (tile.rows, tile.columns): [kernel.copy() for kernel in tile.kernels]
+        for tile in whole.tiles()
+        if {starts.index(tile.rows[0]), starts.index(tile.columns[0])} & wanted
+    }
+    met = set()
+    for tile in replace(whole, wanted=frozenset(wanted)).tiles():
+        met.add((tile.rows, tile.columns))
+        for kernel, same in zip(tile.kernels, expected[tile.rows, tile.columns], strict=True):
+            np.testing.assert_array_equal(kernel, same)
+    assert met == set(expected)
